@@ -1,0 +1,93 @@
+"""One account as a rule sees it: exact amounts, prices and terms of one (market, holder) at one cut.
+
+Built from a snapshot by `aggregator.report` and `aggregator.engine`, judged by `aggregator.rules`; no rule reads a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from aggregator.core.errors import DomainError
+from aggregator.core.fixed import Fixed
+
+
+class Leg(NamedTuple):
+    """shares and amount in the asset's smallest unit; amount as the contract would answer it at the cut.
+
+    price is None where unknown (then the account cannot be judged, never zero). terms: the market's terms for
+    this asset by key, with those of the account's own scope (e.g. its e-mode) under `scope:key` as raw integers.
+    """
+
+    asset: str
+    side: str
+    shares: int
+    amount: int
+    decimals: int
+    price: Fixed | None
+    terms: Mapping[str, int]
+    ref: str = ""
+    src: bytes = b""
+
+
+class Account(NamedTuple):
+    """terms: the market's; own: the account's (`AccountTerm`), e.g. {'emode': 1}; time_s of the cut's block."""
+
+    market: str
+    holder: str
+    rule: str
+    legs: tuple[Leg, ...]
+    terms: Mapping[str, int]
+    own: Mapping[str, int]
+    time_s: int
+
+    def side(self, *sides: str) -> tuple[Leg, ...]:
+        return tuple(leg for leg in self.legs if leg.side in sides)
+
+
+class Judgement(NamedTuple):
+    """collateral and debt in the market's own unit at `exp` places (`unit` is an asset id), in its own rounding.
+
+    health_factor is wad, None without debt. threshold_frac_wad: the weighted liquidation threshold.
+    """
+
+    collateral: int
+    debt: int
+    exp: int
+    unit: str
+    health_factor: int | None
+    threshold_wad: int
+    liquidatable: bool
+
+
+class Liquidation(NamedTuple):
+    """What one call of the largest allowed size takes, repays and leaves, in smallest units of each asset.
+
+    to_liquidator + protocol_fee = seized. bad_debt: what the call wrote off by asset (Aave deficit, Morpho loss).
+    """
+
+    collateral: str
+    debt: str
+    repaid: int
+    seized: int
+    protocol_fee: int
+    left_collateral: int
+    left_debt: int
+    bad_debt: Mapping[str, int]
+
+    @property
+    def to_liquidator(self) -> int:
+        return self.seized - self.protocol_fee
+
+
+def mul_div(a: int, b: int, den: int, rounding: str) -> int:
+    """a * b / den in the named rounding: down, up or half_up (Solidity's three)."""
+    if den <= 0:
+        raise DomainError("division by a non-positive denominator", expected="den > 0", found=str(den))
+    if rounding == "down":
+        return a * b // den
+    if rounding == "up":
+        return -(-a * b // den)
+    if rounding == "half_up":
+        return (a * b + den // 2) // den
+    raise DomainError("unknown rounding", expected="down, up or half_up", found=rounding)

@@ -1,0 +1,98 @@
+"""What can go wrong, as one tree.
+
+    SpilloverError
+    ├── ConfigError        a file, flag or address a person wrote            exit code 2
+    │   └── ScenarioError  a stress that contradicts itself or the book
+    ├── ImportDataError    a CSV or Parquet book that cannot be read whole
+    ├── SourceError        an endpoint or venue that cannot be trusted or reached
+    │   ├── WrongChainError, BlockMismatchError, MalformedAnswerError, RateLimitedError
+    │   └── RecordingError a recording that is corrupt or lacks an answer
+    ├── StoreError         a database we must not touch (newer schema, torn run)
+    └── DomainError        a number outside the domain of a formula
+
+A thing we could not read is not an error: it is a `core.rows.Gap`.
+"""
+
+from __future__ import annotations
+
+
+class SpilloverError(Exception):
+    """Base of all errors meant for a person.
+
+    code:     stable identifier, `spillover explain CODE` prints its page
+    expected, found, fix: the three things every message must say
+    """
+
+    code = "SPL-000"
+    exit_code = 1
+
+    def __init__(self, message: str, *, expected: str = "", found: str = "", fix: str = "") -> None:
+        super().__init__(message)
+        self.message, self.expected, self.found, self.fix = message, expected, found, fix
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        parts += [
+            f"{label}: {text}"
+            for label, text in (("expected", self.expected), ("found", self.found), ("fix", self.fix))
+            if text
+        ]
+        return "\n  ".join(parts)
+
+    def problem(self) -> dict[str, str]:
+        """RFC 9457 members plus `code`, `expected`, `found`, `fix`."""
+        return {
+            "type": f"urn:spillover:{self.code}",
+            "title": type(self).__name__,
+            "detail": self.message,
+            "code": self.code,
+            "expected": self.expected,
+            "found": self.found,
+            "fix": self.fix,
+        }
+
+
+class ConfigError(SpilloverError):
+    code = "SPL-100"
+    exit_code = 2
+
+
+class ScenarioError(ConfigError):
+    code = "SPL-110"
+
+
+class ImportDataError(SpilloverError):
+    code = "SPL-120"
+    exit_code = 2
+
+
+class SourceError(SpilloverError):
+    code = "SPL-200"
+
+
+class WrongChainError(SourceError):
+    code = "SPL-210"
+
+
+class BlockMismatchError(SourceError):
+    code = "SPL-220"
+
+
+class MalformedAnswerError(SourceError):
+    code = "SPL-230"
+
+
+class RateLimitedError(SourceError):
+    code = "SPL-240"
+
+
+class RecordingError(SourceError):
+    code = "SPL-250"
+
+
+class StoreError(SpilloverError):
+    code = "SPL-300"
+
+
+class DomainError(SpilloverError, ValueError):
+    code = "SPL-400"

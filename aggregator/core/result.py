@@ -1,0 +1,107 @@
+"""What a stress answers: plain data, JSON-ready, the same bytes for the same cut, scenario and version.
+
+Amounts are USD float64. Every list is sorted; no clock, no path, no machine in it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """residual: what still moved in the last round, in the unit of the state (USD or price fraction)."""
+
+    rounds: int
+    residual: float
+    converged: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Per deployment: level full | partial | aggregate, accounts and value read, number of gaps."""
+
+    chain: str
+    protocol: str
+    level: str
+    accounts: int
+    value_usd: str
+    gaps: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """One round: prices after it (asset id -> USD) and flows; conservation is checked and its error kept."""
+
+    number: int
+    prices_usd: dict[str, float]
+    liquidations: int
+    liquidated_usd: float
+    repaid_usd: float
+    sold_usd: float
+    bad_debt_usd: float
+    write_down_usd: float
+    option_pnl_usd: float
+    conservation_error_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLoss:
+    """A named loser, the layer that paid; kind: protocol | market | holder | liquidator | pool | claim."""
+
+    node: str
+    kind: str
+    layer: str
+    loss_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class MarketOutcome:
+    market: str
+    protocol: str
+    chain: str
+    liquidated_usd: float
+    repaid_usd: float
+    bad_debt_usd: float
+    unrealised_shortfall_usd: float
+    liquidated_accounts: int
+    unprofitable_accounts: int
+
+
+@dataclass(frozen=True, slots=True)
+class WalletOutcome:
+    holder: str
+    equity_before_usd: float
+    equity_after_usd: float
+    loss_usd: float
+    liquidated_usd: float
+    health_before: float | None
+    health_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StressResult:
+    """amplification = loss at the fixed point / loss of the first round alone (1.0 when nothing is liquidated)."""
+
+    version: str
+    cut_digest: str
+    snapshot_digest: str
+    scenario_digest: str
+    scenario: dict[str, object]
+    conventions: dict[str, object]
+    convergence: Convergence
+    rounds: list[RoundRecord]
+    losses: list[NodeLoss]
+    markets: list[MarketOutcome]
+    wallets: list[WalletOutcome]
+    totals: dict[str, float]
+    amplification: float
+    conservation: dict[str, float]
+    coverage: list[Coverage]
+    gaps: list[dict[str, object]]
+    notes: list[str] = field(default_factory=list)
+
+    def json(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True, indent=1, allow_nan=False).encode()

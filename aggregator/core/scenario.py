@@ -1,0 +1,124 @@
+"""A stress as plain data. Missing keys change nothing; unknown keys are an error that names the nearest right one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from aggregator.core.errors import ScenarioError
+
+_RANGES = {"price": (-1.0, math.inf), "vol": (-10.0, 10.0), "depth": (0.0, 1.0), "depeg": (0.0, 10.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """What an engine has to declare to be comparable.
+
+    rounds            batch (all accounts at the round's opening price) | sequential (by rising health, each at its own)
+    profit_test       liquidators act only where the call pays after impact
+    capacity_accounts accounts liquidated per round, 0 = no limit
+    recovery_frac     share of the depth used so far that comes back between rounds, in [0, 1]
+    """
+
+    rounds: str = "batch"
+    profit_test: bool = True
+    capacity_accounts: int = 0
+    max_rounds: int = 200
+    recovery_frac: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rounds not in ("batch", "sequential"):
+            raise ScenarioError("unknown kind of round", expected="batch or sequential", found=repr(self.rounds))
+        if self.max_rounds < 1:
+            raise ScenarioError("max_rounds must be positive", expected=">= 1", found=str(self.max_rounds))
+        if self.capacity_accounts < 0:
+            raise ScenarioError("capacity_accounts is negative", expected=">= 0", found=str(self.capacity_accounts))
+        if not 0.0 <= self.recovery_frac <= 1.0:
+            raise ScenarioError("recovery_frac is out of range", expected="[0, 1]", found=str(self.recovery_frac))
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Initial blow, by asset id or unambiguous symbol.
+
+    price  relative move of the market price, in [-1, inf)
+    vol    absolute move of implied volatility of an underlying (0.2 = +20 points)
+    depth  share of sell depth that is gone, in [0, 1]; key '*' means every asset
+    depeg  price of a claim relative to its backing (0.94 = trades 6 % below)
+    """
+
+    name: str
+    description: str = ""
+    price: Mapping[str, float] = field(default_factory=dict)
+    vol: Mapping[str, float] = field(default_factory=dict)
+    depth: Mapping[str, float] = field(default_factory=dict)
+    depeg: Mapping[str, float] = field(default_factory=dict)
+    conventions: Conventions = field(default_factory=Conventions)
+
+    def __post_init__(self) -> None:
+        for table, (low, high) in _RANGES.items():
+            for key, value in getattr(self, table).items():
+                if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+                    raise ScenarioError(
+                        f"{table}.{key} is out of range",
+                        expected=f"a finite number in [{low}, {high}]",
+                        found=str(value),
+                        fix="moves are fractions: -0.3 is -30 %",
+                    )
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Read a scenario TOML; ScenarioError names the key, what was expected and the nearest right key."""
+    try:
+        data = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ScenarioError(
+            f"cannot read scenario {path.name}", expected="a TOML file", found=str(error), fix="see config/scenarios/"
+        ) from error
+    return parse_scenario(data)
+
+
+def parse_scenario(data: Mapping[str, Any]) -> Scenario:
+    """Plain mapping (TOML or JSON) -> Scenario; ScenarioError on unknown keys, wrong types and numbers out of range."""
+    _known("scenario", data, [f.name for f in fields(Scenario)])
+    inner = data.get("conventions", {})
+    if not isinstance(inner, Mapping):
+        raise ScenarioError("conventions is not a table", expected="[conventions]", found=repr(inner))
+    _known("conventions", inner, [f.name for f in fields(Conventions)])
+    for f in fields(Conventions):
+        value = inner.get(f.name, f.default)
+        kind = {"str": str, "bool": bool, "int": int, "float": (int, float)}[str(f.type)]
+        if not isinstance(value, kind) or (isinstance(value, bool) and f.type != "bool"):  # type: ignore[arg-type]
+            raise ScenarioError(f"conventions.{f.name} has the wrong type", expected=str(f.type), found=repr(value))
+    if not isinstance(data.get("name"), str) or not data["name"]:
+        raise ScenarioError("scenario has no name", expected="name = '...'", found=repr(data.get("name")))
+    for table in _RANGES:
+        if not isinstance(data.get(table, {}), Mapping):
+            raise ScenarioError(f"{table} is not a table", expected=f"[{table}] asset = move", found=repr(data[table]))
+    return Scenario(**{**data, "conventions": Conventions(**inner)})
+
+
+def _known(where: str, data: Mapping[str, Any], names: list[str]) -> None:
+    for key in data:
+        if key not in names:
+            near = get_close_matches(key, names, n=1)
+            raise ScenarioError(
+                f"unknown key {key!r} in {where}",
+                expected=", ".join(names),
+                found=key,
+                fix=f"did you mean {near[0]!r}?" if near else "see config/scenarios/",
+            )

@@ -1,0 +1,166 @@
+"""All that an adapter may see: one source frozen at one block, and the three verbs it answers with.
+
+    discover(view, where, since) -> targets         events up to the block; incremental
+    terms(view, where)           -> market rows     what holds for the market; once a run
+    read(view, where, targets)   -> position rows   positions of these targets; once a slice of a few hundred
+
+An adapter opens no session, starts no task, sleeps, retries and caches nothing, knows no clock, uses no float.
+It makes few large `calls`, never one await per account. Answers align with calls; a revert is a value and becomes a
+`Gap` row. Same view, same targets: same rows, same order, however the targets are sliced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from aggregator.core.block import BlockRef
+from aggregator.core.errors import ConfigError
+from aggregator.core.ids import deployment_id
+from aggregator.core.rows import Asset, Gap, PositionRow, Row
+from aggregator.core.source import call_source
+
+
+class Call(NamedTuple):
+    """sig is human: 'balanceOf(address)(uint256)'; tuples and arrays as in Solidity."""
+
+    to: str
+    sig: str
+    args: tuple[Any, ...] = ()
+
+
+class Revert(NamedTuple):
+    """A sub-call that failed when asked again alone. reason: decoded text, '' if none. no_code: nothing lives there."""
+
+    reason: str
+    no_code: bool = False
+
+
+class Answer(NamedTuple):
+    """Decoded values (addresses as lower-case 0x strings, bytes as bytes, integers exact) and the call that gave them."""
+
+    values: tuple[Any, ...]
+    to: str
+    data: bytes
+
+    @property
+    def value(self) -> Any:
+        """The only (or first) value."""
+        return self.values[0]
+
+    def src(self, word: int = 0) -> bytes:
+        """Provenance of the word-th 32-byte word of this answer, for a row's `src`."""
+        return call_source(self.to, self.data, word)
+
+
+class Log(NamedTuple):
+    """args: decoded event arguments by name. Logs come ordered by (block, index)."""
+
+    address: str
+    event: str
+    args: Mapping[str, Any]
+    block: int
+    index: int
+    tx: str
+
+
+class Target(NamedTuple):
+    """What to read: an account (market, holder), a position (market, '', ref) or a market alone (market, '', '').
+
+    A position row belongs to the target whose non-empty fields it matches; reading a target replaces all its rows.
+    A target with neither holder nor ref names a market and is remembered for `Where.markets`.
+    """
+
+    market: str
+    holder: str = ""
+    ref: str = ""
+
+
+class Where(NamedTuple):
+    """One deployment of an adapter: a row of its TOML, and what is known of it so far.
+
+    markets: all market targets discovered up to this block, sorted. targets: all others, sorted; for market rows that
+    depend on them (claims of LP positions, expired options).
+    """
+
+    adapter: str
+    source: str
+    name: str
+    addresses: Mapping[str, str]
+    start_block: int
+    options: Mapping[str, Any]
+    markets: tuple[Target, ...] = ()
+    targets: tuple[Target, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return deployment_id(self.source, self.adapter, self.name)
+
+    @property
+    def chain(self) -> int:
+        return int(self.source.removeprefix("eip155:"))
+
+    def address(self, key: str) -> str:
+        """Lower-case address under `key`; ConfigError names the missing key."""
+        try:
+            return self.addresses[key].lower()
+        except KeyError:
+            raise ConfigError(
+                f"deployment {self.id} lacks an address",
+                expected=f"addresses.{key}",
+                found=", ".join(sorted(self.addresses)) or "no addresses",
+                fix=f"add it to config/deployments/{self.adapter}.toml",
+            ) from None
+
+
+class View(Protocol):
+    """One source at one block: the only door. Batches, splits on failure, limits rate, retries, records and replays."""
+
+    @property
+    def at(self) -> BlockRef: ...
+
+    async def calls(self, calls: Sequence[Call]) -> list[Answer | Revert]:
+        """Any number of reads at the block, answers aligned with calls."""
+        ...
+
+    def logs(
+        self, addresses: Sequence[str], events: Sequence[str], since: int, topics: Sequence[Sequence[str] | None] = ()
+    ) -> AsyncIterator[Log]:
+        """Logs of blocks [since, at]. events: human, 'Transfer(address indexed from,address indexed to,uint256 value)'.
+
+        addresses empty = any contract. topics: filters for indexed arguments 1..3, 32-byte hex words.
+        """
+        ...
+
+    async def asset(self, address: str) -> tuple[Asset, Gap | None]:
+        """Token metadata: symbol() as string or bytes32, decimals() -1 with a Gap where missing or above 36."""
+        ...
+
+    async def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        """HTTP venues: GET below the venue's base URL -> decoded JSON (numbers with a point as decimal.Decimal)."""
+        ...
+
+    async def post(self, path: str, body: Any) -> Any: ...
+
+
+class Adapter:
+    """Base of all adapters: each verb is empty by default, so an oracle writes only `terms`.
+
+    `name` is the module's name and the key in configuration. `kind` chain or venue says what a source is.
+    """
+
+    name: str = ""
+    kind: str = "chain"
+
+    async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
+        """Targets touched in blocks [since, view.at.number]: new ones, and known ones whose rows may have changed."""
+        return
+        yield
+
+    async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
+        return
+        yield
+
+    async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
+        return
+        yield
