@@ -37,7 +37,7 @@ class Revert(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Decoded values (addresses as lower-case 0x strings, bytes as bytes, integers exact) and the call that gave them."""
+    """Decoded values (addresses lower-case 0x, bytes as bytes, integers exact) and the call that gave them."""
 
     values: tuple[Any, ...]
     to: str
@@ -60,7 +60,7 @@ class Log(NamedTuple):
     event: str
     args: Mapping[str, Any]
     block: int
-    index: int
+    log_index: int
     tx: str
 
 
