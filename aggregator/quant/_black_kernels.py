@@ -1,0 +1,138 @@
+"""Compiled forms of `aggregator.quant.black`; the numpy oracle beside them is `black_reference`.
+
+Rows of `x`: S, K, T_yr, sigma, r, q.  Every kernel returns -1, or the index of the first element that
+is out of domain or overflows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.quant._jit import jit
+from aggregator.quant.normal import INV_SQRT_2PI, cdf_given_pdf
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int8]
+
+
+@jit
+def in_domain(s: float, k: float, t: float, v: float, r: float, q: float) -> bool:
+    inf = math.inf
+    return 0.0 < s < inf and 0.0 < k < inf and 0.0 <= t < inf and 0.0 <= v < inf and abs(r) < inf and abs(q) < inf
+
+
+@jit
+def first_order(sign: Codes, x: Floats, out: Floats, status: Codes) -> int:
+    """Rows of `out`: price, delta, gamma, vega, theta."""
+    for i in range(sign.size):
+        s, k, t, v, ri, qi = x[0, i], x[1, i], x[2, i], x[3, i], x[4, i], x[5, i]
+        if not in_domain(s, k, t, v, ri, qi):
+            return i
+        w = float(sign[i])
+        root = math.sqrt(t)
+        total = v * root
+        carry = 1.0 if qi == 0.0 else math.exp(-qi * t)
+        spot = s * carry
+        cash = k * (carry if ri == qi else math.exp(-ri * t))
+        if total == 0.0:
+            status[i] = 1 if t == 0.0 else 2
+            gain = w * (spot - cash)
+            out[0, i] = max(gain, 0.0)
+            out[2, i] = 0.0
+            out[3, i] = 0.0
+            if gain > 0.0:
+                out[1, i] = w * carry
+                out[4, i] = w * (qi * spot - ri * cash)
+            elif gain < 0.0:
+                out[1, i] = 0.0
+                out[4, i] = 0.0
+            else:
+                status[i] = 3
+                for j in range(1, 5):
+                    out[j, i] = math.nan
+            continue
+        d1 = (math.log(s / k) + (ri - qi) * t) / total + 0.5 * total
+        d2 = d1 - total
+        n1 = INV_SQRT_2PI * math.exp(-0.5 * d1 * d1)
+        big1 = cdf_given_pdf(w * d1, n1)
+        big2 = cdf_given_pdf(w * d2, n1 * spot / cash)
+        price = w * (spot * big1 - cash * big2)
+        slope = spot * n1
+        out[0, i] = max(price, 0.0)
+        out[1, i] = w * carry * big1
+        out[2, i] = slope / (s * s * total)
+        out[3, i] = slope * root
+        out[4, i] = -0.5 * slope * v / root + w * (qi * spot * big1 - ri * cash * big2)
+        if not abs(price) + abs(out[2, i]) + abs(out[4, i]) < math.inf:
+            return i
+        status[i] = 0
+    return -1
+
+
+@jit
+def all_orders(sign: Codes, x: Floats, out: Floats, status: Codes) -> int:
+    """Rows of `out`: price, delta, gamma, vega, theta, rho, vanna, volga, charm, speed."""
+    stop = first_order(sign, x, out, status)
+    if stop >= 0:
+        return stop
+    for i in range(sign.size):
+        s, k, t, v, ri, qi = x[0, i], x[1, i], x[2, i], x[3, i], x[4, i], x[5, i]
+        w = float(sign[i])
+        if status[i] == 3:
+            for j in range(5, 10):
+                out[j, i] = math.nan
+            continue
+        carry = math.exp(-qi * t)
+        cash = k * math.exp(-ri * t)
+        root = math.sqrt(t)
+        total = v * root
+        if total == 0.0:
+            inside = out[1, i] != 0.0
+            out[5, i] = w * t * cash if inside else 0.0
+            out[6, i] = 0.0
+            out[7, i] = 0.0
+            out[8, i] = w * qi * carry if inside else 0.0
+            out[9, i] = 0.0
+            continue
+        b = ri - qi
+        d1 = (math.log(s / k) + b * t) / total + 0.5 * total
+        d2 = d1 - total
+        n1 = INV_SQRT_2PI * math.exp(-0.5 * d1 * d1)
+        big2 = cdf_given_pdf(w * d2, n1 * s * carry / cash)
+        out[5, i] = w * t * cash * big2
+        out[6, i] = -carry * n1 * d2 / v
+        out[7, i] = out[3, i] * d1 * d2 / v
+        out[8, i] = -carry * n1 * (b / total - d2 / (2.0 * t)) + qi * out[1, i]
+        out[9, i] = -out[2, i] / s * (1.0 + d1 / total)
+        if not abs(out[6, i]) + abs(out[7, i]) + abs(out[8, i]) + abs(out[9, i]) < math.inf:
+            return i
+    return -1
+
+
+@jit
+def only_price(sign: Codes, x: Floats, out: Floats) -> int:
+    """Price alone."""
+    for i in range(sign.size):
+        s, k, t, v, ri, qi = x[0, i], x[1, i], x[2, i], x[3, i], x[4, i], x[5, i]
+        if not in_domain(s, k, t, v, ri, qi):
+            return i
+        w = float(sign[i])
+        total = v * math.sqrt(t)
+        carry = 1.0 if qi == 0.0 else math.exp(-qi * t)
+        spot = s * carry
+        cash = k * (carry if ri == qi else math.exp(-ri * t))
+        if total == 0.0:
+            value = w * (spot - cash)
+        else:
+            d1 = (math.log(s / k) + (ri - qi) * t) / total + 0.5 * total
+            n1 = INV_SQRT_2PI * math.exp(-0.5 * d1 * d1)
+            upper = cdf_given_pdf(w * d1, n1)
+            lower = cdf_given_pdf(w * (d1 - total), n1 * spot / cash)
+            value = w * (spot * upper - cash * lower)
+        if not abs(value) < math.inf:
+            return i
+        out[i] = max(value, 0.0)
+    return -1

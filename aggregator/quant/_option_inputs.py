@@ -1,0 +1,73 @@
+"""Turn what a caller passes into flat, contiguous columns, and name the element that is out of domain."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.core.errors import DomainError
+
+Floats = npt.NDArray[np.float64]
+Signs = npt.NDArray[np.int8]
+
+_WORDS = {"c": 1, "call": 1, "p": -1, "put": -1}
+
+
+def kind_sign(kind: npt.ArrayLike) -> Signs:
+    """+1 for calls and -1 for puts, from +1/-1, booleans (True = call) or "c"/"call"/"p"/"put".
+
+    Any shape.  DomainError names the first element that is none of these.
+    """
+    given = np.asarray(kind)
+    if given.dtype == np.bool_:
+        return np.where(given, 1, -1).astype(np.int8)
+    if given.dtype.kind in "US":
+        words = np.char.lower(given.astype(str))
+        signs = np.zeros(given.shape, np.int8)
+        for word, sign in _WORDS.items():
+            signs[words == word] = sign
+        wrong = signs == 0
+    else:
+        wrong = (given != 1) & (given != -1)
+        signs = np.where(wrong, 0, given).astype(np.int8)
+    if np.any(wrong):
+        first = int(np.argmax(wrong.ravel()))
+        raise DomainError(
+            f"kind{_index_text(first, given.shape)} is neither a call nor a put",
+            expected='+1, True, "c", "call" or -1, False, "p", "put"',
+            found=str(given.ravel()[first]),
+        )
+    return signs
+
+
+def columns(signs: Signs, **inputs: npt.ArrayLike) -> tuple[tuple[int, ...], Signs, Floats]:
+    """Broadcast and flatten: (shape, signs of length n, matrix with one contiguous row of length n per input)."""
+    arrays = [np.asarray(value, dtype=np.float64) for value in inputs.values()]
+    try:
+        shape = np.broadcast_shapes(signs.shape, *(array.shape for array in arrays))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(inputs, arrays, strict=True))
+        raise DomainError(
+            "the inputs do not broadcast",
+            expected="shapes as in numpy broadcasting",
+            found=f"kind {signs.shape}, {shapes}",
+        ) from None
+    rows = np.empty((len(arrays), *shape))
+    for j, array in enumerate(arrays):
+        rows[j, ...] = array
+    sign = np.ascontiguousarray(np.broadcast_to(signs, shape)).reshape(-1)
+    return shape, sign, rows.reshape(len(arrays), sign.size)
+
+
+def reject(position: int, shape: tuple[int, ...], rule: str, names: tuple[str, ...], rows: Floats) -> NoReturn:
+    """Raise DomainError for the flat `position`, with every input of that element and the rule it breaks."""
+    values = ", ".join(f"{name}={value:.17g}" for name, value in zip(names, rows[:, position], strict=True))
+    raise DomainError(f"element{_index_text(position, shape)} is out of domain", expected=rule, found=values)
+
+
+def _index_text(position: int, shape: tuple[int, ...]) -> str:
+    if not shape:
+        return ""
+    return "[" + ", ".join(str(int(i)) for i in np.unravel_index(position, shape)) + "]"
