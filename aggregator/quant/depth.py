@@ -1,0 +1,233 @@
+"""One depth for many pools: how much quote a sale of base brings, and where the price ends.
+
+Let m be the marginal price net of fee that a seller of base gets, and u = sqrt(m).  A range of constant-product
+liquidity L at fee f, gamma = 1 - f, seen in pool price s^2, obeys
+
+    base = L/gamma * (1/s' - 1/s),        quote = L * (s - s').
+
+With u = sqrt(gamma)*s and l = L/sqrt(gamma) the fee disappears:
+
+    base = l * (1/u' - 1/u),        quote = l * (u - u') = base * u * u'                              (1)
+
+Best routing over several pools sells where m is highest, so all pools that trade stand at one u and their l add: a
+merged book is a step function l(u).  Proof of optimality: the marginal price of each pool falls in what it has sold, so
+equal margins are necessary and sufficient.  Uniswap v3 ranges are steps (fees stay outside the liquidity); a
+constant-product pool is one step down to u = 0 and never runs dry.  Equation (1) is evaluated in its last form, which
+does not cancel.  Source: Uniswap v3 whitepaper (Adams et al. 2021) eq. 6.14, 6.16; Angeris et al. 2022,
+doi:10.1145/3490486.3538373.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.core.errors import DomainError
+from aggregator.quant.amm import finite_and_not_negative
+from aggregator.quant.uniswap_v3 import Pool
+from aggregator.quant.uniswap_v3_math import FEE_UNIT, MAX_TICK, MIN_TICK, Q96, sqrt_at_tick
+
+Floats = npt.NDArray[np.float64]
+
+
+class Walk(NamedTuple):
+    """Arrays of the shape of the sizes asked.
+
+    proceeds:  quote received for what was sold
+    price:     marginal price net of fee after the sale; when exhausted the last one with liquidity, NaN for no book
+    unfilled:  base that found no buyer; exhausted: unfilled > 0
+    """
+
+    proceeds: Floats
+    price: Floats
+    unfilled: Floats
+    exhausted: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DepthCurve:
+    """A merged book for one direction, in the caller's units of base and quote.
+
+    root:      (n+1,) falling sqrt of the net marginal price at the ends of the steps; the last may be 0
+    liquidity: (n,) l of each step, >= 0
+    base, quote: (n+1,) sold and received from the start down to each end; the last base may be inf
+    No liquidity at all is a curve with n = 0.
+    """
+
+    root: Floats
+    liquidity: Floats
+    base: Floats
+    quote: Floats
+
+    @property
+    def price(self) -> float:
+        """Marginal price net of fee before any sale; NaN when nothing can be sold."""
+        return float(self.root[0] ** 2) if len(self.liquidity) else float("nan")
+
+    def walk(self, amount: npt.ArrayLike) -> Walk:
+        """Sell each amount of base from the start of the book (sizes are alternatives, not a sequence).
+
+        After q0 is sold, selling q more is walk(q0 + q) less walk(q0).  DomainError for negative or non-finite amounts.
+        """
+        sizes = np.asarray(amount, dtype=np.float64)
+        finite_and_not_negative("amount", sizes)
+        if not len(self.liquidity):
+            none = np.zeros_like(sizes)
+            return Walk(none, np.full_like(sizes, np.nan), sizes.copy(), sizes > 0.0)
+        sold = np.minimum(sizes, self.base[-1])
+        at = np.minimum(np.searchsorted(self.base, sold, side="right") - 1, len(self.liquidity) - 1)
+        top, within = self.root[at], sold - self.base[at]
+        # A step without liquidity holds no base, so `at` is only ever one with l > 0 (or the book is at its end).
+        root = top / (1.0 + within * top / self.liquidity[at])
+        proceeds = self.quote[at] + within * top * root
+        unfilled = sizes - sold
+        return Walk(proceeds, root * root, unfilled, unfilled > 0.0)
+
+    def base_to_price(self, price: npt.ArrayLike) -> Floats:
+        """Base that can be sold before the net marginal price falls below `price`; inf where the book never ends."""
+        floor = np.sqrt(np.asarray(price, dtype=np.float64))
+        if not len(self.liquidity):
+            return np.zeros_like(floor)
+        target = np.clip(floor, self.root[-1], self.root[0])
+        at = np.clip(np.searchsorted(-self.root, -target, side="left") - 1, 0, len(self.liquidity) - 1)
+        with np.errstate(divide="ignore"):
+            inside = self.liquidity[at] * ((self.root[at] - target) / (self.root[at] * target))
+        return np.asarray(self.base[at] + inside)
+
+    def base_for(self, proceeds: npt.ArrayLike) -> Floats:
+        """Least base whose sale brings `proceeds`; NaN where the whole book does not bring that much."""
+        wanted = np.asarray(proceeds, dtype=np.float64)
+        finite_and_not_negative("proceeds", wanted)
+        if not len(self.liquidity):
+            return np.where(wanted > 0.0, np.nan, 0.0)
+        at = np.minimum(np.searchsorted(self.quote, wanted, side="right") - 1, len(self.liquidity) - 1)
+        within = wanted - self.quote[at]
+        # A constant-product tail approaches its last quote and never pays it whole.
+        too_much = wanted >= self.quote[-1] if np.isinf(self.base[-1]) else wanted > self.quote[-1] * (1.0 + 1e-15)
+        within = np.where(too_much, 0.0, within)
+        root = self.root[at] - within / self.liquidity[at]
+        with np.errstate(invalid="ignore"):
+            return np.where(too_much, np.nan, self.base[at] + within / (self.root[at] * root))
+
+    def scaled(self, base_unit: float, quote_unit: float) -> DepthCurve:
+        """The same book with amounts multiplied by base_unit and quote_unit (decimals, or the quote's price in USD)."""
+        if not (0.0 < base_unit < np.inf and 0.0 < quote_unit < np.inf):
+            raise DomainError("units must be positive", expected="> 0", found=f"{base_unit}, {quote_unit}")
+        return DepthCurve(
+            self.root * np.sqrt(quote_unit / base_unit),
+            self.liquidity * np.sqrt(base_unit * quote_unit),
+            self.base * base_unit,
+            self.quote * quote_unit,
+        )
+
+
+NO_DEPTH = DepthCurve(np.full(1, np.nan), np.zeros(0), np.zeros(1), np.zeros(1))
+
+
+def constant_product_depth(base: float, quote: float, fee_frac: float = 0.0) -> DepthCurve:
+    """Depth of one constant-product pool with reserves (base, quote); a zero reserve is a pool without depth."""
+    finite_and_not_negative("base", np.asarray(base, dtype=np.float64))
+    finite_and_not_negative("quote", np.asarray(quote, dtype=np.float64))
+    if not 0.0 <= fee_frac < 1.0:
+        raise DomainError("fee is out of range", expected="0 <= fee_frac < 1", found=str(fee_frac))
+    if base == 0.0 or quote == 0.0:
+        return NO_DEPTH
+    gamma = 1.0 - fee_frac
+    root = np.array([np.sqrt(gamma * (quote / base)), 0.0])
+    # At u = 0 everything is bought: base = inf, quote = the whole reserve.
+    return DepthCurve(
+        root, np.array([np.sqrt(base / gamma) * np.sqrt(quote)]), np.array([0.0, np.inf]), np.array([0.0, quote])
+    )
+
+
+def uniswap_v3_depth(pool: Pool, *, sell_token0: bool) -> DepthCurve:
+    """Depth of a Uniswap v3 pool in raw units; cumulated in exact integers, so it adds no error to long walks.
+
+    sell_token0: base is token0 and quote token1, else the other way round.  Ranges without liquidity keep their place.
+    """
+    edges, held = _ranges(pool, sell_token0)
+    gamma = 1.0 - pool.fee_pips / FEE_UNIT
+    base, quote, n = [0.0], [0.0], 0
+    last = max((i + 1 for i, liquidity in enumerate(held) if liquidity), default=0)
+    sum_base = sum_quote = 0
+    one = 1 << 64  # extra bits so that small ranges do not lose theirs
+    for near, far, liquidity in zip(edges[:last], edges[1 : last + 1], held[:last], strict=True):
+        gap = liquidity * abs(near - far)
+        by_price, by_inverse = gap * one // Q96, gap * Q96 * one // (near * far)
+        sum_base += by_inverse if sell_token0 else by_price
+        sum_quote += by_price if sell_token0 else by_inverse
+        base.append(sum_base / one / gamma)
+        quote.append(sum_quote / one)
+        n += 1
+    if not n:
+        return NO_DEPTH
+    roots = np.array([edge / Q96 if sell_token0 else Q96 / edge for edge in edges[: n + 1]])
+    liquidity_frac = np.array([float(liquidity) for liquidity in held[:n]]) / np.sqrt(gamma)
+    return DepthCurve(roots * np.sqrt(gamma), liquidity_frac, np.array(base), np.array(quote))
+
+
+def steps_depth(root: npt.ArrayLike, liquidity: npt.ArrayLike) -> DepthCurve:
+    """A book from falling roots (n+1,) and the liquidity of each step (n,); cumulates equation (1)."""
+    u, steps = np.asarray(root, dtype=np.float64), np.asarray(liquidity, dtype=np.float64)
+    finite_and_not_negative("root", u)
+    finite_and_not_negative("liquidity", steps)
+    if u.shape != (len(steps) + 1,) or np.any(np.diff(u) >= 0.0):
+        raise DomainError(
+            "roots must fall, one more than steps", expected=f"({len(steps) + 1},) falling", found=str(u.shape)
+        )
+    filled = np.flatnonzero(steps)
+    if not len(filled):
+        return NO_DEPTH
+    steps, u = steps[: filled[-1] + 1], u[: filled[-1] + 2]
+    quote = steps * (u[:-1] - u[1:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        base = np.where(steps > 0.0, quote / (u[:-1] * u[1:]), 0.0)
+    return DepthCurve(u, steps, np.append(0.0, np.cumsum(base)), np.append(0.0, np.cumsum(quote)))
+
+
+def merge(curves: Iterable[DepthCurve]) -> DepthCurve:
+    """Best routing over several books of one base and one quote, in the same units: their l(u) add."""
+    books = [curve for curve in curves if len(curve.liquidity)]
+    if len(books) <= 1:
+        return books[0] if books else NO_DEPTH
+    roots = np.unique(np.concatenate([book.root for book in books]))[::-1]
+    total = np.zeros(len(roots) - 1)
+    for book in books:
+        step = np.searchsorted(-book.root, -roots[:-1], side="right") - 1
+        inside = (step >= 0) & (step < len(book.liquidity))
+        total[inside] += book.liquidity[step[inside]]
+    return steps_depth(roots, total)
+
+
+def split(curves: Sequence[DepthCurve], amount: float) -> tuple[Floats, float]:
+    """How best routing divides a sale: (base sold in each book (n,), base unfilled)."""
+    walked = merge(curves).walk(amount)
+    parts = np.array([float(curve.base_to_price(walked.price)) if len(curve.liquidity) else 0.0 for curve in curves])
+    return parts, float(walked.unfilled)
+
+
+def _ranges(pool: Pool, sell_token0: bool) -> tuple[list[int], list[int]]:
+    """Exact sqrt prices from the current one outward, and the liquidity between them."""
+    edges, held, liquidity = [pool.sqrt_x96], [], pool.liquidity
+    if sell_token0:
+        walk = [(t, -n) for t, n in zip(pool.ticks, pool.liquidity_net, strict=True) if t <= pool.tick][::-1]
+        end = MIN_TICK
+    else:
+        walk = [(t, n) for t, n in zip(pool.ticks, pool.liquidity_net, strict=True) if t > pool.tick]
+        end = MAX_TICK
+    for tick, net in walk:
+        edge = sqrt_at_tick(tick)
+        if edge != edges[-1]:
+            edges.append(edge)
+            held.append(liquidity)
+        liquidity += net
+        if liquidity < 0:
+            raise DomainError("liquidity turns negative", expected=">= 0", found=f"{liquidity} past tick {tick}")
+    if liquidity:
+        edges.append(sqrt_at_tick(end))
+        held.append(liquidity)
+    return edges, held
