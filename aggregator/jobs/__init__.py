@@ -1,0 +1,65 @@
+"""Scheduled rounds: collect, then stress every standing scenario, into the same store.
+
+APScheduler 3 with its memory job store: schedules live in configuration, history in the store's runs. One round at a
+time; a round missed while one was running is run once, late (coalesced).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from datetime import UTC, datetime
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from aggregator.app import App
+from aggregator.core.errors import SpilloverError
+
+log = logging.getLogger("spillover.jobs")
+
+
+def run_round(app: App) -> bool:
+    """One collect and its stresses; False if anything failed. Failures are logged and leave the store whole."""
+    try:
+        app.collect(lambda name, done, total: None)
+        for scenario in app.config.schedule.scenarios:
+            app.stress(scenario, "", lambda name, done, total: None, keep=True)
+    except (SpilloverError, OSError) as error:
+        log.error("round failed: %s", error)
+        return False
+    return True
+
+
+def schedule(app: App, *, once: bool = False) -> bool:
+    """Run rounds on the configured interval until SIGINT or SIGTERM; with `once`, one round now."""
+    if once:
+        return run_round(app)
+    asyncio.run(_forever(app))
+    return True
+
+
+async def _forever(app: App) -> None:
+    scheduler = AsyncIOScheduler(timezone="UTC")
+    scheduler.add_job(
+        _round_in_thread,
+        "interval",
+        args=[app],
+        seconds=app.config.schedule.interval_s,
+        max_instances=1,
+        coalesce=True,
+        misfire_grace_time=None,
+        next_run_time=datetime.now(UTC),  # the first round does not wait for the interval
+        id="round",
+    )
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    scheduler.start()
+    await stop.wait()
+    scheduler.shutdown(wait=True)
+
+
+async def _round_in_thread(app: App) -> None:
+    await asyncio.to_thread(run_round, app)

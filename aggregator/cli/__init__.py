@@ -1,0 +1,305 @@
+"""The command `spillover`. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 done with too many gaps.
+
+Imports of the numeric and chain libraries happen inside commands: `--help` and usage errors answer at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from aggregator import __version__
+from aggregator.cli import show
+from aggregator.cli.output import err, out, print_json, print_problem, progress, table, usd
+from aggregator.core.errors import ConfigError, SpilloverError
+
+app = typer.Typer(
+    name="spillover",
+    help="What everyone owes on-chain as one balance sheet, and what breaks next.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="TOML file; config/default.toml otherwise.", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+AtOption = Annotated[str, typer.Option("--at", help="Cut: digest prefix, unix time or block; the last one otherwise.")]
+
+
+def main() -> NoReturn:
+    """Entry point: one error object for everything a person can cause."""
+    logging.basicConfig(
+        level=os.environ.get("SPILLOVER_LOG", "ERROR").upper(), format="%(levelname)s %(name)s %(message)s"
+    )
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except SpilloverError as error:
+        print_problem(error, "--json" in sys.argv)
+        sys.exit(error.exit_code)
+    except typer.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        err.print("cancelled; what was stored before stays as it was")
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of the parser
+            error.show()
+            sys.exit(2)
+        raise
+
+
+def _version(show: bool) -> None:
+    if show:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None: ...
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Option("--dir", help="Where report, store and config.toml go.")] = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Replay three recorded chains through the real code path: store, snapshot, graph, stress, report."""
+    from aggregator.app.demo import run_demo
+
+    with progress(as_json) as tick:
+        answer = run_demo(directory, tick)
+    if as_json:
+        print_json(answer.summary)
+        return
+    show.stress(answer.summary)
+    wallet_address = answer.summary["wallets"][0]["holder"] if answer.summary["wallets"] else "0x..."
+    out.print(f"\nreport   {answer.report}\nstore    {answer.store}\nconfig   {answer.config}", markup=False)
+    out.print("\n[bold]next[/]")
+    for line in (
+        f"spillover wallet {wallet_address} --config {answer.config}",
+        f"spillover explain wallet {wallet_address} health_factor --config {answer.config}",
+        f"spillover serve --config {answer.config}",
+        "SPILLOVER_RPC_1=https://your-endpoint spillover collect      # your own RPC: Ethereum, then 10, 42161, 8453",
+        "spillover wallet 0xYourAddress                                 # your own wallet, after collect",
+    ):
+        out.print("  " + line, markup=False)
+
+
+@app.command()
+def collect(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the calls, write nothing.")] = False,
+) -> None:
+    """Read every configured deployment at one cut into the store."""
+    from aggregator.app import App
+
+    with App.open(config) as spill, progress(as_json) as tick:
+        if dry_run:
+            estimate = spill.dry_run(tick)
+            if as_json:
+                print_json(estimate)
+            else:
+                table("dry run: nothing was written", ["deployment", "calls", "requests", "bytes", "seconds"],
+                      [[str(r[k]) for k in ("deployment", "calls", "requests", "bytes", "seconds")] for r in estimate],
+                      right=frozenset({1, 2, 3, 4}))  # fmt: skip
+            return
+        answer = spill.collect(tick)
+    if as_json:
+        print_json(answer.data)
+    else:
+        show.collect(answer.data)
+    raise typer.Exit(3 if answer.too_many_gaps else 0)
+
+
+@app.command()
+def record(
+    file: Annotated[Path, typer.Argument(help="Recording to write (.jsonl.gz).")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Collect and keep every answer, so that the same run can be replayed without an endpoint."""
+    from aggregator.app import App
+
+    with App.open(config) as spill, progress(as_json) as tick:
+        answer = spill.collect(tick, record=file)
+    print_json(answer.data) if as_json else show.collect(answer.data)
+    raise typer.Exit(3 if answer.too_many_gaps else 0)
+
+
+@app.command()
+def stress(
+    scenario: Annotated[str, typer.Argument(help="Scenario file, or a name from config/scenarios.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write the HTML report here, its JSON beside it.")
+    ] = None,
+    at: AtOption = "",
+) -> None:
+    """Run one contagion stress on the last cut."""
+    from aggregator.app import App
+
+    with App.open(config) as spill, progress(as_json) as tick:
+        answer = spill.stress(scenario, at, tick, report)
+    print_json(answer) if as_json else show.stress(answer)
+    if report is not None:
+        err.print(f"report {report}", markup=False)
+
+
+@app.command()
+def wallet(address: str, config: ConfigOption = None, as_json: JsonOption = False, at: AtOption = "") -> None:
+    """Where a wallet stands on every chain: positions, exact health factors, Greeks, gaps."""
+    from aggregator.app import App
+
+    with App.open(config) as spill:
+        answer = spill.wallet(address, at)
+    print_json(answer) if as_json else show.wallet(answer)
+
+
+@app.command()
+def exposure(asset: str, config: ConfigOption = None, as_json: JsonOption = False, at: AtOption = "") -> None:
+    """Total exposure to an asset, direct and through claims, by market."""
+    from aggregator.app import App
+
+    with App.open(config) as spill:
+        answer = spill.exposure(asset, at)
+    if as_json:
+        print_json(answer)
+    else:
+        table(f"exposure to {answer['symbol']}", ["market", "side", "through", "USD"],
+              [[r["market"], r["side"], r["through"], usd(r["value_usd"])] for r in answer["rows"]],
+              right=frozenset({3}))  # fmt: skip
+
+
+@app.command()
+def graph(
+    output: Annotated[Path, typer.Option("-o", "--output", help="File by suffix: .graphml or .json.")],
+    config: ConfigOption = None,
+    at: AtOption = "",
+) -> None:
+    """Export the dependency graph of the last cut."""
+    from aggregator.app import App
+
+    with App.open(config) as spill:
+        spill.export_graph(output, at)
+    err.print(f"graph {output}", markup=False)
+
+
+@app.command()
+def explain(
+    words: Annotated[list[str], typer.Argument(help="wallet ADDRESS FIGURE | an error code such as SPL-210")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    at: AtOption = "",
+) -> None:
+    """Open a number into formula, inputs, rounding and the contract calls that made it."""
+    from aggregator.app import App
+    from aggregator.report.errors import error_page
+
+    if len(words) == 1 and words[0].upper().startswith("SPL-"):
+        out.print(error_page(words[0].upper()), markup=False)
+        return
+    if len(words) != 3 or words[0] != "wallet":
+        raise ConfigError(
+            "explain what?",
+            expected="wallet ADDRESS health_factor | collateral_usd | debt_usd | <asset>:<side>, or an error code",
+            found=" ".join(words),
+        )
+    with App.open(config) as spill:
+        tree = spill.explain_wallet(words[1], words[2], at)
+    if as_json:
+        print_json(tree)
+    else:
+        from aggregator.report.explain import text
+
+        out.print(text(tree), markup=False)
+
+
+@app.command("import")
+def import_(
+    directory: Annotated[Path, typer.Argument(help="Folder of CSV or Parquet files, see docs/import.md.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Load your own extract of a lending book as a cut of its own."""
+    from aggregator.app import App
+
+    with App.open(config) as spill:
+        answer = spill.import_book(directory)
+    print_json(answer) if as_json else show.collect(answer)
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port")] = 8080,
+) -> None:
+    """Answer wallet and stress requests over HTTP from the last cut."""
+    from aggregator.api import serve as run
+    from aggregator.app import App
+
+    with App.open(config) as spill:
+        run(spill, host, port)
+
+
+@app.command()
+def schedule(
+    config: ConfigOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Run one round now and stop.")] = False,
+) -> None:
+    """Collect and stress on an interval into the same store."""
+    from aggregator.app import App
+    from aggregator.jobs import schedule as run
+
+    with App.open(config) as spill:
+        run(spill, once=once)
+
+
+@app.command()
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check endpoints, chain ids, finality, multicall, database and migrations, and say how to mend each."""
+    from aggregator.app.doctor import examine
+
+    findings = examine(config)
+    if as_json:
+        print_json(findings)
+    else:
+        for f in findings:
+            mark = {"ok": "[green]ok[/]  ", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}[f["status"]]
+            out.print(f"{mark}  {f['check']:<28}", end="")
+            out.print(f["detail"], markup=False)
+            if f["fix"]:
+                out.print(f"      to mend: {f['fix']}", markup=False)
+    raise typer.Exit(1 if any(f["status"] == "fail" for f in findings) else 0)
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Benchmarks to run; all otherwise.")] = None,
+    as_json: JsonOption = False,
+    full: Annotated[bool, typer.Option("--full", help="Full sizes instead of quick ones.")] = False,
+) -> None:
+    """Ratios of two things measured in one run; nothing here is a bare time."""
+    from aggregator.app.bench import run_benchmarks
+
+    with progress(as_json) as tick:
+        rows = run_benchmarks(names or [], quick=not full, tick=tick)
+    if as_json:
+        print_json(rows)
+        return
+    table("benchmarks", ["name", "what", "ours", "reference", "ratio", "bar", "holds"],
+          [[r["name"], r["what"], f"{r['ours']:.4g}", f"{r['reference']:.4g}", f"{r['ratio']:.2f}", str(r["bar"]),
+            "yes" if r["holds"] else "NO"] for r in rows], right=frozenset({2, 3, 4}))  # fmt: skip

@@ -1,0 +1,259 @@
+"""One aggregation run: pin the cut, undo what a reorg dropped, read every deployment at the cut, write it whole.
+
+    pin -> fork check -> discover -> terms -> read (in slices) -> one transaction
+
+A source that fails costs its own rows, an adapter that fails costs its own rows; both leave a Gap, keep their last
+good positions and do not advance their cursor. Nothing is visible before the transaction commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from aggregator.core.block import BlockRef, Cut
+from aggregator.core.errors import ConfigError, SourceError, SpilloverError, StoreError, WrongChainError
+from aggregator.core.rows import CUT_KINDS, POSITION_KINDS, Asset, Gap, PositionRow, Row
+from aggregator.sdk.adapter import Adapter, Target, View, Where
+from aggregator.store import Store
+
+log = logging.getLogger("spillover.ingest")
+
+
+class Source(Protocol):
+    """A chain or venue that can be frozen at one point; live or replayed."""
+
+    @property
+    def id(self) -> str: ...
+
+    async def pin(self) -> BlockRef: ...
+
+    async def find_fork(self, known: Sequence[BlockRef]) -> BlockRef | None:
+        """The newest of `known` (newest first) that is still canonical, None if none is."""
+        ...
+
+    def view(self, at: BlockRef) -> View: ...
+
+
+class Progress(NamedTuple):
+    """phase: pin | discover | terms | read | write; total 0 while unknown."""
+
+    deployment: str
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one deployment answered. touched: targets whose stored rows are replaced. whole: the cursor may advance."""
+
+    where: Where
+    known: tuple[Target, ...] = ()
+    touched: tuple[Target, ...] = ()
+    assets: list[Asset] = field(default_factory=list)
+    cut_rows: list[Row] = field(default_factory=list)
+    positions: list[PositionRow] = field(default_factory=list)
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """rewound: source -> block kept, where a reorg was undone. failed: deployments or sources that gave nothing."""
+
+    run: int
+    cut: Cut
+    rewound: Mapping[str, int]
+    failed: Mapping[str, str]
+    read_accounts: int
+
+
+async def collect(
+    store: Store,
+    sources: Sequence[Source],
+    deployments: Sequence[Where],
+    adapters: Mapping[str, Adapter],
+    *,
+    slice_size: int = 500,
+    concurrency: int = 4,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> RunResult:
+    """Run once. SourceError if no source could be pinned; every other failure is a Gap in the result."""
+    pinned, failed = await _pin(sources, progress)
+    rewound = await _undo_reorgs(store, [s for s in sources if s.id in pinned], pinned, failed)
+    if not pinned:
+        raise SourceError(
+            "no source could be read", expected="at least one endpoint that answers", found=_lines(failed)
+        )
+    cut = Cut.of(list(pinned.values()))
+    if (last := store.latest_cut()) is not None and last.digest == cut.digest and not failed:
+        log.info("cut %s is already stored; reading it again", cut.digest[:12])
+    by_id = {s.id: s for s in sources}
+    limit = asyncio.Semaphore(concurrency)
+    readings: list[Reading] = []
+    async with asyncio.TaskGroup() as group:
+        tasks = []
+        for where in deployments:
+            if where.source not in pinned:
+                readings.append(_unread(where, "source_failed", failed.get(where.source, "not configured")))
+                continue
+            if where.adapter not in adapters:
+                raise ConfigError(
+                    f"no adapter called {where.adapter!r}", expected=", ".join(sorted(adapters)), found=where.adapter
+                )
+            view = by_id[where.source].view(pinned[where.source])
+            known, cursor = store.known_targets(where.id), store.cursor(where.id)
+            tasks.append(
+                group.create_task(
+                    _read_deployment(adapters[where.adapter], view, where, known, cursor, slice_size, limit, progress)
+                )
+            )
+    readings += [t.result() for t in tasks]
+    readings.sort(key=lambda r: r.where.id)
+    progress(Progress("", "write", 0, 1))
+    run = _write(store, cut, readings)
+    progress(Progress("", "write", 1, 1))
+    failed |= {r.where.id: _last_detail(r) for r in readings if not r.whole}
+    return RunResult(run, cut, rewound, failed, sum(len(r.touched) for r in readings))
+
+
+async def _pin(
+    sources: Sequence[Source], progress: Callable[[Progress], None]
+) -> tuple[dict[str, BlockRef], dict[str, str]]:
+    answers = await asyncio.gather(*(s.pin() for s in sources), return_exceptions=True)
+    pinned: dict[str, BlockRef] = {}
+    failed: dict[str, str] = {}
+    for done, (source, answer) in enumerate(zip(sources, answers, strict=True), 1):
+        if isinstance(answer, BlockRef):
+            pinned[source.id] = answer
+        elif isinstance(answer, WrongChainError):
+            raise answer  # a configuration that points at another chain would store lies
+        elif isinstance(answer, SpilloverError | OSError | asyncio.TimeoutError):
+            log.warning("%s cannot be pinned: %s", source.id, answer)
+            failed[source.id] = str(answer)
+        elif isinstance(answer, BaseException):
+            raise answer
+        progress(Progress(source.id, "pin", done, len(sources)))
+    return pinned, failed
+
+
+async def _undo_reorgs(
+    store: Store, sources: Sequence[Source], pinned: dict[str, BlockRef], failed: dict[str, str]
+) -> dict[str, int]:
+    rewound: dict[str, int] = {}
+    for source in sources:
+        known = store.known_blocks(source.id)
+        if not known or not source.id.startswith("eip155:"):
+            continue
+        if known[0].number > pinned[source.id].number:
+            failed[source.id] = (
+                f"the endpoint is at block {pinned[source.id].number}, behind the last cut at {known[0].number}"
+            )
+            del pinned[source.id]
+            continue
+        fork = await source.find_fork(known)
+        if fork != known[0]:
+            number = fork.number if fork else -1
+            log.warning("%s: blocks above %d were reorganised away; undoing them", source.id, number)
+            store.rewind(source.id, number)
+            rewound[source.id] = number
+    return rewound
+
+
+async def _read_deployment(
+    adapter: Adapter,
+    view: View,
+    where: Where,
+    known: Sequence[Target],
+    cursor: int | None,
+    slice_size: int,
+    limit: asyncio.Semaphore,
+    progress: Callable[[Progress], None],
+) -> Reading:
+    reading = Reading(where, known=tuple(known))
+    try:
+        async with limit:
+            since = where.start_block if cursor is None else cursor + 1
+            touched: set[Target] = set()
+            async for target in adapter.discover(view, where, since):
+                touched.add(target)
+                if len(touched) % 1000 == 0:
+                    progress(Progress(where.id, "discover", len(touched), 0))
+            everything = sorted({*known, *touched})
+            reading.known = tuple(everything)
+            reading.touched = tuple(sorted(t for t in touched if t.holder or t.ref))
+            where = where._replace(
+                markets=tuple(t for t in everything if not (t.holder or t.ref)),
+                targets=tuple(t for t in everything if t.holder or t.ref),
+            )
+            await _sort_rows(adapter.terms(view, where), reading)
+            progress(Progress(where.id, "terms", len(reading.cut_rows), 0))
+            slices = [reading.touched[i : i + slice_size] for i in range(0, len(reading.touched), slice_size)]
+            parts = [Reading(where) for _ in slices]
+            done = 0
+
+            async def one(part: Reading, targets: Sequence[Target]) -> None:
+                nonlocal done
+                await _sort_rows(adapter.read(view, where, targets), part)
+                done += len(targets)
+                progress(Progress(where.id, "read", done, len(reading.touched)))
+
+            async with asyncio.TaskGroup() as group:
+                for part, targets in zip(parts, slices, strict=True):
+                    group.create_task(one(part, targets))
+            for part in parts:
+                reading.assets += part.assets
+                reading.cut_rows += part.cut_rows
+                reading.positions += part.positions
+    except (asyncio.CancelledError, ConfigError):
+        raise
+    except Exception as error:  # the boundary: an adapter's failure costs its own rows, never the run
+        cause = error
+        while isinstance(cause, ExceptionGroup):
+            cause = cause.exceptions[0]
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        log.exception("%s failed; its last good rows are kept", where.id)
+        return _unread(where, "adapter_failed", f"{type(cause).__name__}: {cause}", known=known)
+    return reading
+
+
+async def _sort_rows(rows: AsyncIterator[Row] | AsyncIterator[PositionRow | Gap], into: Reading) -> None:
+    async for row in rows:
+        if isinstance(row, Asset):
+            into.assets.append(row)
+        elif isinstance(row, POSITION_KINDS):
+            into.positions.append(row)
+        elif isinstance(row, CUT_KINDS):
+            into.cut_rows.append(row)
+        else:
+            raise StoreError(f"an adapter yielded something that is no row: {type(row).__name__}")
+
+
+def _unread(where: Where, reason: str, detail: str, known: Sequence[Target] = ()) -> Reading:
+    accounts = sum(1 for t in known if t.holder or t.ref) or -1
+    return Reading(where, tuple(known), cut_rows=[Gap(where.id, reason, detail, accounts)], whole=False)
+
+
+def _last_detail(reading: Reading) -> str:
+    return next((r.detail for r in reversed(reading.cut_rows) if isinstance(r, Gap)), "")
+
+
+def _write(store: Store, cut: Cut, readings: Sequence[Reading]) -> int:
+    with store.write_run(cut) as writer:
+        for r in readings:
+            block = cut.at(r.where.source)
+            writer.cut_rows(r.where.id, r.cut_rows)
+            writer.assets(r.assets)
+            if r.whole and block is not None:
+                writer.targets(r.where.id, r.known, block.number)
+                writer.positions(r.where.id, r.touched, r.positions)
+                writer.cursor(r.where.id, block.number)
+        return writer.run
+
+
+def _lines(failed: Mapping[str, str]) -> str:
+    return "; ".join(f"{k}: {v}" for k, v in sorted(failed.items()))
