@@ -1,7 +1,7 @@
 """Compiled forms of `aggregator.quant.black`; the numpy oracle beside them is `black_reference`.
 
-Rows of `x`: S, K, T_yr, sigma, r, q.  Every kernel returns -1, or the index of the first element that
-is out of domain or overflows.
+They fill [start, end).  Rows of `x`: S, K, T_yr, sigma, r, q.  Every kernel returns -1, or the index
+of the first element that is out of domain or overflows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def in_domain(s: float, k: float, t: float, v: float, r: float, q: float) -> boo
 
 
 @jit
-def first_order(sign: Codes, x: Floats, out: Floats, status: Codes) -> int:
+def first_order(start: int, end: int, sign: Codes, x: Floats, out: Floats, status: Codes) -> int:
     """Rows of `out`: price, delta, gamma, vega, theta."""
-    for i in range(sign.size):
+    for i in range(start, end):
         s, k, t, v, ri, qi = x[0, i], x[1, i], x[2, i], x[3, i], x[4, i], x[5, i]
         if not in_domain(s, k, t, v, ri, qi):
             return i
@@ -73,12 +73,12 @@ def first_order(sign: Codes, x: Floats, out: Floats, status: Codes) -> int:
 
 
 @jit
-def all_orders(sign: Codes, x: Floats, out: Floats, status: Codes) -> int:
+def all_orders(start: int, end: int, sign: Codes, x: Floats, out: Floats, status: Codes) -> int:
     """Rows of `out`: price, delta, gamma, vega, theta, rho, vanna, volga, charm, speed."""
-    stop = first_order(sign, x, out, status)
+    stop = first_order(start, end, sign, x, out, status)
     if stop >= 0:
         return stop
-    for i in range(sign.size):
+    for i in range(start, end):
         s, k, t, v, ri, qi = x[0, i], x[1, i], x[2, i], x[3, i], x[4, i], x[5, i]
         w = float(sign[i])
         if status[i] == 3:
@@ -113,9 +113,9 @@ def all_orders(sign: Codes, x: Floats, out: Floats, status: Codes) -> int:
 
 
 @jit
-def only_price(sign: Codes, x: Floats, out: Floats) -> int:
+def only_price(start: int, end: int, sign: Codes, x: Floats, out: Floats) -> int:
     """Price alone."""
-    for i in range(sign.size):
+    for i in range(start, end):
         s, k, t, v, ri, qi = x[0, i], x[1, i], x[2, i], x[3, i], x[4, i], x[5, i]
         if not in_domain(s, k, t, v, ri, qi):
             return i

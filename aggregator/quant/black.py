@@ -38,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.quant import _black_kernels as kernels
+from aggregator.quant._jit import in_chunks
 from aggregator.quant._option_inputs import Floats, columns, kind_sign, reject
 
 SECONDS_PER_YEAR = 31_536_000  # 365 days
@@ -89,7 +90,7 @@ def price(
     """
     shape, sign, x = columns(kind_sign(kind), S=S, K=K, T_yr=T_yr, sigma=sigma, r=r, q=q)
     out = np.empty(sign.size)
-    check(kernels.only_price(sign, x, out), shape, x)
+    check(in_chunks(lambda a, b: kernels.only_price(a, b, sign, x, out), sign.size), shape, x)
     return out.reshape(shape)
 
 
@@ -105,7 +106,7 @@ def first_greeks(
     """Price, delta, gamma, vega, theta: the fast path of `greeks`; same inputs and errors."""
     shape, sign, x = columns(kind_sign(kind), S=S, K=K, T_yr=T_yr, sigma=sigma, r=r, q=q)
     out, status = np.empty((5, sign.size)), np.empty(sign.size, np.int8)
-    check(kernels.first_order(sign, x, out, status), shape, x)
+    check(in_chunks(lambda a, b: kernels.first_order(a, b, sign, x, out, status), sign.size), shape, x)
     return FirstGreeks._make([*out.reshape(5, *shape), status.reshape(shape)])
 
 
@@ -121,7 +122,7 @@ def greeks(
     """Price and Greeks with respect to spot, eq. (2) to (11); inputs and errors as in `price`."""
     shape, sign, x = columns(kind_sign(kind), S=S, K=K, T_yr=T_yr, sigma=sigma, r=r, q=q)
     out, status = np.empty((10, sign.size)), np.empty(sign.size, np.int8)
-    check(kernels.all_orders(sign, x, out, status), shape, x)
+    check(in_chunks(lambda a, b: kernels.all_orders(a, b, sign, x, out, status), sign.size), shape, x)
     return Greeks._make([*out.reshape(10, *shape), status.reshape(shape)])
 
 

@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from aggregator.quant import _black_kernels as kernels
 from aggregator.quant import black
-from aggregator.quant._jit import jit
+from aggregator.quant._jit import in_chunks, jit
 from aggregator.quant._option_inputs import Floats, columns, kind_sign
 
 
@@ -92,7 +92,7 @@ def inverse_first_greeks(
     """Premium, net delta, gamma, vega and theta in coin, eq. (1) to (6); errors as in `black.price`."""
     shape, sign, x = columns(kind_sign(kind), F=F, K=K, T_yr=T_yr, sigma=sigma, r=r, q=r)
     out, status = np.empty((5, sign.size)), np.empty(sign.size, np.int8)
-    black.check(kernels.first_order(sign, x, out, status), shape, x)
+    black.check(in_chunks(lambda a, b: kernels.first_order(a, b, sign, x, out, status), sign.size), shape, x)
     _to_coin(x[0], out)
     return InverseFirstGreeks._make([*out.reshape(5, *shape), status.reshape(shape)])
 

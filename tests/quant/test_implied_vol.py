@@ -1,0 +1,192 @@
+"""Implied volatility against 50-digit prices, a bracketing solver, another library, and its own reason codes."""
+
+from __future__ import annotations
+
+import itertools
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from aggregator.core.errors import DomainError
+from aggregator.quant import black
+from aggregator.quant import implied_vol as iv
+
+# Undiscounted out-of-the-money Black-76 prices from 50-digit arithmetic at F = 100, T = 1: K, price, volatility.
+# A call where K >= F, else a put; py_lets_be_rational recovers each to 1.1e-15.
+FIFTY_DIGITS = [
+    (95, 0.003191608847171133, 0.02),
+    (95, 1.8880632480607265, 0.1),
+    (95, 9.293649102263297, 0.3),
+    (95, 34.88031405522441, 1.0),
+    (95, 74.40766196617201, 2.5),
+    (100, 0.7978712629263207, 0.02),
+    (100, 3.9877611676744924, 0.1),
+    (100, 11.923538474048502, 0.3),
+    (100, 38.29249225480262, 1.0),
+    (100, 78.87004526662895, 2.5),
+    (105, 0.004946019467194994, 0.02),
+    (105, 2.064019137898835, 0.1),
+    (105, 9.881655682215348, 0.3),
+    (105, 36.792737228219956, 1.0),
+    (105, 78.35070715241777, 2.5),
+    (150, 1.3316709837567024e-92, 0.02),
+    (150, 6.851253473432527e-05, 0.1),
+    (150, 1.48589382982029, 0.3),
+    (150, 26.374358910898668, 1.0),
+    (150, 74.32399848982543, 2.5),
+]
+
+
+def exact_price(sign: int, F: float, K: float, total: object) -> mpmath.mpf:
+    x = mpmath.log(mpmath.mpf(F) / K)
+    upper, lower = (mpmath.ncdf(sign * (x / total + half * total)) for half in (mpmath.mpf("0.5"), -mpmath.mpf("0.5")))
+    return sign * (F * upper - K * lower)
+
+
+def test_fifty_digit_prices_are_inverted_to_1e_12() -> None:
+    K, prices, vols = np.array(FIFTY_DIGITS).T
+    found = iv.implied_vol(K >= 100, prices, 100.0, K, 1.0)
+    assert np.all(found.status == iv.OK)
+    assert np.max(np.abs(found.sigma / vols - 1)) < 1e-13
+
+
+@pytest.mark.parametrize("x", [0, 1e-14, 1e-7, 1e-4, 0.01, 0.2, 0.49, 0.51, 1.0, 3.0])
+def test_the_whole_range_from_a_billionth_to_nine(x: float) -> None:
+    for s in (1e-8, 1e-5, 1e-3, 0.05, 0.199, 0.201, 0.6, 2.0, 4.0, 7.0, 9.0):
+        with mpmath.workdps(50):
+            K = float(100 * mpmath.exp(x))
+            price = float(exact_price(1, 100.0, K, mpmath.mpf(s)))
+        if price < 1e-300:
+            continue
+        found = iv.implied_vol("call", price, 100.0, K, 1.0)
+        assert found.status == iv.OK
+        # near the bound the rounding of the price itself moves the answer: `error` says by how much
+        assert abs(float(found.sigma) - s) <= max(2 * float(found.error), 1e-13 * s), (x, s)
+
+
+def test_no_silent_failure_on_tiny_time_values_of_a_3000_underlying() -> None:
+    checked = labelled = 0
+    for kind, moneyness, target in itertools.product((1, -1), (0.5, 0.8, 0.95, 1.0, 1.05, 1.25, 2.0), range(-8, 3)):
+        F, T, value = 3000.0, 30 / 365, 10.0**target
+        K = F * moneyness
+        intrinsic = max(kind * (F - K), 0.0)
+        quote = intrinsic + value  # rounded to float64, as a venue's price is
+        found = iv.implied_vol(kind, quote, F, K, T)
+        assert found.status in (iv.OK, iv.IMPRECISE)
+        # an independent root of the 40-digit price, for exactly the rounded quote
+        with mpmath.workdps(40):
+            goal = mpmath.mpf(quote) - intrinsic
+            sign = 1 if K >= F else -1
+            low, high = mpmath.mpf("1e-13"), mpmath.mpf(3)
+            for _ in range(110):
+                middle = (low + high) / 2
+                low, high = (middle, high) if exact_price(sign, F, K, middle) < goal else (low, middle)
+            truth = float(low / mpmath.sqrt(T))
+        assert abs(float(found.sigma) - truth) <= 1e-11 * truth
+        checked += 1
+        labelled += int(found.status == iv.IMPRECISE)
+        if found.status == iv.OK:
+            assert found.error <= 1e-8
+    assert checked == 154
+    # deep in the money, 1e-8 is below what the last digit of the quote can carry: labelled, not hidden
+    assert labelled > 0
+
+
+def test_a_time_value_of_1e_8_where_a_widely_used_library_fails() -> None:
+    from vollib.black.implied_volatility import implied_volatility as vollib_iv
+
+    F, K, T = 3000.0, 4500.0, 7 / 365
+    with mpmath.workdps(40):
+        low, high = mpmath.mpf("1e-3"), mpmath.mpf(3)
+        for _ in range(120):
+            middle = (low + high) / 2
+            low, high = (middle, high) if exact_price(1, F, K, middle) < mpmath.mpf("1e-8") else (low, middle)
+        truth = float(low / mpmath.sqrt(T))
+    assert iv.implied_vol("c", 1e-8, F, K, T).sigma == pytest.approx(truth, rel=1e-13)
+    # where that library solves, the two agree
+    price = float(black.black76_price("c", F, 3100.0, T, 0.8))
+    ours = iv.implied_vol("c", price, F, 3100.0, T).sigma
+    assert ours == pytest.approx(vollib_iv(price, F, 3100.0, 0.0, T, "c"), abs=1e-8)
+
+
+@given(
+    st.sampled_from([1, -1]),
+    st.floats(-3, 3),
+    st.floats(0.001, 3.0),
+    st.floats(0.02, 3.0),
+    st.floats(1e-6, 1e6),
+    st.floats(-0.1, 0.2),
+)
+def test_round_trip(kind: int, deviations: float, T: float, sigma: float, F: float, r: float) -> None:
+    K = F * np.exp(deviations * sigma * np.sqrt(T))
+    price = black.black76_price(kind, F, K, T, sigma, r)
+    found = iv.implied_vol(kind, price, F, K, T, np.exp(-r * T))
+    assume(found.status == iv.OK)
+    # the forward formula loses up to a few units in the last place of F and K
+    vega = black.black76_greeks(kind, F, K, T, sigma, r).vega
+    assert abs(found.sigma - sigma) <= 1e-12 * sigma + 20 * np.spacing(max(F, K)) / vega
+
+
+@given(st.floats(0.3, 3.0), st.floats(0.05, 2.0), st.floats(0.05, 1.5))
+def test_call_and_put_have_one_volatility(moneyness: float, T: float, sigma: float) -> None:
+    call, put = black.black76_price([1, -1], 100.0, 100.0 * moneyness, T, sigma)
+    found = iv.implied_vol([1, -1], [call, put], 100.0, 100.0 * moneyness, T)
+    assume(bool(np.all(found.status == iv.OK)))
+    assert found.sigma[0] == pytest.approx(found.sigma[1], abs=2e-7)
+
+
+def test_every_reason_code() -> None:
+    kind = ["c"] * 9
+    price = [5.0, np.nan, 5.0, 9.0, 10.0, 100.0, 60 + 1e-11, -1.0, np.inf]
+    K = [100.0, 100.0, 100.0, 90.0, 90.0, 90.0, 40.0, 100.0, 100.0]
+    T = [0.5, 0.5, 0.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    found = iv.implied_vol(kind, price, 100.0, K, T)
+    assert list(found.status) == [
+        iv.OK,
+        iv.BAD_INPUT,
+        iv.EXPIRED,
+        iv.BELOW_INTRINSIC,
+        iv.NO_TIME_VALUE,
+        iv.ABOVE_BOUND,
+        iv.IMPRECISE,
+        iv.BAD_INPUT,
+        iv.BAD_INPUT,
+    ]
+    assert list(np.isnan(found.sigma)) == [False, True, True, True, True, True, False, True, True]
+    assert set(iv.REASONS) == set(range(11))
+    for name, value in (("F", 0.0), ("K", -1.0), ("discount", 0.0), ("T_yr", np.nan)):
+        inputs = {"price": 5.0, "F": 100.0, "K": 100.0, "T_yr": 0.5, "discount": 1.0, name: value}
+        assert iv.implied_vol("c", **inputs).status == iv.BAD_INPUT, name
+    with pytest.raises(DomainError):
+        iv.implied_vol("x", 1.0, 1.0, 1.0, 1.0)
+
+
+def test_spot_and_coin_forms() -> None:
+    price = black.price("p", 100, 95, 0.5, 0.45, 0.05, 0.02)
+    assert iv.implied_vol_spot("p", price, 100, 95, 0.5, 0.05, 0.02).sigma == pytest.approx(0.45, rel=1e-12)
+    coin = black.black76_price("c", 60_000, 70_000, 0.1, 0.6) / 60_000
+    assert iv.implied_vol_inverse("c", coin, 60_000, 70_000, 0.1).sigma == pytest.approx(0.6, rel=1e-12)
+
+
+def test_two_sided_quotes() -> None:
+    found = iv.quote_vols(
+        "c", [1.0, 3.0, 0.0, 1.0], [2.0, 2.0, 2.0, 2.0], 100.0, 110.0, 0.1, age_s=[0, 0, 0, 90], max_age_s=60
+    )
+    assert list(found.status) == [iv.OK, iv.CROSSED, iv.NO_BID, iv.STALE]
+    assert found.bid[0] < found.mid[0] < found.ask[0]
+    assert np.all(np.isnan(found.mid[1:]))
+
+
+def test_long_columns_give_the_same_bits_as_short_ones() -> None:
+    rng = np.random.default_rng(5)
+    K = rng.uniform(60, 160, 200_000)
+    price = black.black76_price(K >= 100, 100.0, K, 0.3, 0.7)
+    whole = iv.implied_vol(K >= 100, price, 100.0, K, 0.3).sigma
+    parts = [
+        iv.implied_vol(k >= 100, p, 100.0, k, 0.3).sigma
+        for k, p in zip(np.array_split(K, 7), np.array_split(price, 7), strict=True)
+    ]
+    assert np.array_equal(whole, np.concatenate(parts))
