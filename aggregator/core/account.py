@@ -17,6 +17,7 @@ class Leg(NamedTuple):
 
     price is None where unknown (then the account cannot be judged, never zero). terms: the market's terms for
     this asset by key, with those of the account's own scope (e.g. its e-mode) under `scope:key` as raw integers.
+    num / den is the index of (market, asset, side): amount = shares * num / den in the market's rounding.
     """
 
     asset: str
@@ -28,6 +29,8 @@ class Leg(NamedTuple):
     terms: Mapping[str, int]
     ref: str = ""
     src: bytes = b""
+    num: int = 1
+    den: int = 1
 
 
 class Account(NamedTuple):
