@@ -1,0 +1,306 @@
+"""The kit itself: do the contracts on our chains answer what is known of them from elsewhere?
+
+Figures of the liquidation cases: the formulas of Aave v3 LiquidationLogic (close factor 50 % while the health factor
+is above 0.95, else 100 %; v3.3+ also 100 % for positions under 2,000 dollars; protocol fee on the bonus) and of
+Morpho Blue (incentive 1 / (0.3 LLTV + 0.7), at most 1.15), worked by hand for 100 WETH at 2,000 dollars against
+155,000 USDC.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.devnet import aave_v30, aave_v36, erc4626, morpho, uniswap, worlds
+from tests.devnet.aave import Aave, EMode
+from tests.devnet.anvil import MULTICALL3, Chain, Tx
+from tests.devnet.contract import Reverted
+from tests.devnet.tokens import deploy_asset, deploy_feed
+from tests.devnet.toolchain import Toolchain, ToolchainUnavailable
+from tests.devnet.worlds import World, standard_reserves
+
+VERSIONS = pytest.mark.parametrize("version", ["3.0", "3.6"])
+
+
+def market_of(version: str, tools: Toolchain, chain: Chain, emodes: tuple[EMode, ...] = ()) -> Aave:
+    reserves = standard_reserves(tools, chain)
+    deploy = aave_v30.deploy if version == "3.0" else aave_v36.deploy
+    return deploy(tools, chain, reserves, emodes)
+
+
+def borrower(market: Aave, weth: float, usdc: float) -> str:
+    """An account with so much WETH against so much USDC, and a lender to borrow from."""
+    user, lender = market.chain.accounts[3], market.chain.accounts[1]
+    market.supply(lender, "USDC", market.asset("USDC").raw(1e7))
+    market.supply(user, "WETH", market.asset("WETH").raw(weth))
+    market.borrow(user, "USDC", market.asset("USDC").raw(usdc))
+    return user
+
+
+# -- Aave -------------------------------------------------------------------------------------------------
+@VERSIONS
+@pytest.mark.parametrize(
+    ("fall", "covered", "to_liquidator", "to_treasury"),
+    [
+        (0.08, 77_500, 44.01494565, 0.21059783),
+        (0.15, 155_000, 95.27941176, 0.45588235),
+    ],
+)
+def test_aave_closes_half_or_all_by_health(
+    version: str, fall: float, covered: float, to_liquidator: float, to_treasury: float,
+    devnet_tools: Toolchain, chain: Chain,
+) -> None:  # fmt: skip
+    market = market_of(version, devnet_tools, chain)
+    user = borrower(market, 100, 155_000)
+    market.asset("WETH").set_price(2_000 * (1 - fall))
+    done = market.liquidate(chain.accounts[2], user, "WETH", "USDC")
+    assert done.covered / 1e6 == pytest.approx(covered, abs=1e-4)  # seconds of interest
+    assert done.seized / 1e18 == pytest.approx(to_liquidator, abs=1e-7)
+    assert done.protocol_fee / 1e18 == pytest.approx(to_treasury, abs=1e-7)
+
+
+@VERSIONS
+def test_aave_bad_debt_lands_where_the_version_puts_it(version: str, devnet_tools: Toolchain, chain: Chain) -> None:
+    market = market_of(version, devnet_tools, chain)
+    user = borrower(market, 100, 155_000)
+    market.asset("WETH").set_price(1_200)
+    done = market.liquidate(chain.accounts[2], user, "WETH", "USDC")
+    assert done.covered == pytest.approx(100 * 1_200 / 1.05 * 1e6, abs=1)
+    assert market.account(user).collateral_usd_e8 == 0
+    left = 155_000e6 - done.covered
+    if version == "3.0":
+        assert done.debt_left == pytest.approx(left, abs=100)
+    else:
+        assert done.debt_left == 0
+        assert market.deficit("USDC") == pytest.approx(left, abs=100)
+        assert done.deficits == {market.asset("USDC").address: market.deficit("USDC")}
+
+
+@pytest.mark.parametrize(("weth", "usdc", "share"), [(1, 1_550, 1.0), (1.5, 2_325, 0.5)])
+def test_aave_v36_closes_small_positions_whole(
+    weth: float, usdc: float, share: float, devnet_tools: Toolchain, chain: Chain
+) -> None:
+    market = market_of("3.6", devnet_tools, chain)
+    user = borrower(market, weth, usdc)
+    market.asset("WETH").set_price(1_840)
+    done = market.liquidate(chain.accounts[2], user, "WETH", "USDC")
+    assert done.covered == pytest.approx(usdc * share * 1e6, abs=2)
+
+
+@VERSIONS
+def test_aave_refuses_to_liquidate_the_healthy(version: str, devnet_tools: Toolchain, chain: Chain) -> None:
+    market = market_of(version, devnet_tools, chain)
+    user = borrower(market, 100, 155_000)
+    with pytest.raises(Reverted, match=r"45|0x930bb771"):  # HEALTH_FACTOR_NOT_BELOW_THRESHOLD, old and new spelling
+        market.liquidate(chain.accounts[2], user, "WETH", "USDC")
+
+
+@VERSIONS
+def test_emode_raises_the_threshold_of_its_members(version: str, devnet_tools: Toolchain, chain: Chain) -> None:
+    market = market_of(version, devnet_tools, chain, (EMode(1, "majors", 9_000, 9_300, 10_100, ("WETH", "WBTC")),))
+    user = chain.accounts[3]
+    market.supply(user, "WETH", 10**18)
+    assert market.account(user).threshold_bps == 8_250
+    market.set_emode(user, 1)
+    assert market.account(user)[3:5] == (9_300, 9_000)
+
+
+def test_the_two_versions_are_what_they_claim(world: World) -> None:
+    old, new = world.aave[worlds.ARBITRUM], world.aave[worlds.ETHEREUM]
+    assert old.pool.call("POOL_REVISION") < 4 <= new.pool.call("POOL_REVISION")
+    with pytest.raises(LookupError):
+        old.pool.call("getReserveDeficit", old.asset("USDC").address)
+
+
+# -- Morpho -----------------------------------------------------------------------------------------------
+def morpho_market(tools: Toolchain, chain: Chain) -> tuple[morpho.Morpho, morpho.Market, str]:
+    """One WETH/USDC market at 86 % with 17,000 USDC borrowed on 10 WETH."""
+    weth, usdc = deploy_asset(tools, chain, "WETH", 18, 2_000), deploy_asset(tools, chain, "USDC", 6, 1)
+    blue = morpho.deploy(tools, chain)
+    market = blue.create_market("WETH/USDC", usdc, weth, 0.86)
+    user = chain.accounts[3]
+    blue.supply(chain.accounts[1], market, usdc.raw(1e6))
+    blue.supply_collateral(user, market, weth.raw(10))
+    blue.borrow(user, market, usdc.raw(17_000))
+    return blue, market, user
+
+
+def test_morpho_pays_its_incentive(devnet_tools: Toolchain, chain: Chain) -> None:
+    blue, market, user = morpho_market(devnet_tools, chain)
+    market.collateral.set_price(1_900)
+    done = blue.liquidate(chain.accounts[2], market, user, shares=blue.position(market, user).borrow_shares // 2)
+    assert done.seized / 1e18 * 1_900 / (done.repaid / 1e6) == pytest.approx(1.0438413361, abs=1e-9)
+    assert done.bad_debt == 0
+
+
+def test_morpho_takes_bad_debt_from_its_suppliers(devnet_tools: Toolchain, chain: Chain) -> None:
+    blue, market, user = morpho_market(devnet_tools, chain)
+    market.collateral.set_price(900)
+    blue.accrue(market)
+    before, owed = blue.state(market), blue.owed(market, user)
+    done = blue.liquidate(chain.accounts[2], market, user, seize=blue.position(market, user).collateral)
+    after = blue.state(market)
+    accrued = after.borrow_assets + done.repaid + done.bad_debt - before.borrow_assets
+    assert after.supply_assets == before.supply_assets + accrued - done.bad_debt
+    assert done.bad_debt == pytest.approx(owed - 9_000e6 / 1.0438413361, abs=1_000)
+    assert blue.position(market, user) == (0, 0, 0)
+
+
+def test_morpho_market_id_is_known_to_the_contract(world: World) -> None:
+    assert world.morpho is not None
+    for market in world.morpho.markets.values():
+        assert world.morpho.contract.call("idToMarketParams", bytes.fromhex(market.id[2:])) == market.params
+
+
+# -- Uniswap, vaults --------------------------------------------------------------------------------------
+def test_uniswap_swaps_what_it_quotes(devnet_tools: Toolchain, chain: Chain) -> None:
+    weth, usdc = deploy_asset(devnet_tools, chain, "WETH", 18, 2_000), deploy_asset(devnet_tools, chain, "USDC", 6, 1)
+    venue = uniswap.deploy(devnet_tools, chain)
+    pool = venue.create_pool(weth, usdc, 3_000)
+    for low, high in ((0.5, 2), (0.95, 1.05)):
+        venue.add_liquidity(chain.accounts[1], pool, low, high, 1e6)
+    for sell in (weth, usdc):
+        raw = sell.worth(1_500_000)
+        bought, _root, crossed = venue.quote(pool, sell, raw)
+        assert crossed > 0
+        assert venue.swap(chain.accounts[2], pool, sell, raw) == bought
+        assert pool.other(sell).worth(1_000_000) < bought < pool.other(sell).worth(1_495_500)  # less than the fee
+        venue.follow_feeds(chain.accounts[4], pool)
+    assert pool.contract.call("slot0")[0] == uniswap.feed_root(pool.token0, pool.token1)
+
+
+def test_vault_shares_earn_lose_and_price_themselves(devnet_tools: Toolchain, chain: Chain) -> None:
+    weth = deploy_asset(devnet_tools, chain, "WETH", 18, 2_000)
+    vault = erc4626.deploy_vault(devnet_tools, chain, weth, "svWETH", offset=6)
+    user = chain.accounts[3]
+    vault.deposit(user, weth.raw(10))
+    assert vault.token.call("balanceOf", user) == 10 * 10**24
+    assert vault.price_usd_e8 == 2_000 * 10**8
+    vault.earn(weth.raw(2))
+    assert vault.price_usd_e8 == pytest.approx(2_400e8, abs=1)
+    vault.lose(weth.raw(6))
+    assert vault.token.call("convertToAssets", 10**24) == pytest.approx(0.6e18, abs=1)
+
+
+# -- worlds -----------------------------------------------------------------------------------------------
+def test_a_world_has_every_kind_of_account(world: World) -> None:
+    for market in world.aave.values():
+        accounts = [market.account(w) for w in world.wallets]
+        indebted = [a for a in accounts if a.debt_usd_e8]
+        assert any(a.health_e18 < 10**18 for a in indebted), "somebody can be liquidated"
+        assert any(a.debt_usd_e8 > a.collateral_usd_e8 for a in indebted), "somebody is underwater"
+        owed = [market.owed(w, s) for w in world.wallets for s in market.reserves]
+        assert any(0 < raw < 1_000 for raw in owed), "somebody owes next to nothing"
+        assert any(a.collateral_usd_e8 and not a.debt_usd_e8 for a in accounts)
+        assert any(a.collateral_usd_e8 == 0 for a in accounts)
+        assert any(market.pool.call("getUserEMode", w) for w in world.wallets)
+        used = [r for r in market.reserves.values() if r.borrowable]
+        assert all(market.pool.read("getReserveData", r.asset.address)["variableBorrowIndex"] > 10**27 for r in used)
+    assert world.aave[worlds.ETHEREUM].deficit("USDC") > 0
+
+
+def test_the_same_seed_gives_the_same_blocks(devnet_tools: Toolchain) -> None:
+    first, second = (worlds.three_chains(devnet_tools, seed=7, people=3) for _ in range(2))
+    other = worlds.three_chains(devnet_tools, seed=8, people=3)
+    try:
+        heads = [{c: chain.block()["hash"] for c, chain in w.chains.items()} for w in (first, second, other)]
+        assert heads[0] == heads[1]
+        assert set(heads[0].values()).isdisjoint(list(heads[2].values())[:1])
+    finally:
+        for w in (first, second, other):
+            w.stop()
+
+
+def test_a_crowd_is_populated_in_bulk(devnet_tools: Toolchain) -> None:
+    crowd = worlds.aave_crowd(devnet_tools, 200)
+    try:
+        market = crowd.aave[worlds.ETHEREUM]
+        accounts = [market.account(w) for w in crowd.wallets]
+        assert all(a.collateral_usd_e8 == pytest.approx(20_000e8, rel=1e-6) for a in accounts)
+        assert all(3_000e8 <= a.debt_usd_e8 <= 15_001e8 for a in accounts)
+    finally:
+        crowd.stop()
+
+
+# -- chain and hostile contracts --------------------------------------------------------------------------
+def test_reorg_keeps_the_height_and_changes_the_hashes(devnet_tools: Toolchain, chain: Chain) -> None:
+    token = deploy_asset(devnet_tools, chain, "T", 18, 1)
+    chain.mine(3)
+    fork, old = chain.block(chain.block()["number"] - 3), chain.block()
+    receipts = [token.token.send("mint", chain.owner, 1), token.token.send("mint", chain.owner, 1)]
+    chain.reorg(5)
+    new = chain.block()
+    assert new["number"] == old["number"] + len(receipts)
+    assert token.token.call("totalSupply") == 0
+    walk = new
+    while walk["number"] > fork["number"]:
+        walk = chain.block(walk["parentHash"])
+    assert walk["hash"] == fork["hash"]
+    assert chain.block(old["number"])["hash"] != old["hash"]
+
+
+def test_a_failed_bulk_transaction_is_never_silent(devnet_tools: Toolchain, chain: Chain) -> None:
+    token = deploy_asset(devnet_tools, chain, "T", 18, 1).token
+    good = [Tx(chain.owner, token.address, token.encode("mint", chain.owner, 1)) for _ in range(30)]
+    assert chain.send_all(good) == 30
+    assert token.call("totalSupply") == 30
+    bad = Tx(chain.owner, token.address, token.encode("transfer", chain.owner, 10**30))
+    with pytest.raises(Reverted):
+        chain.send_all([*good, bad])
+
+
+def test_calls_answer_at_any_block_and_snapshots_undo(devnet_tools: Toolchain, chain: Chain) -> None:
+    token = deploy_asset(devnet_tools, chain, "T", 18, 1).token
+    before = chain.block()
+    with chain.undone():
+        token.send("mint", chain.owner, 5)
+        assert token.call("totalSupply") == 5
+        assert token.call("totalSupply", block=before["number"]) == 0
+        assert token.call("totalSupply", block=before["hash"]) == 0
+    assert chain.block()["hash"] == before["hash"]
+    chain.warp(1_000)
+    assert chain.block()["timestamp"] == before["timestamp"] + 1_000
+
+
+def test_multicall_is_there_or_not_as_asked(devnet_tools: Toolchain, chain: Chain) -> None:
+    token = deploy_asset(devnet_tools, chain, "T", 8, 1).token
+    assert chain.multicall is not None
+    calls = [(token.address, True, bytes.fromhex(token.encode(f)[2:])) for f in ("decimals", "totalSupply")]
+    answers = chain.multicall.call("aggregate3", calls)
+    assert [(ok, int.from_bytes(raw, "big")) for ok, raw in answers] == [(True, 8), (True, 0)]
+    with Chain(devnet_tools, multicall=False) as bare:
+        assert bare.multicall is None
+        assert bare.rpc("eth_getCode", MULTICALL3, "latest") == "0x"
+
+
+def test_hostile_tokens_misbehave(devnet_tools: Toolchain, chain: Chain) -> None:
+    ours = devnet_tools.build("ours")
+    old = chain.deploy(ours["Bytes32Token"], b"Maker".ljust(32, b"\0"), b"MKR".ljust(32, b"\0"))
+    assert old.call("symbol").rstrip(b"\0") == b"MKR"
+    for decimals in (0, 77):
+        assert chain.deploy(ours["Token"], "odd", "ODD", decimals).call("decimals") == decimals
+    symbol = old.encode("symbol")
+    with pytest.raises(Reverted, match="always reverts"):
+        chain.eth_call(chain.deploy(ours["RevertingToken"]).address, symbol)
+    assert chain.eth_call(chain.deploy(ours["OddAnswer"], 7).address, symbol) == bytes(7)
+    burner = chain.deploy(ours["GasBurner"]).address
+    with pytest.raises(RuntimeError, match=r"OOG|OutOfGas"):
+        chain.eth_call(burner, symbol)
+
+
+def test_a_feed_can_be_negative_and_stale(devnet_tools: Toolchain, chain: Chain) -> None:
+    feed = deploy_feed(devnet_tools, chain, "X / USD", 2.5)
+    assert feed.call("latestRoundData")[1:4] == (250_000_000, *[chain.block()["timestamp"]] * 2)
+    feed.send("setAt", -1, 12_345)
+    assert feed.call("latestRoundData") == (2, -1, 12_345, 12_345, 2)
+
+
+# -- toolchain --------------------------------------------------------------------------------------------
+def test_without_a_registry_the_reason_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "cache"))
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+    with pytest.raises(ToolchainUnavailable, match="npm"):
+        Toolchain(tmp_path / "devnet").install()
+    assert not any((tmp_path / "devnet/packages").iterdir())
