@@ -79,9 +79,12 @@ async def collect(
     *,
     slice_size: int = 500,
     concurrency: int = 4,
+    facts: Mapping[str, str | int] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> RunResult:
-    """Run once. SourceError if no source could be pinned; every other failure is a Gap in the result."""
+    """Run once. facts: `version`, `config_digest`, `started_s` of the run, kept with it.
+
+    SourceError if no source could be pinned; every other failure is a Gap in the result."""
     pinned, failed = await _pin(sources, progress)
     rewound = await _undo_reorgs(store, [s for s in sources if s.id in pinned], pinned, failed)
     if not pinned:
@@ -89,8 +92,6 @@ async def collect(
             "no source could be read", expected="at least one endpoint that answers", found=_lines(failed)
         )
     cut = Cut.of(list(pinned.values()))
-    if (last := store.latest_cut()) is not None and last.digest == cut.digest and not failed:
-        log.info("cut %s is already stored; reading it again", cut.digest[:12])
     by_id = {s.id: s for s in sources}
     limit = asyncio.Semaphore(concurrency)
     readings: list[Reading] = []
@@ -105,7 +106,7 @@ async def collect(
                     f"no adapter called {where.adapter!r}", expected=", ".join(sorted(adapters)), found=where.adapter
                 )
             view = by_id[where.source].view(pinned[where.source])
-            known, cursor = store.known_targets(where.id), store.cursor(where.id)
+            known, cursor = [Target(*t) for t in store.known_targets(where.id)], store.cursor(where.id)
             tasks.append(
                 group.create_task(
                     _read_deployment(adapters[where.adapter], view, where, known, cursor, slice_size, limit, progress)
@@ -114,7 +115,7 @@ async def collect(
     readings += [t.result() for t in tasks]
     readings.sort(key=lambda r: r.where.id)
     progress(Progress("", "write", 0, 1))
-    run = _write(store, cut, readings)
+    run = _write(store, cut, readings, facts or {})
     progress(Progress("", "write", 1, 1))
     failed |= {r.where.id: _last_detail(r) for r in readings if not r.whole}
     return RunResult(run, cut, rewound, failed, sum(len(r.touched) for r in readings))
@@ -145,7 +146,7 @@ async def _undo_reorgs(
 ) -> dict[str, int]:
     rewound: dict[str, int] = {}
     for source in sources:
-        known = store.known_blocks(source.id)
+        known = [block for stored in store.cuts() if (block := stored.cut.at(source.id))]
         if not known or not source.id.startswith("eip155:"):
             continue
         if known[0].number > pinned[source.id].number:
@@ -242,17 +243,23 @@ def _last_detail(reading: Reading) -> str:
     return next((r.detail for r in reversed(reading.cut_rows) if isinstance(r, Gap)), "")
 
 
-def _write(store: Store, cut: Cut, readings: Sequence[Reading]) -> int:
-    with store.write_run(cut) as writer:
-        for r in readings:
-            block = cut.at(r.where.source)
+def _write(store: Store, cut: Cut, readings: Sequence[Reading], facts: Mapping[str, str | int]) -> int:
+    present = [r for r in readings if cut.at(r.where.source) is not None]
+    absent = [r for r in readings if cut.at(r.where.source) is None]
+    with store.write_run(cut, **facts) as writer:  # type: ignore[arg-type]
+        for r in present:
+            block = writer.at(r.where.id)
             writer.cut_rows(r.where.id, r.cut_rows)
             writer.assets(r.assets)
-            if r.whole and block is not None:
-                writer.targets(r.where.id, r.known, block.number)
-                writer.positions(r.where.id, r.touched, r.positions)
-                writer.cursor(r.where.id, block.number)
-        return writer.run
+            if not r.whole:
+                writer.coverage(r.where.id, "failed")
+                continue
+            writer.targets(r.where.id, r.known)
+            writer.positions(r.where.id, r.touched, r.positions)
+            writer.cursor(r.where.id, block.number)
+        for r in absent:  # a source outside the cut has no block to file its Gap under: it stands beside the first one
+            writer.cut_rows(present[0].where.id, r.cut_rows)
+    return store.cut(cut.digest).number
 
 
 def _lines(failed: Mapping[str, str]) -> str:

@@ -1,0 +1,37 @@
+"""The last cut in memory, swapped whole when a newer one lands: a request never sees half a run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from aggregator.app import App
+from aggregator.snapshot import Snapshot
+
+
+class Held(NamedTuple):
+    digest: str
+    snapshot: Snapshot
+
+
+class Current:
+    """look_s: how often at most the store is asked for a newer cut."""
+
+    def __init__(self, app: App, look_s: float = 1.0) -> None:
+        self._app, self._look_s = app, look_s
+        self._held: Held | None = None
+        self._looked = -1e9
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> Held:
+        """StoreError if the store holds no cut yet."""
+        loop = asyncio.get_running_loop()
+        if self._held is not None and loop.time() - self._looked < self._look_s:
+            return self._held
+        async with self._lock:
+            if self._held is None or loop.time() - self._looked >= self._look_s:
+                digest = await asyncio.to_thread(self._app.latest_digest)
+                if self._held is None or digest != self._held.digest:
+                    self._held = Held(digest, await asyncio.to_thread(self._app.snapshot, digest))
+                self._looked = loop.time()
+        return self._held

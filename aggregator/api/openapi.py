@@ -1,0 +1,65 @@
+"""The OpenAPI 3.1 document, generated from the types that are served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from aggregator import __version__
+from aggregator.api import types
+
+_REF = "#/components/schemas/{name}"
+
+
+def document() -> dict[str, Any]:
+    served = [types.Envelope, types.WalletOut, types.CutOut, types.CoverageAnswer, types.Health, types.Problem,
+              types.ScenarioIn]  # fmt: skip
+    _, components = msgspec.json.schema_components(served, ref_template=_REF)
+    address = {"name": "address", "in": "path", "required": True, "description": "EVM address, any case",
+               "schema": {"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}}  # fmt: skip
+    named = {"name": "scenario", "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}
+    body = {"required": True, "content": {"application/json": {"schema": _ref("ScenarioIn")}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Spillover", "version": __version__, "license": {"name": "Apache-2.0"}},
+        "paths": {
+            "/healthz": {"get": _operation("Alive, and the cut it answers from", _ref("Health"), no_cut=False)},
+            "/openapi.json": {"get": _operation("This document", {"type": "object"}, no_cut=False)},
+            "/v1/cuts": {
+                "get": _operation("Stored cuts, newest first", _data({"type": "array", "items": _ref("CutOut")}))
+            },
+            "/v1/coverage": {"get": _operation("Coverage, gaps and reconciliation", _data(_ref("CoverageAnswer")))},
+            "/v1/wallets/{address}": {
+                "get": _operation("One wallet on every chain", _data(_ref("WalletOut")), parameters=[address], bad=True)
+            },
+            "/v1/stress": {
+                "get": _operation("A named scenario on the last cut", _data(_STRESS), parameters=[named], bad=True),
+                "post": _operation("Your scenario on the last cut", _data(_STRESS), bad=True, requestBody=body),
+            },
+        },
+        "components": {"schemas": components},
+    }
+
+
+_STRESS = {"type": "object", "description": "StressResult: rounds, losses, markets, wallets, convergence, coverage"}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": _REF.format(name=name)}
+
+
+def _data(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"allOf": [_ref("Envelope"), {"type": "object", "properties": {"data": schema}}]}
+
+
+def _operation(
+    summary: str, schema: dict[str, Any], *, no_cut: bool = True, bad: bool = False, **more: Any
+) -> dict[str, Any]:
+    problem = {"content": {"application/problem+json": {"schema": _ref("Problem")}}}
+    responses: dict[str, Any] = {"200": {"description": "done", "content": {"application/json": {"schema": schema}}}}
+    if no_cut:
+        responses["503"] = {"description": "no cut is stored yet", **problem}
+    if bad:
+        responses["422"] = {"description": "the request cannot be answered; it says why", **problem}
+    return {"summary": summary, "responses": responses, **more}

@@ -1,0 +1,168 @@
+"""aiohttp service. One envelope: `data`, `meta` (cut, age, coverage, degraded), `links`; errors are RFC 9457.
+
+Work that computes runs in a thread; every answer comes from one immutable snapshot. A stress is named by the digest of
+cut, scenario and version, so the same question is computed once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from aggregator import __version__
+from aggregator.api.current import Current, Held
+from aggregator.api.openapi import document
+from aggregator.app import App
+from aggregator.core.errors import ConfigError, SpilloverError, StoreError
+from aggregator.core.ids import parse_address
+from aggregator.core.scenario import Scenario, parse_scenario
+from aggregator.report.wallet import coverage_json, cut_json
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_APP: web.AppKey[App] = web.AppKey("app", App)
+_CURRENT: web.AppKey[Current] = web.AppKey("current", Current)
+_RESULTS: web.AppKey[OrderedDict[str, dict[str, Any]]] = web.AppKey("results", OrderedDict)
+_ONE: web.AppKey[asyncio.Semaphore] = web.AppKey("one", asyncio.Semaphore)
+KEPT_RESULTS = 32
+MAX_BODY_BYTES = 256 * 1024
+
+
+def make_app(app: App, *, look_s: float = 1.0) -> web.Application:
+    service = web.Application(middlewares=[_problems], client_max_size=MAX_BODY_BYTES)
+    service[_APP], service[_CURRENT] = app, Current(app, look_s)
+    service[_RESULTS], service[_ONE] = OrderedDict(), asyncio.Semaphore(1)
+    service.add_routes(
+        [
+            web.get("/healthz", _health),
+            web.get("/openapi.json", _openapi),
+            web.get("/v1/cuts", _cuts),
+            web.get("/v1/coverage", _coverage),
+            web.get("/v1/wallets/{address}", _wallet),
+            web.get("/v1/stress", _stress_named),
+            web.post("/v1/stress", _stress_posted),
+        ]
+    )
+    return service
+
+
+def serve(app: App, host: str, port: int) -> None:
+    """Run until SIGINT or SIGTERM. ConfigError if the address cannot be had."""
+    try:
+        web.run_app(make_app(app), host=host, port=port, print=None, handle_signals=True)
+    except OSError as error:
+        raise ConfigError(
+            "cannot listen",
+            expected="a free port",
+            found=f"{host}:{port} ({error.strerror})",
+            fix="choose another --port",
+        ) from error
+
+
+@web.middleware
+async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _problem(error.status, {"title": error.reason, "detail": error.reason, "code": f"HTTP-{error.status}"})
+    except StoreError as error:
+        return _problem(503, error.problem())
+    except ConfigError as error:
+        return _problem(422, error.problem())
+    except SpilloverError as error:
+        return _problem(500, error.problem())
+
+
+def _problem(status: int, members: dict[str, Any]) -> web.Response:
+    body = {"type": "about:blank", "status": status, **members}
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/problem+json")
+
+
+def _answer(held: Held, data: Any, links: dict[str, str]) -> web.Response:
+    coverage = coverage_json(held.snapshot)
+    meta = {
+        "cut": cut_json(held.snapshot.cut),
+        "age_s": max(0, int(time.time()) - held.snapshot.cut.time_s),
+        "coverage": coverage,
+        "degraded": [f"{c['chain']}/{c['protocol']}" for c in coverage if c["level"] != "full"],
+        "version": __version__,
+    }
+    body = orjson.dumps({"data": data, "meta": meta, "links": links})
+    return web.Response(body=body, content_type="application/json", headers={"ETag": f'"{held.digest[:32]}"'})
+
+
+async def _health(request: web.Request) -> web.Response:
+    """Alive, and whether there is a cut to answer from."""
+    try:
+        held = await request.app[_CURRENT].get()
+        state = {"status": "ok", "cut": held.digest, "age_s": max(0, int(time.time()) - held.snapshot.cut.time_s)}
+    except StoreError as error:
+        state = {"status": "empty", "cut": None, "age_s": None, "detail": error.message}
+    return web.Response(body=orjson.dumps(state | {"version": __version__}), content_type="application/json")
+
+
+async def _openapi(request: web.Request) -> web.Response:
+    return web.Response(body=orjson.dumps(document()), content_type="application/json")
+
+
+async def _cuts(request: web.Request) -> web.Response:
+    held = await request.app[_CURRENT].get()
+    cuts = await asyncio.to_thread(request.app[_APP].cuts)
+    return _answer(held, [cut_json(c) for c in cuts], {"self": "/v1/cuts"})
+
+
+async def _coverage(request: web.Request) -> web.Response:
+    held = await request.app[_CURRENT].get()
+    gaps = request.app[_APP].gaps(held.snapshot)
+    data = {
+        "coverage": coverage_json(held.snapshot),
+        "gaps": gaps,
+        "reconciliation": request.app[_APP].reconciliation(held.snapshot),
+    }
+    return _answer(held, data, {"self": "/v1/coverage"})
+
+
+async def _wallet(request: web.Request) -> web.Response:
+    address = parse_address(request.match_info["address"])
+    held = await request.app[_CURRENT].get()
+    data = await asyncio.to_thread(request.app[_APP].wallet_of, held.snapshot, address)
+    return _answer(held, data, {"self": f"/v1/wallets/{address}", "cuts": "/v1/cuts"})
+
+
+async def _stress_named(request: web.Request) -> web.Response:
+    name = request.query.get("scenario", "")
+    if not name:
+        known = request.app[_APP].scenario_names()
+        raise ConfigError("which scenario?", expected="?scenario=" + " | ".join(known), found="no scenario")
+    return await _stress(request, request.app[_APP].scenario_by_name(name))
+
+
+async def _stress_posted(request: web.Request) -> web.Response:
+    try:
+        data = json.loads(await request.text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ConfigError("the body is not JSON", expected="a scenario as a JSON object", found=str(error)) from error
+    if not isinstance(data, dict):
+        raise ConfigError("the body is not a scenario", expected="a JSON object", found=type(data).__name__)
+    return await _stress(request, parse_scenario(data))
+
+
+async def _stress(request: web.Request, scenario: Scenario) -> web.Response:
+    held = await request.app[_CURRENT].get()
+    job = hashlib.sha256(f"{held.digest}{scenario.digest}{__version__}".encode()).hexdigest()
+    kept = request.app[_RESULTS]
+    async with request.app[_ONE]:  # one at a time: a stress uses every core it can get
+        if job not in kept:
+            kept[job] = await asyncio.to_thread(request.app[_APP].stress_of, held.snapshot, scenario)
+            while len(kept) > KEPT_RESULTS:
+                kept.popitem(last=False)
+    return _answer(held, kept[job] | {"job": job}, {"self": "/v1/stress"})
