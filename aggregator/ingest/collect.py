@@ -179,17 +179,14 @@ async def _read_deployment(
         async with limit:
             since = where.start_block if cursor is None else cursor + 1
             touched: set[Target] = set()
-            async for target in adapter.discover(view, where, since):
+            async for target in adapter.discover(view, _knowing(where, known), since):
                 touched.add(target)
                 if len(touched) % 1000 == 0:
                     progress(Progress(where.id, "discover", len(touched), 0))
             everything = sorted({*known, *touched})
             reading.known = tuple(everything)
             reading.touched = tuple(sorted(t for t in touched if t.holder or t.ref))
-            where = where._replace(
-                markets=tuple(t for t in everything if not (t.holder or t.ref)),
-                targets=tuple(t for t in everything if t.holder or t.ref),
-            )
+            where = _knowing(where, everything)
             await _sort_rows(adapter.terms(view, where), reading)
             progress(Progress(where.id, "terms", len(reading.cut_rows), 0))
             slices = [reading.touched[i : i + slice_size] for i in range(0, len(reading.touched), slice_size)]
@@ -220,6 +217,13 @@ async def _read_deployment(
         log.exception("%s failed; its last good rows are kept", where.id)
         return _unread(where, "adapter_failed", f"{type(cause).__name__}: {cause}", known=known)
     return reading
+
+
+def _knowing(where: Where, known: Sequence[Target]) -> Where:
+    return where._replace(
+        markets=tuple(sorted(t for t in known if not (t.holder or t.ref))),
+        targets=tuple(sorted(t for t in known if t.holder or t.ref)),
+    )
 
 
 async def _sort_rows(rows: AsyncIterator[Row] | AsyncIterator[PositionRow | Gap], into: Reading) -> None:
