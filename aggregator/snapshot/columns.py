@@ -1,0 +1,152 @@
+"""Raw columns -> frozen columns: one sorted code book, canonical row order, float64 beside exact bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.core.errors import DomainError
+from aggregator.core.fixed import column as packed
+from aggregator.core.fixed import to_float
+from aggregator.core.schema import PACK, SCHEMA
+from aggregator.core.table import DEPLOYMENT, RawTable, Table
+
+I8 = npt.NDArray[np.int64]
+_EXP_LIMIT = 200  # 2^256 * 10^200 is still a float64
+
+
+def code_book(raw: Mapping[str, RawTable]) -> tuple[tuple[str, ...], dict[int, npt.NDArray[np.int32]]]:
+    """All texts in use, sorted, and for each raw table's `names` (by identity) the map from its codes to ours."""
+    used: dict[int, tuple[Sequence[str], npt.NDArray[np.bool_]]] = {}
+    for table in raw.values():
+        _, mask = used.setdefault(id(table.names), (table.names, np.zeros(len(table.names), dtype=np.bool_)))
+        for column in (*SCHEMA[table.kind], DEPLOYMENT):
+            if column.type == "name":
+                mask[np.asarray(table.columns[column.name])] = True
+    texts = {names[place] for names, mask in used.values() for place in np.flatnonzero(mask).tolist()}
+    book = tuple(sorted(texts))
+    code = {text: place for place, text in enumerate(book)}
+    maps = {}
+    for key, (names, mask) in used.items():
+        maps[key] = np.full(len(names), -1, dtype=np.int32)
+        places = np.flatnonzero(mask)
+        maps[key][places] = [code[names[place]] for place in places.tolist()]
+    return book, maps
+
+
+def freeze(raw: RawTable, codes: npt.NDArray[np.int32]) -> Table:
+    """Columns of one kind in canonical order: by names and integers in schema order, deployment, then exact bytes."""
+    schema = (*SCHEMA[raw.kind], DEPLOYMENT)
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for column in schema:
+        values: Any = raw.columns[column.name]
+        if column.type == "name":
+            columns[column.name] = codes[values]
+        elif column.type == "int":
+            columns[column.name] = np.asarray(values, dtype=np.int64)
+        elif column.type in PACK:
+            columns[column.name] = packed(values)
+        else:
+            columns[column.name] = np.fromiter(values, dtype=object, count=raw.n)
+    order = canonical_order([(columns[c.name], c.type) for c in schema], raw.n)
+    if order is not None:
+        columns = {name: values[order] for name, values in columns.items()}
+    exp = _exponents(raw.kind, columns)
+    for column in SCHEMA[raw.kind]:
+        if column.type in PACK:
+            columns[f"{column.name}_f"] = to_float(columns[column.name], exp, signed=column.type == "i256")
+    for values in columns.values():
+        values.setflags(write=False)
+    return Table(raw.kind, raw.n, columns)
+
+
+def _exponents(kind: str, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int16] | int:
+    if "exp" not in columns or not len(columns["exp"]):
+        return 0
+    exp = columns["exp"]
+    if int(np.abs(exp).max()) > _EXP_LIMIT:
+        worst = int(exp[np.abs(exp).argmax()])
+        raise DomainError(f"{kind}.exp is out of range", expected=f"-{_EXP_LIMIT} .. {_EXP_LIMIT}", found=str(worst))
+    return exp.astype(np.int16)
+
+
+def canonical_order(columns: Sequence[tuple[npt.NDArray[Any], str]], n: int) -> I8 | None:
+    """Row order that depends on the rows alone; None where they already stand in it.
+
+    Name and integer columns are folded into as few 64-bit keys as hold them; rows that tie there are told apart by
+    their exact, text and bytes columns.
+    """
+    if n < 2:
+        return None
+    keys = _folded([values for values, kind in columns if kind in ("name", "int")])
+    if len(keys) == 1:
+        key = keys[0]
+        if bool((key[1:] > key[:-1]).all()):
+            return None
+        order: I8 = np.argsort(key, kind="stable")
+    else:
+        order = np.lexsort(keys[::-1])
+    same = np.ones(n - 1, dtype=np.bool_)
+    for key in keys:
+        ordered = key[order]
+        same &= ordered[1:] == ordered[:-1]
+    if same.any():
+        rest = [values for values, kind in columns if kind not in ("name", "int")]
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], same, [False])).astype(np.int8)))
+        for start, stop in zip(edges[::2].tolist(), (edges[1::2] + 1).tolist(), strict=True):
+            ties = order[start:stop].tolist()
+            ties.sort(key=lambda row: [v[row].tobytes() if v.ndim == 2 else v[row] for v in rest])
+            order[start:stop] = ties
+    return order
+
+
+def _folded(columns: Sequence[npt.NDArray[Any]]) -> list[I8]:
+    """Mixed-radix keys that order as the columns do, first column first."""
+    keys: list[I8] = []
+    room = 0
+    for values in columns:
+        low, high = int(values.min()), int(values.max())
+        span = high - low + 1
+        if span == 1:
+            continue
+        if span > 2**62:
+            keys.append(values.astype(np.int64))
+            room = 0
+            continue
+        digit = values.astype(np.int64) - low
+        if keys and room // span >= 1:
+            keys[-1] = keys[-1] * span + digit
+            room //= span
+        else:
+            keys.append(digit)
+            room = 2**62 // span
+    return keys or [np.zeros(len(columns[0]), dtype=np.int64)]
+
+
+def digest(parts: Sequence[str], names: Sequence[str], tables: Mapping[str, Table]) -> str:
+    """sha256 over parts, the code book and every column in schema order; text and bytes with their lengths."""
+    out = hashlib.sha256()
+    for texts in (parts, names):
+        _texts(out, [text.encode() for text in texts])
+    for kind, schema in SCHEMA.items():
+        table = tables[kind]
+        out.update(f"{kind} {table.n}\n".encode())
+        for column in (*schema, DEPLOYMENT):
+            values = table[column.name]
+            if column.type in ("text", "bytes"):
+                _texts(out, [v.encode() if isinstance(v, str) else v for v in values.tolist()])
+            else:
+                little = (
+                    values if values.dtype == np.uint8 else values.astype(values.dtype.newbyteorder("<"), copy=False)
+                )
+                out.update(np.ascontiguousarray(little).data)
+    return out.hexdigest()
+
+
+def _texts(out: Any, values: Sequence[bytes]) -> None:
+    out.update(np.fromiter(map(len, values), dtype="<i8", count=len(values)).tobytes())
+    out.update(b"".join(values))

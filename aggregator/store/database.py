@@ -1,0 +1,113 @@
+"""Engines, and the raw driver below them for facts: executemany on SQLite, binary COPY on PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import NullPool
+
+from aggregator.core.errors import ConfigError, StoreError
+
+BUSY_TIMEOUT_S = 30.0
+_PG_TYPES = {"INTEGER": "int4", "BIGINT": "int8", "TEXT": "text", "BYTEA": "bytea", "DOUBLE PRECISION": "float8"}
+
+
+def parse_url(url: str) -> URL:
+    """sqlite:///file, sqlite:// (in memory) or postgresql://...; ConfigError for anything else."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigError(
+            "cannot use this database",
+            expected="sqlite:///path or postgresql://user@host/database",
+            found=parsed.render_as_string(hide_password=True) if parsed else "not a URL",
+            fix="set [store] url",
+        )
+    return parsed.set(drivername="postgresql+psycopg" if parsed.get_backend_name() == "postgresql" else "sqlite")
+
+
+def open_engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        try:
+            return create_engine(url, isolation_level="REPEATABLE READ", pool_size=2, pool_pre_ping=True)
+        except (NoSuchModuleError, ModuleNotFoundError) as error:
+            raise StoreError(
+                "PostgreSQL needs its driver",
+                expected="psycopg",
+                found=str(error),
+                fix="pip install 'spillover[postgres]'",
+            ) from error
+    memory = url.database in (None, "", ":memory:")
+    if not memory and not Path(url.database or "").resolve().parent.is_dir():
+        raise StoreError(
+            "the folder of the database does not exist",
+            expected="an existing folder",
+            found=str(Path(url.database or "").resolve().parent),
+            fix="create it or set [store] url",
+        )
+    engine = create_engine(
+        url,
+        poolclass=StaticPool if memory else NullPool,
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver would begin transactions by itself, and not before DDL: we begin them, below.
+        connection.isolation_level = None
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA temp_store=MEMORY")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("spillover_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+class Raw:
+    """The driver's own connection inside an SQLAlchemy transaction. Parameters are written `?` in every dialect."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.driver: Any = connection.connection.driver_connection
+        self.postgres = connection.dialect.name == "postgresql"
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        if self.postgres:
+            return self.driver.cursor(binary=True).execute(sql.replace("?", "%s"), parameters)
+        return self.driver.execute(sql, parameters)
+
+    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        cursor = self.execute(sql, parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        cursor.close()
+        return rows
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        if self.postgres:
+            with self.driver.cursor() as cursor:
+                cursor.executemany(sql.replace("?", "%s"), rows)
+        else:
+            self.driver.executemany(sql, rows)
+
+    def insert(self, table: str, columns: Sequence[str], types: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Bulk insert; types are the SQL types of the columns on PostgreSQL."""
+        names = ", ".join(f'"{name}"' for name in columns)
+        if not self.postgres:
+            marks = ", ".join("?" * len(columns))
+            self.driver.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)
+            return
+        with self.driver.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN WITH BINARY") as copy:
+            copy.set_types([_PG_TYPES[name] for name in types])
+            for row in rows:
+                copy.write_row(row)

@@ -1,0 +1,98 @@
+"""Schema versions: where a database stands, and the way to head. A database of a newer version is not touched."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+import aggregator
+from aggregator.core.errors import StoreError
+
+_PACKAGE = Path(aggregator.__file__).parent
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Configuration for `alembic.command`, from a checkout or an installed wheel."""
+    installed = _PACKAGE / "_data" / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(installed if installed.is_dir() else _PACKAGE.parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    if connection is not None:
+        config.attributes["connection"] = connection
+    return config
+
+
+def head() -> str:
+    return str(ScriptDirectory.from_config(alembic_config()).get_current_head())
+
+
+def current(connection: Connection) -> str | None:
+    """Revision of this database, None if it is empty; StoreError if we do not know that revision."""
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None and found not in {
+        s.revision for s in ScriptDirectory.from_config(alembic_config()).walk_revisions()
+    }:
+        raise StoreError(
+            "the database was written by a newer version of spillover",
+            expected=f"schema {head()} or older",
+            found=f"schema {found}",
+            fix="upgrade spillover, or point [store] url at another database; nothing was changed",
+        )
+    return found
+
+
+def upgrade(connection: Connection) -> None:
+    """To head inside the caller's transaction."""
+    current(connection)
+    command.upgrade(alembic_config(connection), "head")
+
+
+def check_file(path: Path) -> None:
+    """Refuse a SQLite file that is no database or of a newer version, through a read-only connection."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    connection = None
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"cannot read {path.name} as a database", expected="an SQLite file", found=str(error), fix="restore it"
+        ) from error
+    finally:
+        if connection is not None:
+            connection.close()
+    if tables and ("alembic_version",) not in tables:
+        raise StoreError(
+            f"{path.name} is a database of something else",
+            expected="a spillover database or an empty file",
+            found=", ".join(sorted(name for (name,) in tables)[:5]),
+            fix="set [store] url to a file of its own",
+        )
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Driver errors -> StoreError."""
+    driver = engine.dialect.loaded_dbapi.Error
+    try:
+        yield
+    except DBAPIError as error:
+        raise _store_error(error.orig or error) from error
+    except driver as error:
+        raise _store_error(error) from error
+
+
+def _store_error(error: BaseException) -> StoreError:
+    found = f"{type(error).__name__}: {error}"
+    fix = "another process may be writing; try again when it is done" if "locked" in found else "run spillover doctor"
+    return StoreError("the database refused", found=found, fix=fix)

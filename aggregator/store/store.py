@@ -1,0 +1,221 @@
+"""The store: what all runs have read, on SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, insert
+
+from aggregator.core.block import Cut
+from aggregator.core.errors import StoreError
+from aggregator.core.rows import Asset
+from aggregator.core.table import RawTable
+from aggregator.store import migrate, models, read, rewind
+from aggregator.store.database import Raw, open_engine, parse_url
+from aggregator.store.read import StoredCoverage, StoredCut, StoredReconciliation
+from aggregator.store.write import RunWriter, TargetKey
+
+_WRITERS_LOCK = 0x5350494C4C  # any number that only we use: PostgreSQL's advisory lock of the one writer
+
+
+class Store:
+    """Synchronous; one writer at a time, any number of readers. Every method is one transaction.
+
+    Driver failures are StoreError. A database of a newer version is refused before anything is written to it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._ready = False
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """sqlite:///relative/path, sqlite:////absolute/path, sqlite:// (in memory), postgresql://..."""
+        parsed = parse_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+            migrate.check_file(Path(str(parsed.database)))
+        store = cls(open_engine(parsed))
+        try:
+            with store._connect() as connection:
+                store._ready = migrate.current(connection) == migrate.head()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def migrate(self) -> None:
+        """Create or bring the schema to head, atomically."""
+        if self._ready:
+            return
+        with self._connect() as connection:
+            if connection.dialect.name == "sqlite":
+                Raw(connection).execute("PRAGMA journal_mode=WAL")  # stays with the file; not inside a transaction
+        with self._writer() as connection:
+            migrate.upgrade(connection)
+        self._ready = True
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- writing
+
+    @contextmanager
+    def write_run(
+        self, cut: Cut, *, version: str = "", config_digest: str = "", started_s: int = 0
+    ) -> Iterator[RunWriter]:
+        """One run, one transaction; an exception inside leaves the previous run whole. The same cut again replaces it.
+
+        StoreError if the cut is older than what is stored, or another branch of it (rewind first).
+        """
+        with self._writer() as connection:
+            raw = Raw(connection)
+            self._check_follows(raw, cut)
+            for (known,) in raw.fetch("SELECT id FROM run WHERE digest = ?", (cut.digest,)):
+                rewind.drop_cut(raw, known)
+            cut_id = 1 + int(raw.fetch("SELECT coalesce(max(id), 0) FROM run")[0][0])
+            connection.execute(
+                insert(models.Run).values(
+                    id=cut_id,
+                    digest=cut.digest,
+                    version=version,
+                    config_digest=config_digest,
+                    started_s=started_s,
+                    time_s=cut.time_s,
+                )
+            )
+            connection.execute(insert(models.Block), [{"cut_id": cut_id, **block._asdict()} for block in cut.blocks])
+            writer = RunWriter(raw, cut, cut_id, config_digest)
+            yield writer
+            writer.finish()
+
+    def rewind(self, source: str, fork_number: int) -> list[int]:
+        """Forget every block of source above fork_number; numbers of the cuts dropped."""
+        with self._writer() as connection:
+            return rewind.rewind(Raw(connection), source, fork_number)
+
+    def save_stress(self, job: str, cut_digest: str, scenario_digest: str, version: str, result: bytes) -> None:
+        """Keep the JSON bytes of a StressResult under its job digest; the same job again replaces it."""
+        values = {"job": job, "cut_digest": cut_digest, "scenario_digest": scenario_digest, "version": version}
+        with self._writer() as connection:
+            Raw(connection).execute("DELETE FROM stress WHERE job = ?", (job,))
+            connection.execute(insert(models.Stress).values(**values, result=result))
+
+    # -- reading
+
+    def cuts(self) -> list[StoredCut]:
+        """Newest first."""
+        with self._reader() as raw:
+            return read.cuts(raw)
+
+    def latest_cut(self) -> StoredCut | None:
+        return next(iter(self.cuts()), None)
+
+    def cut(self, at: str | int) -> StoredCut:
+        """By number, digest or an unambiguous start of a digest; StoreError otherwise."""
+        cuts = self.cuts()
+        found = [c for c in cuts if (c.number == at if isinstance(at, int) else c.cut.digest.startswith(at) and at)]
+        if len(found) != 1:
+            raise StoreError(
+                "no such cut" if not found else "several cuts begin so",
+                expected="a cut's number or digest: " + ", ".join(f"{c.number} {c.cut.digest[:12]}" for c in cuts[:5]),
+                found=str(at),
+                fix="spillover collect makes one" if not cuts else "give more of the digest",
+            )
+        return found[0]
+
+    def read(self, cut: Cut) -> dict[str, RawTable]:
+        """Every kind of `core.schema` as columns; feed to `snapshot.build`."""
+        number = self.cut(cut.digest).number
+        with self._reader() as raw:
+            return read.tables(raw, number, cut)
+
+    def assets(self, cut: Cut) -> list[Asset]:
+        with self._reader() as raw:
+            return read.assets(raw, cut)
+
+    def coverage(self, cut: Cut) -> list[StoredCoverage]:
+        number = self.cut(cut.digest).number
+        with self._reader() as raw:
+            return read.coverage(raw, number)
+
+    def reconciliation(self, cut: Cut) -> list[StoredReconciliation]:
+        number = self.cut(cut.digest).number
+        with self._reader() as raw:
+            return read.reconciliation(raw, number)
+
+    def cursor(self, deployment: str) -> int | None:
+        """Block up to which discovery is complete, None if it never was."""
+        with self._reader() as raw:
+            sql = "SELECT max(block) FROM cursor JOIN deployment d ON d.id = deployment_id WHERE d.name = ?"
+            found: int | None = raw.fetch(sql, (deployment,))[0][0]
+            return found
+
+    def known_targets(self, deployment: str, upto_block: int | None = None) -> list[TargetKey]:
+        """Sorted (market, holder, ref) first seen at or below upto_block."""
+        sql = (
+            "SELECT m.text, h.text, r.text FROM target t JOIN deployment d ON d.id = t.deployment_id"
+            " JOIN name m ON m.id = t.market JOIN name h ON h.id = t.holder JOIN name r ON r.id = t.ref"
+            " WHERE d.name = ? AND t.first_block <= ?"
+        )
+        with self._reader() as raw:
+            rows = raw.fetch(sql, (deployment, 2**63 - 1 if upto_block is None else upto_block))
+        return sorted((market, holder, ref) for market, holder, ref in rows)
+
+    def stress(self, job: str) -> bytes | None:
+        with self._reader() as raw:
+            rows = raw.fetch("SELECT result FROM stress WHERE job = ?", (job,))
+        return bytes(rows[0][0]) if rows else None
+
+    # -- transactions
+
+    @contextmanager
+    def _connect(self) -> Iterator[Connection]:
+        with migrate.translated(self._engine), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _reader(self) -> Iterator[Raw]:
+        self._require_schema()
+        with self._connect() as connection, connection.begin():
+            yield Raw(connection)
+
+    @contextmanager
+    def _writer(self) -> Iterator[Connection]:
+        engine = self._engine.execution_options(spillover_write=True)
+        with migrate.translated(self._engine), engine.connect() as connection, connection.begin():
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})")
+            yield connection
+
+    def _require_schema(self) -> None:
+        if not self._ready:
+            raise StoreError(
+                "the database has no current schema",
+                expected=migrate.head(),
+                found="older or empty",
+                fix="Store.migrate()",
+            )
+
+    @staticmethod
+    def _check_follows(raw: Raw, cut: Cut) -> None:
+        for block in cut.blocks:
+            newer = raw.fetch(
+                "SELECT number, hash FROM block WHERE source = ?"
+                " AND (number > ? OR (number = ? AND hash <> ?)) ORDER BY number DESC LIMIT 1",
+                (block.source, block.number, block.number, block.hash),
+            )
+            if newer:
+                raise StoreError(
+                    f"{block.source} has been read at a later block, or at another block of this number",
+                    expected=f"after {newer[0][0]} {newer[0][1]}",
+                    found=f"{block.number} {block.hash}",
+                    fix="rewind to the fork first, or use another database",
+                )

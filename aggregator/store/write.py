@@ -1,0 +1,267 @@
+"""One run, one transaction. Facts go in by the driver's bulk path, positions only where they changed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import Any
+
+from sqlalchemy import insert
+
+from aggregator.core.block import BlockRef, Cut
+from aggregator.core.errors import DomainError, StoreError
+from aggregator.core.fixed import column as packed_column
+from aggregator.core.fixed import to_float
+from aggregator.core.ids import adapter_of, source_of
+from aggregator.core.rows import POSITION_KINDS, Asset, Row
+from aggregator.core.schema import KIND_OF, PACK, POSITIONS, SCHEMA
+from aggregator.core.table import Names, clean_text, encode
+from aggregator.store import models
+from aggregator.store.database import Raw
+from aggregator.store.facts import FACTS, KEYS, fact_columns
+
+TargetKey = tuple[str, str, str]  # (market, holder, ref), as sdk.adapter.Target
+LEVELS = ("full", "partial", "aggregate", "failed")
+
+
+class RunWriter:
+    """What `Store.write_run` yields; committed as a whole when its block ends, or not at all.
+
+    A deployment that is written to takes part in the cut. Every method checks its input before it writes, so a caller
+    may catch DomainError, record a Gap and go on.
+    """
+
+    def __init__(self, raw: Raw, cut: Cut, cut_id: int, config_digest: str) -> None:
+        self._raw, self._cut, self._cut_id, self._config_digest = raw, cut, cut_id, config_digest
+        known = raw.fetch("SELECT text, id FROM name")
+        self._names = Names(known, 1 + max((code for _, code in known), default=-1))
+        assert self._names[""] == 0  # indices rely on it: `facts.NO_REF`
+        self._deployments: dict[str, int] = dict(raw.fetch("SELECT name, id FROM deployment"))
+        self._levels: dict[int, tuple[str, int, int]] = {}
+
+    # -- who takes part
+
+    def at(self, deployment: str) -> BlockRef:
+        """The cut's block of the deployment's source; StoreError if the cut does not hold that source."""
+        block = self._cut.at(source_of(deployment))
+        if block is None:
+            raise StoreError(
+                "deployment is not on a source of this cut",
+                expected=", ".join(b.source for b in self._cut.blocks),
+                found=deployment,
+            )
+        return block
+
+    def _deployment(self, name: str) -> int:
+        block = self.at(name)
+        if name not in self._deployments:
+            found = max(self._deployments.values(), default=0) + 1
+            entity = insert(models.Deployment).values(
+                id=found, name=name, source=block.source, adapter=adapter_of(name),
+                config_digest=self._config_digest, first_block=block.number,
+            )  # fmt: skip
+            self._raw.connection.execute(entity)
+            self._deployments[name] = found
+        code = self._deployments[name]
+        self._levels.setdefault(code, ("full", -1, -1))
+        return code
+
+    def coverage(self, deployment: str, level: str, accounts_read: int = -1, accounts_known: int = -1) -> None:
+        """level full | partial | aggregate | failed (its positions are not part of this cut); -1 = not counted."""
+        if level not in LEVELS:
+            raise DomainError("unknown coverage level", expected=", ".join(LEVELS), found=level)
+        self._levels[self._deployment(deployment)] = (level, accounts_read, accounts_known)
+
+    def cursor(self, deployment: str, block: int) -> None:
+        """Discovery is complete up to and including block."""
+        code = self._deployment(deployment)
+        if block > self.at(deployment).number:
+            raise DomainError("cursor beyond the cut", expected=f"<= {self.at(deployment).number}", found=str(block))
+        self._raw.execute(
+            "INSERT INTO cursor (deployment_id, block) VALUES (?, ?) ON CONFLICT DO NOTHING", (code, block)
+        )
+
+    # -- rows
+
+    def cut_rows(self, deployment: str, rows: Iterable[Row]) -> None:
+        """Rows that hold for this cut alone; assets among them go where `assets` puts them."""
+        by_kind = _by_kind(rows)
+        assets: Any = by_kind.pop("asset", [])
+        for kind in by_kind:
+            if kind in POSITIONS:
+                raise DomainError("a position among the rows of a cut", expected="market rows", found=kind)
+        encoded = {kind: encode(kind, found, self._names.__getitem__) for kind, found in by_kind.items()}
+        code = self._deployment(deployment)
+        for kind, columns in encoded.items():
+            self._bulk(kind, {"cut_id": repeat(self._cut_id), "deployment_id": repeat(code)}, columns)
+        self.assets(assets)
+
+    def positions(self, deployment: str, targets: Iterable[TargetKey], rows: Iterable[Row]) -> None:
+        """All rows of the targets that were read. What is unchanged stays, the rest is closed at the cut's block.
+
+        DomainError for a row that belongs to no target read, or two rows for one position. A target without holder and
+        ref names a market and owns no position.
+        """
+        by_kind = _by_kind(rows)
+        encoded: dict[str, dict[str, list[Any]]] = {}
+        read = {t for t in map(tuple, targets) if t[1] or t[2]}
+        for kind, found in by_kind.items():
+            if kind not in POSITIONS:
+                raise DomainError("not a position", expected=", ".join(POSITIONS), found=kind)
+            encoded[kind] = encode(kind, found, self._names.__getitem__)
+            _check_positions(kind, found, encoded[kind], read)
+        code, block = self._deployment(deployment), self.at(deployment).number
+        if read and self._raw.fetch(
+            " UNION ALL ".join(
+                f"SELECT 1 FROM fact_{k} WHERE deployment_id = {code} AND valid_to IS NULL" for k in KEYS
+            )
+            + " LIMIT 1"
+        ):
+            self._stage(read)
+            for kind in POSITIONS:
+                encoded[kind] = self._diff(kind, code, block, encoded.get(kind))
+        for kind, columns in encoded.items():
+            self._bulk(kind, {"deployment_id": repeat(code), "valid_from": repeat(block)}, columns)
+
+    def targets(self, deployment: str, targets: Iterable[TargetKey], block: int | None = None) -> None:
+        """Remember targets; known ones keep their first block. block: the cut's, unless a rebuild says otherwise."""
+        code, number = self._deployment(deployment), self.at(deployment).number if block is None else block
+        self._stage(set(map(tuple, targets)))
+        self._raw.execute(
+            "INSERT INTO target (deployment_id, market, holder, ref, first_block)"
+            f" SELECT {code}, market, holder, ref, {number} FROM staged WHERE true ON CONFLICT DO NOTHING"
+        )
+
+    def assets(self, assets: Iterable[Asset]) -> None:
+        """Token metadata; a change of symbol or decimals closes the old version."""
+        known = {
+            row[0]: row[1:]
+            for row in self._raw.fetch(
+                "SELECT asset, symbol, decimals, name, src, valid_from FROM asset WHERE valid_to IS NULL"
+            )
+        }
+        for asset in sorted(set(assets)):
+            source, values = (
+                source_of(asset.id),
+                (clean_text(asset.symbol), asset.decimals, clean_text(asset.name), asset.src),
+            )
+            block = self._cut.at(source)
+            number = block.number if block else 0
+            old = known.get(asset.id)
+            if old is not None and tuple(old[:4]) == values:
+                continue
+            if old is not None and old[4] < number:
+                self._raw.execute(
+                    "UPDATE asset SET valid_to = ? WHERE asset = ? AND valid_to IS NULL", (number, asset.id)
+                )
+            elif old is not None:
+                self._raw.execute("DELETE FROM asset WHERE asset = ? AND valid_to IS NULL", (asset.id,))
+            self._raw.execute(
+                "INSERT INTO asset (asset, valid_from, source, symbol, decimals, name, src)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (clean_text(asset.id), number, source, *values),
+            )
+            known[asset.id] = (*values, number)
+
+    def reconciliation(self, deployment: str, market: str, asset: str, side: str, positions: int, total: int) -> None:
+        """Sum of the positions read and the contract's own total, raw shares."""
+        self._raw.execute(
+            "INSERT INTO reconciliation (cut_id, deployment_id, market, asset, side, positions, total)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self._cut_id, self._deployment(deployment), market, asset, side, str(positions), str(total)),
+        )
+
+    # -- how
+
+    def finish(self) -> None:
+        """Write what is known only at the end: who took part, and new names."""
+        self._flush_names()
+        self._raw.executemany(
+            "INSERT INTO coverage (cut_id, deployment_id, level, accounts_read, accounts_known) VALUES (?, ?, ?, ?, ?)",
+            [(self._cut_id, code, *level) for code, level in sorted(self._levels.items())],
+        )
+
+    def _flush_names(self) -> None:
+        if self._names.added:
+            self._raw.insert("name", ("id", "text"), ("INTEGER", "TEXT"), self._names.added)
+            self._names.added = []
+
+    def _stage(self, targets: set[TargetKey] | set[tuple[str, ...]]) -> None:
+        """Targets as codes in a temporary table, to join with."""
+        names = self._names
+        self._raw.execute("CREATE TEMPORARY TABLE IF NOT EXISTS staged (market INTEGER, holder INTEGER, ref INTEGER)")
+        self._raw.execute("DELETE FROM staged")
+        rows = sorted((names[market], names[holder], names[ref]) for market, holder, ref in targets)
+        self._raw.insert("staged", ("market", "holder", "ref"), ("INTEGER",) * 3, rows)
+
+    def _diff(self, kind: str, code: int, block: int, columns: dict[str, list[Any]] | None) -> dict[str, list[Any]]:
+        """Close the open rows of the staged targets that are not among columns; return what is new."""
+        names = [column.name for column in SCHEMA[kind]]
+        picks = ", ".join(f'f."{name}"' for name in ("valid_from", *names))
+        by_holder = "f.holder = t.holder AND t.ref IN (0, f.ref) AND t.holder <> 0"
+        by_ref = "f.ref = t.ref AND t.holder = 0 AND f.ref <> 0"
+        found = {
+            row
+            for join in (by_holder, by_ref)
+            for row in self._raw.fetch(
+                f"SELECT {picks} FROM staged t JOIN fact_{kind} f ON f.market = t.market AND {join}"
+                f" WHERE f.deployment_id = {code} AND f.valid_to IS NULL"
+            )
+        }
+        rows = list(zip(*columns.values(), strict=True)) if columns else []
+        fresh = set(rows)
+        known = {row[1:] for row in found}
+        gone = [row for row in found if row[1:] not in fresh]
+        key = [names.index(name) + 1 for name in KEYS[kind]]
+        where = f"WHERE deployment_id = {code} AND valid_to IS NULL" + "".join(f' AND "{n}" = ?' for n in KEYS[kind])
+        self._raw.executemany(f"DELETE FROM fact_{kind} {where}", [[r[i] for i in key] for r in gone if r[0] >= block])
+        self._raw.executemany(
+            f"UPDATE fact_{kind} SET valid_to = {block} {where}", [[r[i] for i in key] for r in gone if r[0] < block]
+        )
+        kept = [row for row in rows if row not in known]
+        return dict(zip(names, map(list, zip(*kept, strict=True)), strict=True)) if kept else {n: [] for n in names}
+
+    def _bulk(self, kind: str, leading: dict[str, Any], columns: dict[str, list[Any]]) -> None:
+        if not next(iter(columns.values())):
+            return
+        self._flush_names()
+        values: list[Any] = list(leading.values())
+        for column in SCHEMA[kind]:
+            values.append(columns[column.name])
+            if column.type in PACK:
+                exact = packed_column(columns[column.name])
+                values.append(to_float(exact, signed=column.type == "i256").tolist())
+        order = [*leading, *fact_columns(kind)]
+        table = FACTS[kind]
+        types = [table.c[name].type.compile(dialect=self._raw.connection.dialect) for name in order]
+        self._raw.insert(table.name, order, types, zip(*values, strict=False))
+
+
+def _by_kind(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    grouped: defaultdict[type, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[type(row)].append(row)
+    for kind in grouped:
+        if kind is not Asset and kind not in KIND_OF:
+            raise DomainError("not a row", expected="a row kind of aggregator.core.rows", found=kind.__name__)
+    return {"asset" if kind is Asset else KIND_OF[kind]: found for kind, found in grouped.items()}
+
+
+def _check_positions(kind: str, rows: Sequence[Any], columns: dict[str, list[Any]], read: set[Any]) -> None:
+    strangers = {key for key in {(r[0], r[1]) for r in rows} if (*key, "") not in read}
+    if strangers:
+        for row in rows:
+            if (row[0], row[1]) in strangers and row[:3] not in read and (row[0], "", row[2]) not in read:
+                raise DomainError(
+                    "a position belongs to no target that was read",
+                    expected="(market, holder), (market, holder, ref) or (market, '', ref) among the targets",
+                    found=repr(row)[:500],
+                )
+    if len(set(zip(*(columns[name] for name in KEYS[kind]), strict=True))) != len(rows):
+        raise DomainError(
+            f"two {kind} rows for one position", expected=f"one row per {', '.join(KEYS[kind])}", found=kind
+        )
+
+
+assert {KIND_OF[kind] for kind in POSITION_KINDS} == set(KEYS)
