@@ -12,10 +12,10 @@ Sources: aave-v3-core 1.19 (3.0) and aave-v3-origin tags 3.1 to 3.7. What a vers
     3.7      seizure rounds down, protocol fee up; "no collateral left" is judged on scaled balances
 
 Terms: market `base_unit_exp`, `emode:<id>:*`; asset `liquidation_threshold_bps`, `liquidation_bonus_bps`,
-`liquidation_protocol_fee_bps`, `reserve_id` or `emode_category`; optional `active`, `paused`, `grace_until_s`.
-A second debt leg of one asset with ref `stable` is its stable-rate debt (3.0, 3.1).
-Not modelled: the L2 sequencer sentinel, GHO's discounted debt before 3.4, and a lack of cash to pay the liquidator out
-(he can take aTokens).
+`liquidation_protocol_fee_bps`, `reserve_id` or `emode_category`; optional market `liquidation_allowed` (the sequencer
+sentinel's word, up to 3.6), asset `active`, `paused`, `grace_until_s`, `decimals` (the pool's own). A second debt leg
+of one asset with ref `stable` is its stable-rate debt (3.0, 3.1).
+Not modelled: GHO's discounted debt before 3.4, and a lack of cash to pay the liquidator out (he can take aTokens).
 """
 
 from __future__ import annotations
@@ -210,6 +210,11 @@ class AaveV3:
             raise WouldRevertError("ReserveInactive", expected="active reserves", found=f"{collateral}, {debt}")
         if any(leg.terms.get("paused", 0) for leg in legs):
             raise WouldRevertError("ReservePaused", expected="reserves not paused", found=f"{collateral}, {debt}")
+        shielded = self.version < (3, 7) and not account.terms.get("liquidation_allowed", 1)
+        if shielded and (sums.health is None or sums.health >= CLOSE_FACTOR_HF):
+            raise WouldRevertError(
+                "PriceOracleSentinelCheckFailed", expected=f"< {CLOSE_FACTOR_HF}", found=str(sums.health)
+            )
         if self.version >= (3, 1) and any(leg.terms.get("grace_until_s", 0) >= account.time_s > 0 for leg in legs):
             raise WouldRevertError("LiquidationGraceSentinelCheckFailed", expected="grace period over")
         if sums.health is None or sums.health >= WAD:
@@ -347,7 +352,7 @@ def _emode_price(account: Account, emode: int) -> int:
 
 
 def _unit(leg: Leg) -> int:
-    return int(10**leg.decimals)
+    return int(10 ** leg.terms.get("decimals", leg.decimals))
 
 
 def _debts(account: Account, asset: str) -> tuple[Leg, ...]:
