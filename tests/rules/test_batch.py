@@ -94,7 +94,7 @@ def check(rule: Rule, account: Account, bonus: float, fee: float) -> Liquidation
     if exact is None:
         assert taken.repaid_usd[0] == 0
         return None
-    tolerance = 1e-9 * size + 3e-8  # a base unit is 1e-8 dollars
+    tolerance = 1e-9 * size + 3e-8 + 3 * 10.0**-debt.decimals  # base units are 1e-8 dollars, and whole raw units
     assert taken.repaid_usd[0] == pytest.approx(dollars(debt, exact.repaid), abs=tolerance)
     assert taken.seized_usd[0] == pytest.approx(dollars(collateral, exact.seized), abs=tolerance)
     assert taken.fee_usd[0] == pytest.approx(dollars(collateral, exact.protocol_fee), abs=tolerance)
