@@ -189,6 +189,43 @@ def steps_depth(root: npt.ArrayLike, liquidity: npt.ArrayLike) -> DepthCurve:
     return DepthCurve(u, steps, np.append(0.0, np.cumsum(base)), np.append(0.0, np.cumsum(quote)))
 
 
+def depth_through(base: npt.ArrayLike, quote: npt.ArrayLike, price: npt.ArrayLike) -> DepthCurve:
+    """A book through points of a concave sale curve: base sold, quote got, net marginal price, each (k,), first 0.
+
+    With r = dQ/dB between two points, two steps meeting at u_m, the first holding the share w of the base, reproduce
+    both amounts and both prices iff r = u_m*(w*u_0 + (1-w)*u_1).  u_m is the middle of what leaves 0 < w < 1, which
+    exists exactly if u_1^2 < r < u_0^2; otherwise DomainError names the points.
+    """
+    b, q, m = (np.asarray(values, dtype=np.float64) for values in (base, quote, price))
+    for name, column in (("base", b), ("quote", q), ("price", m)):
+        finite_and_not_negative(name, column)
+    if b.ndim != 1 or b.shape != q.shape or b.shape != m.shape or len(b) < 2 or b[0] != 0.0 or q[0] != 0.0:
+        raise DomainError(
+            "points do not pair", expected="three (k >= 2,) arrays, base and quote from 0", found=str(b.shape)
+        )
+    u, d_base = np.sqrt(m), np.diff(b)
+    high, low = u[:-1], u[1:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = np.diff(q) / d_base
+        middle = (np.maximum(low, rate / high) + np.minimum(high, rate / low)) / 2.0
+        share = (rate / middle - low) / (high - low)
+        upper = share * d_base * middle * high / (high - middle)
+        lower = (1.0 - share) * d_base * middle * low / (middle - low)
+    good = (d_base > 0.0) & (low < middle) & (middle < high) & (share > 0.0) & (share < 1.0)
+    if not np.all(good):
+        at = int(np.argmin(good))
+        raise DomainError(
+            f"points {at} and {at + 1} are not on one falling price curve",
+            expected="price after < average price < price before",
+            found=f"{m[at + 1]}, {rate[at]}, {m[at]}",
+        )
+    roots, steps, sold, got = np.empty(2 * len(u) - 1), np.empty(2 * len(u) - 2), b.repeat(2)[:-1], q.repeat(2)[:-1]
+    roots[::2], roots[1::2], steps[::2], steps[1::2] = u, middle, upper, lower
+    sold[1::2] += share * d_base
+    got[1::2] += share * d_base * u[:-1] * middle
+    return DepthCurve(roots, steps, sold, got)
+
+
 def merge(curves: Iterable[DepthCurve]) -> DepthCurve:
     """Best routing over several books of one base and one quote, in the same units: their l(u) add."""
     books = [curve for curve in curves if len(curve.liquidity)]

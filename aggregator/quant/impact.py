@@ -1,0 +1,78 @@
+"""Price impact of a net sale where no book can be walked: fraction of the price lost, by size sold.
+
+    linear       I = q / D                                                        (never above 1)
+    exponential  I = 1 - exp(-q / D)
+    with a floor I = (1 - phi) * (1 - exp(-q / ((1 - phi)*D))): slope 1/D at zero, price never below phi of itself
+    square root  I = Y * sigma * sqrt(q / V)
+
+D market depth (same unit as q), V traded volume and sigma volatility over the same period, Y of order one.
+Sources: Cifuentes, Ferrucci and Shin 2005, doi:10.1162/jeea.2005.3.2-3.556; Cont and Schaanning 2017,
+doi:10.2139/ssrn.2541114; Toth et al. 2011, doi:10.1103/PhysRevX.1.021006.  All arguments broadcast; q < 0 is a purchase
+and gives the negative of the impact of -q (exponential forms: the same curve mirrored).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.core.errors import DomainError
+
+Floats = npt.NDArray[np.float64]
+
+
+def linear_impact(quantity: npt.ArrayLike, depth: npt.ArrayLike) -> Floats:
+    """q/D clipped to [-1, 1]; the clip is the domain of the model: at q >= D the price is gone."""
+    q, d = _sizes(quantity, depth, "depth")
+    return np.clip(q / d, -1.0, 1.0)
+
+
+def exponential_impact(quantity: npt.ArrayLike, depth: npt.ArrayLike, floor_frac: npt.ArrayLike = 0.0) -> Floats:
+    """(1 - floor)*(1 - exp(-q/((1 - floor)*D))); floor_frac in [0, 1): the share of the price that no sale destroys."""
+    q, d = _sizes(quantity, depth, "depth")
+    floor = np.asarray(floor_frac, dtype=np.float64)
+    if not np.all((floor >= 0.0) & (floor < 1.0)):
+        raise DomainError("floor is out of range", expected="0 <= floor_frac < 1", found=str(floor))
+    room = 1.0 - floor
+    return np.asarray(-room * np.sign(q) * np.expm1(-np.abs(q) / (room * d)))
+
+
+def square_root_impact(
+    quantity: npt.ArrayLike, volume: npt.ArrayLike, volatility: npt.ArrayLike, prefactor: float = 1.0
+) -> Floats:
+    """Y*sigma*sqrt(q/V) clipped to [-1, 1]; volume and volatility over one and the same period."""
+    q, v = _sizes(quantity, volume, "volume")
+    sigma = np.asarray(volatility, dtype=np.float64)
+    if not np.all((sigma >= 0.0) & np.isfinite(sigma)) or not 0.0 <= prefactor < np.inf:
+        raise DomainError(
+            "volatility is out of range", expected="finite, >= 0", found=f"{sigma}, prefactor {prefactor}"
+        )
+    return np.clip(prefactor * sigma * np.sign(q) * np.sqrt(np.abs(q) / v), -1.0, 1.0)
+
+
+def market_depth(
+    volume: npt.ArrayLike, volatility: npt.ArrayLike, horizon: npt.ArrayLike, scale: float = 1.0
+) -> Floats:
+    """D = c * (ADV / sigma) * sqrt(tau): depth for a liquidation spread over tau (days if ADV and sigma are daily)."""
+    adv, sigma = _sizes(volume, volatility, "volatility")
+    tau = np.asarray(horizon, dtype=np.float64)
+    if not np.all(adv > 0.0) or not np.all(tau > 0.0) or scale <= 0.0:
+        raise DomainError(
+            "depth needs positive volume, horizon and scale", expected="> 0", found=f"{adv}, {tau}, {scale}"
+        )
+    return np.asarray(scale * adv / sigma * np.sqrt(tau))
+
+
+def _sizes(quantity: npt.ArrayLike, size: npt.ArrayLike, name: str) -> tuple[Floats, Floats]:
+    q, d = np.asarray(quantity, dtype=np.float64), np.asarray(size, dtype=np.float64)
+    if not np.all(np.isfinite(q)):
+        raise DomainError(
+            "quantity is not finite", expected="finite", found=f"element {int(np.argmax(~np.isfinite(q).ravel()))}"
+        )
+    wrong = ~((d > 0.0) & np.isfinite(d))
+    if np.any(wrong):
+        at = int(np.argmax(wrong.ravel()))
+        raise DomainError(
+            f"{name} element {at} is out of range", expected="finite and > 0", found=repr(float(d.ravel()[at]))
+        )
+    return q, d
