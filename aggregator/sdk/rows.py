@@ -1,0 +1,56 @@
+"""From an answer to a row, or to the gap that stands in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from aggregator.core.errors import SourceError
+from aggregator.core.fixed import I256_MAX
+from aggregator.core.rows import Asset, Gap, Index, Price, Row, Term, Total
+from aggregator.sdk.adapter import Answer, Call, Revert, View
+
+Filled = TypeVar("Filled", Index, Price, Term, Total)
+
+
+def gap(revert: Revert, subject: str, what: str) -> Gap:
+    """The gap of a call that failed. what: the call, for a person."""
+    return Gap(subject, "no_code" if revert.no_code else "reverted", f"{what}: {revert.reason or 'no reason given'}")
+
+
+def need(answer: Answer | Revert, what: str, fix: str) -> Answer:
+    """An answer without which nothing of the deployment can be read; SourceError where there is none."""
+    if isinstance(answer, Revert):
+        found = "no code there" if answer.no_code else answer.reason or "a revert"
+        raise SourceError(f"{what} does not answer", expected="a deployed contract", found=found, fix=fix)
+    return answer
+
+
+def fill(answer: Answer | Revert, row: Filled, subject: str, what: str, word: int = 0) -> Filled | Gap:
+    """`row` with the answer's word-th value as its number and its source, or the gap of a revert.
+
+    The values must be static and one word each. A number beyond int256 does not fit a term or price: Gap unread.
+    """
+    if isinstance(answer, Revert):
+        return gap(answer, subject, what)
+    value, src = int(answer.values[word]), answer.src(word)
+    if isinstance(row, Index):
+        return row._replace(num=value, src=src)
+    if value > I256_MAX and not isinstance(row, Total):
+        return Gap(subject, "unread", f"{what} answers {value}, which does not fit int256", src=src)
+    return row._replace(raw=value, src=src)
+
+
+async def ask(view: View, questions: Sequence[Mapping[str, Call]]) -> list[dict[str, Answer | Revert]]:
+    """Several named questions about several things in one large read, answers under the same names."""
+    answers = iter(await view.calls([call for asked in questions for call in asked.values()]))
+    return [{key: next(answers) for key in asked} for asked in questions]
+
+
+async def assets(view: View, addresses: Sequence[str]) -> dict[str, tuple[Asset, list[Row]]]:
+    """Metadata by address, each once, in the given order: the asset, and the rows to yield for it."""
+    found: dict[str, tuple[Asset, list[Row]]] = {}
+    for address in dict.fromkeys(addresses):
+        asset, missing = await view.asset(address)
+        found[address] = asset, [asset, missing] if missing else [asset]
+    return found
