@@ -1,0 +1,261 @@
+"""Aave v3, revisions 3.0 to 3.7, and forks that kept its interfaces (Spark).
+
+Everything is read through the Pool's own getters, whose ABIs were kept from 3.0 on: scaled balances are the shares,
+normalised income and debt the indices, the pool's oracle gives the prices. `Pool.POOL_REVISION` says which rule judges.
+Source: aave/core-v3 1.19.3 (3.0), aave-dao/aave-v3-origin tags v3.1 to v3.7 (PoolInstance, DataTypes, GenericLogic).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import NamedTuple
+
+from aggregator.core.fixed import RAY
+from aggregator.core.ids import USD, erc20
+from aggregator.core.rows import AccountTerm, Claim, Exposure, Gap, Index, Market, PositionRow, Price, Row, Term, Total
+from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
+from aggregator.sdk.rows import ask, assets, fill, gap, need
+
+ZERO = "0x" + "00" * 20
+MINOR = {1: 0, 2: 0, 3: 0, 4: 1, 5: 2, 6: 2, 7: 3, 8: 4, 9: 5, 10: 6, 11: 7}  # POOL_REVISION -> x of 3.x
+# Every change of a scaled balance emits a Transfer of its token; collateral flags and e-mode are the pool's events.
+EVENTS = (
+    "Transfer(address indexed from,address indexed to,uint256 value)",
+    "UserEModeSet(address indexed user,uint8 categoryId)",
+    "ReserveUsedAsCollateralEnabled(address indexed reserve,address indexed user)",
+    "ReserveUsedAsCollateralDisabled(address indexed reserve,address indexed user)",
+)
+RESERVE = (
+    "getReserveData(address)(uint256,uint128,uint128,uint128,uint128,uint128,uint40,uint16,"
+    "address,address,address,address,uint128,uint128,uint128)"
+)
+# ReserveConfiguration.sol: key, first bit, width
+CONFIGURATION = (
+    ("ltv_bps", 0, 16), ("liquidation_threshold_bps", 16, 16), ("liquidation_bonus_bps", 32, 16), ("decimals", 48, 8),
+    ("active", 56, 1), ("frozen", 57, 1), ("borrowing_enabled", 58, 1), ("paused", 60, 1),
+    ("reserve_factor_bps", 64, 16), ("borrow_cap", 80, 36), ("supply_cap", 116, 36),
+    ("liquidation_protocol_fee_bps", 152, 16), ("emode_category", 168, 8),
+)  # fmt: skip
+VIRTUAL_ACCOUNTING_BIT = 252
+EMODE_CONFIGURATION = ("ltv_bps", "liquidation_threshold_bps", "liquidation_bonus_bps")
+
+
+class Reserve(NamedTuple):
+    """data: the answer of getReserveData. id: the asset's bit in user bitmaps, which is not its place in the list."""
+
+    asset: str
+    address: str
+    id: int
+    a_token: str
+    stable_token: str
+    debt_token: str
+    data: Answer
+
+
+class Pool(NamedTuple):
+    """minor: x of 3.x, None for a revision we do not know. sentinel: ZERO where the chain has none."""
+
+    address: str
+    oracle: str
+    sentinel: str
+    revision: Answer
+    minor: int | None
+    reserves: tuple[Reserve, ...]
+
+
+class AaveV3(Adapter):
+    name = "aave_v3"
+
+    async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
+        pool, seen = await _pool(view, where), {ZERO}
+        tokens = [t for r in pool.reserves for t in (r.a_token, r.debt_token, r.stable_token) if t != ZERO]
+        async for log in view.logs([pool.address, *tokens], EVENTS, since):
+            for key in ("from", "to") if log.event == "Transfer" else ("user",):
+                if log.args[key] not in seen:
+                    seen.add(log.args[key])
+                    yield Target(where.id, log.args[key])
+
+    async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
+        pool, market = await _pool(view, where), where.id
+        revision, src = pool.revision.value, pool.revision.src()
+        if pool.minor is None:
+            yield Market(market, "lending", "aave_v3@unknown", where.name, src)
+            yield Gap(market, "unknown_version", f"POOL_REVISION {revision}", accounts=len(where.targets), src=src)
+            return
+        yield Market(market, "lending", f"aave_v3@3.{pool.minor}", where.name, src)
+        yield Term(market, "", "", "pool_revision", revision, 0, src)
+        calls = [Call(pool.oracle, "BASE_CURRENCY()(address)"), Call(pool.oracle, "BASE_CURRENCY_UNIT()(uint256)")]
+        if pool.sentinel != ZERO:
+            calls.append(Call(pool.sentinel, "isLiquidationAllowed()(bool)"))
+        base, unit, *allowed = await view.calls(calls)
+        exp = len(str(_need(unit).value)) - 1
+        yield Term(market, "", "", "base_unit_exp", exp, 0, _need(unit).src())
+        permit = Term(market, "", "", "liquidation_allowed", 1, 0)
+        yield fill(allowed[0], permit, market, "isLiquidationAllowed") if allowed else permit
+
+        quote = USD if _need(base).value == ZERO else erc20(where.chain, _need(base).value)
+        asked = await ask(view, [_questions(pool, r, pool.minor) for r in pool.reserves])
+        named = await assets(view, [a for r in pool.reserves for a in (r.address, r.a_token)])
+        for r, got in zip(pool.reserves, asked, strict=True):
+            for row in (*named[r.address][1], *named[r.a_token][1], *_reserve(market, r, got, pool.minor)):
+                yield row
+            # an aToken rebases: one raw unit of its balanceOf is one raw unit of the underlying
+            yield Claim(named[r.a_token][0].id, r.asset, "receipt", 1, 1, market, src=r.data.src(8))
+            price = fill(got["price"], Price(market, r.asset, quote, 0, exp, "feed", 0, 0), r.asset, "getAssetPrice")
+            if isinstance(price, Gap) or price.raw == 0:
+                why = price.detail if isinstance(price, Gap) else "getAssetPrice answers 0"
+                price = Gap(r.asset, "no_price", f"{why} in {market}", src=price.src)
+            yield price
+        async for row in _own_emodes(view, market, pool, exp) if pool.minor < 2 else _emodes(view, market, pool):
+            yield row
+
+    async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
+        pool = await _pool(view, where)
+        holders = [t.holder for t in targets if t.holder] if pool.minor is not None else []
+        sigs = {"flags": "getUserConfiguration(address)(uint256)", "emode": "getUserEMode(address)(uint256)"}
+        users = await ask(view, [{k: Call(pool.address, s, (holder,)) for k, s in sigs.items()} for holder in holders])
+        legs = [_legs(pool, user["flags"]) for user in users]
+        balances = await ask(
+            view,
+            [{f"{side} {r.id}": _balance(r, side, h) for r, side in leg} for h, leg in zip(holders, legs, strict=True)],
+        )
+        for holder, user, leg, balance in zip(holders, users, legs, balances, strict=True):
+            account, rows = f"{where.id}#{holder}", list[PositionRow | Gap]()
+            for (r, side), answer in zip(leg, balance.values(), strict=True):
+                if isinstance(answer, Revert):
+                    rows.append(gap(answer, account, f"{side} of {r.asset}"))
+                elif answer.value and side == "stable":
+                    detail = f"{answer.value} raw of {r.asset} owed at a stable rate"
+                    rows.append(Gap(account, "unread", detail, accounts=1, src=answer.src()))
+                elif answer.value:
+                    rows.append(Exposure(where.id, holder, "", r.asset, side, answer.value, answer.src()))
+            emode = user["emode"]
+            if isinstance(emode, Answer) and emode.value and rows:
+                yield AccountTerm(where.id, holder, "", "emode", emode.value, emode.src())
+            for row in (*(gap(a, account, sigs[k]) for k, a in user.items() if isinstance(a, Revert)), *rows):
+                yield row
+
+
+ADAPTER = AaveV3()
+
+
+def _need(answer: Answer | Revert) -> Answer:
+    return need(answer, "Aave v3 pool", "check pool_addresses_provider and chain in config/deployments/aave_v3.toml")
+
+
+async def _pool(view: View, where: Where) -> Pool:
+    provider = where.address("pool_addresses_provider")
+    getters = ("getPool", "getPriceOracle", "getPriceOracleSentinel")
+    first, oracle, sentinel = await view.calls([Call(provider, f"{getter}()(address)") for getter in getters])
+    pool: str = _need(first).value
+    revision, listed = await view.calls(
+        [Call(pool, "POOL_REVISION()(uint256)"), Call(pool, "getReservesList()(address[])")]
+    )
+    addresses = _need(listed).value
+    datas = [_need(a) for a in await view.calls([Call(pool, RESERVE, (address,)) for address in addresses])]
+    reserves = [
+        Reserve(
+            erc20(where.chain, address), address, data.values[7], data.values[8], data.values[9], data.values[10], data
+        )
+        for address, data in zip(addresses, datas, strict=True)
+    ]
+    reserves.sort(key=lambda r: r.id)
+    guard = ZERO if isinstance(sentinel, Revert) else sentinel.value
+    minor = MINOR.get(_need(revision).value)
+    return Pool(pool, _need(oracle).value, guard, _need(revision), minor, tuple(reserves))
+
+
+def _legs(pool: Pool, flags: Answer | Revert) -> list[tuple[Reserve, str]]:
+    """What to ask of an account. UserConfiguration.sol: bit 2i is set while reserve i is owed, 2i+1 as collateral."""
+    if isinstance(flags, Revert):
+        return []
+    legs = []
+    for r in pool.reserves:
+        legs.append((r, "collateral" if flags.value >> 2 * r.id + 1 & 1 else "supply"))
+        if flags.value >> 2 * r.id & 1:
+            legs.append((r, "debt"))
+            if r.stable_token != ZERO and (pool.minor or 0) < 2:
+                legs.append((r, "stable"))
+    return legs
+
+
+def _balance(reserve: Reserve, side: str, holder: str) -> Call:
+    if side == "stable":
+        return Call(reserve.stable_token, "balanceOf(address)(uint256)", (holder,))
+    token = reserve.debt_token if side == "debt" else reserve.a_token
+    return Call(token, "scaledBalanceOf(address)(uint256)", (holder,))
+
+
+def _questions(pool: Pool, r: Reserve, minor: int) -> dict[str, Call]:
+    asks = {
+        "income": Call(pool.address, "getReserveNormalizedIncome(address)(uint256)", (r.address,)),
+        "owed": Call(pool.address, "getReserveNormalizedVariableDebt(address)(uint256)", (r.address,)),
+        "price": Call(pool.oracle, "getAssetPrice(address)(uint256)", (r.address,)),
+        "supply": Call(r.a_token, "scaledTotalSupply()(uint256)"),
+        "debt": Call(r.debt_token, "scaledTotalSupply()(uint256)"),
+        "available_liquidity": Call(r.address, "balanceOf(address)(uint256)", (r.a_token,)),
+    }
+    if minor >= 1:
+        asks["grace_until_s"] = Call(pool.address, "getLiquidationGracePeriod(address)(uint40)", (r.address,))
+        asks["virtual_underlying"] = Call(pool.address, "getVirtualUnderlyingBalance(address)(uint128)", (r.address,))
+    if minor >= 3:
+        asks["deficit"] = Call(pool.address, "getReserveDeficit(address)(uint256)", (r.address,))
+    return asks
+
+
+def _reserve(market: str, r: Reserve, got: dict[str, Answer | Revert], minor: int) -> Iterator[Row]:
+    bits, src = r.data.value, r.data.src()
+    for key, bit, width in CONFIGURATION[: None if minor < 2 else -1]:
+        yield Term(market, r.asset, "", key, bits >> bit & (1 << width) - 1, 0, src)
+    yield Term(market, r.asset, "", "reserve_id", r.id, 0, r.data.src(7))
+    yield Term(market, r.asset, "", "accrued_to_treasury", r.data.values[12], 0, r.data.src(12))
+    # From 3.1 on what was donated to an aToken cannot be withdrawn; until 3.4 a reserve could opt out of that count.
+    if minor >= 4 or (minor >= 1 and bits >> VIRTUAL_ACCOUNTING_BIT & 1):
+        got = {**got, "available_liquidity": got["virtual_underlying"]}
+    for key in ("available_liquidity", "virtual_underlying", "grace_until_s", "deficit"):
+        if key in got:
+            yield fill(got[key], Term(market, r.asset, "", key, 0, 0), r.asset, key)
+    for side, key, rounding in (("collateral", "income", "down"), ("supply", "income", "down"), ("debt", "owed", "up")):
+        index = Index(market, r.asset, side, 0, RAY, rounding if minor >= 5 else "half_up")
+        yield fill(got[key], index, r.asset, f"normalised {key}")
+    for side in ("supply", "debt"):
+        yield fill(got[side], Total(market, r.asset, side, 0), r.asset, f"scaledTotalSupply of {side}")
+
+
+async def _own_emodes(view: View, market: str, pool: Pool, exp: int) -> AsyncIterator[Row]:
+    """3.0 and 3.1: an asset is in one category at most, and a category may have a price of its own."""
+    ids = sorted({r.data.value >> 168 & 0xFF for r in pool.reserves} - {0})
+    sig = "getEModeCategoryData(uint8)((uint16,uint16,uint16,address,string))"
+    for i, answer in zip(ids, await view.calls([Call(pool.address, sig, (i,)) for i in ids]), strict=True):
+        scope = f"emode:{i}"
+        if isinstance(answer, Revert):
+            yield gap(answer, market, f"getEModeCategoryData({i})")
+            continue
+        for word, key in enumerate(EMODE_CONFIGURATION):
+            yield Term(market, "", scope, key, answer.value[word], 0, answer.src(word + 1))
+        source = answer.value[3]
+        yield Term(market, "", scope, "price_source", int(source, 16), 0, answer.src(4))
+        if source != ZERO:
+            (price,) = await view.calls([Call(pool.oracle, "getAssetPrice(address)(uint256)", (source,))])
+            yield fill(price, Term(market, "", scope, "price", 0, exp), market, f"price of {scope}")
+
+
+async def _emodes(view: View, market: str, pool: Pool) -> AsyncIterator[Row]:
+    """From 3.2 on: a category names what is collateral and what can be borrowed by bitmaps over reserve ids."""
+    sig = "getEModeCategoryCollateralConfig(uint8)(uint16,uint16,uint16)"
+    configs = await view.calls([Call(pool.address, sig, (i,)) for i in range(1, 256)])
+    found = {i: a for i, a in enumerate(configs, start=1) if isinstance(a, Revert) or any(a.values)}
+    sigs = {
+        "collateral_bitmap": "getEModeCategoryCollateralBitmap(uint8)(uint128)",
+        "borrowable_bitmap": "getEModeCategoryBorrowableBitmap(uint8)(uint128)",
+    }
+    if (pool.minor or 0) >= 6:
+        sigs["ltvzero_bitmap"] = "getEModeCategoryLtvzeroBitmap(uint8)(uint128)"
+    if (pool.minor or 0) >= 7:
+        sigs["isolated"] = "getIsEModeCategoryIsolated(uint8)(bool)"
+    bitmaps = await ask(view, [{key: Call(pool.address, sigs[key], (i,)) for key in sigs} for i in found])
+    for (i, config), got in zip(found.items(), bitmaps, strict=True):
+        for word, key in enumerate(EMODE_CONFIGURATION):
+            yield fill(config, Term(market, "", f"emode:{i}", key, 0, 0), market, f"{key} of emode:{i}", word)
+        for key, answer in got.items():
+            yield fill(answer, Term(market, "", f"emode:{i}", key, 0, 0), market, f"{key} of emode:{i}")
