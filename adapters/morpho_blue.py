@@ -1,0 +1,185 @@
+"""Morpho Blue: one market per market id, accounts from events, totals accrued to the cut as the contract would.
+
+Interest is what `_accrueInterest` would book in a transaction at the cut's time: the rate model's `borrowRateView` over
+the stored totals, three Taylor terms, fee shares minted to the recipient. Source: morpho-org/morpho-blue 1.0.0
+(Morpho.sol, SharesMathLib.sol; `aggregator.core.solmath.morpho_accrue`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from aggregator.core.errors import SourceError
+from aggregator.core.ids import erc20
+from aggregator.core.rows import Asset, Exposure, Gap, Index, Market, PositionRow, Price, Row, Term, Total
+from aggregator.core.solmath import MorphoTotals, morpho_accrue
+from aggregator.sdk.adapter import Adapter, Answer, Call, Log, Revert, Target, View, Where
+from aggregator.sdk.rows import ask, assets, fill, gap, need
+
+ZERO = "0x" + "00" * 20
+VIRTUAL_ASSETS, VIRTUAL_SHARES = 1, 10**6
+PARAMS = "(address,address,address,address,uint256)"  # loan, collateral, oracle, irm, lltv
+STATE = "(uint128,uint128,uint128,uint128,uint128,uint128)"  # supply assets, shares, borrow assets, shares, time, fee
+RECEIVED = "address indexed onBehalf,address indexed receiver"
+SET_FEE_RECIPIENT = "SetFeeRecipient(address indexed newFeeRecipient)"
+EVENTS = tuple(
+    f"{name}(bytes32 indexed id,{arguments})"
+    for name, arguments in {
+        "CreateMarket": f"{PARAMS} marketParams",
+        "Supply": "address indexed caller,address indexed onBehalf,uint256 assets,uint256 shares",
+        "Withdraw": f"address caller,{RECEIVED},uint256 assets,uint256 shares",
+        "Borrow": f"address caller,{RECEIVED},uint256 assets,uint256 shares",
+        "Repay": "address indexed caller,address indexed onBehalf,uint256 assets,uint256 shares",
+        "SupplyCollateral": "address indexed caller,address indexed onBehalf,uint256 assets",
+        "WithdrawCollateral": f"address caller,{RECEIVED},uint256 assets",
+        "Liquidate": "address indexed caller,address indexed borrower,uint256 repaidAssets,uint256 repaidShares,"
+        "uint256 seizedAssets,uint256 badDebtAssets,uint256 badDebtShares",
+        "AccrueInterest": "uint256 prevBorrowRate,uint256 interest,uint256 feeShares",
+    }.items()
+)
+
+
+class MorphoBlue(Adapter):
+    name = "morpho_blue"
+
+    async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
+        morpho, seen = where.address("morpho"), set[Target]()
+        accrued, changes = list[Log](), False
+        async for log in view.logs([morpho], [*EVENTS, SET_FEE_RECIPIENT], since):
+            if log.event == "SetFeeRecipient":
+                changes = True
+                continue
+            target = Target(_market(where, log.args["id"]))
+            if log.event == "AccrueInterest":
+                accrued += [log] if log.args["feeShares"] else []
+                continue
+            if log.event != "CreateMarket":
+                target = target._replace(holder=log.args["borrower" if log.event == "Liquidate" else "onBehalf"])
+            if target not in seen:
+                seen.add(target)
+                yield target
+        async for log, recipient in _fees(view, where, accrued, changes):
+            target = Target(_market(where, log.args["id"]), recipient)
+            if target not in seen:
+                seen.add(target)
+                yield target
+
+    async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
+        morpho, markets = where.address("morpho"), [m.market for m in where.markets]
+        sigs = {"params": f"idToMarketParams(bytes32){PARAMS}", "state": f"market(bytes32){STATE}"}
+        asked = await ask(view, [{k: Call(morpho, sig, (_id(m),)) for k, sig in sigs.items()} for m in markets])
+        known = [
+            (market, need(got["params"], market, FIX), need(got["state"], market, FIX))
+            for market, got in zip(markets, asked, strict=True)
+        ]
+        named = await assets(view, [a for _, params, _ in known for a in params.values[:2] if a != ZERO])
+        for _, rows in named.values():
+            for row in rows:
+                yield row
+        asked = await ask(view, [_questions(params, state) for _, params, state in known])
+        for (market, params, state), got in zip(known, asked, strict=True):
+            assets_of = {a: named[a][0] for a in params.values[:2] if a != ZERO}
+            for row in _terms(view.at.time_s, market, params, state, got, assets_of):
+                yield row
+
+    async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
+        morpho, sig = where.address("morpho"), "position(bytes32,address)(uint256,uint128,uint128)"
+        accounts = [t for t in targets if t.holder]
+        params = {
+            m: Call(morpho, f"idToMarketParams(bytes32){PARAMS}", (_id(m),)) for m in {t.market: 0 for t in accounts}
+        }
+        (tokens,) = await ask(view, [params])
+        positions = await view.calls([Call(morpho, sig, (_id(t.market), t.holder)) for t in accounts])
+        for t, position in zip(accounts, positions, strict=True):
+            if isinstance(position, Revert):
+                yield gap(position, f"{t.market}#{t.holder}", "position")
+                continue
+            loan, collateral = need(tokens[t.market], t.market, FIX).values[:2]
+            for word, (side, token) in enumerate((("supply", loan), ("debt", loan), ("collateral", collateral))):
+                if shares := position.values[word]:
+                    asset = erc20(where.chain, token)
+                    yield Exposure(t.market, t.holder, "", asset, side, shares, position.src(word))
+
+
+ADAPTER = MorphoBlue()
+FIX = "check addresses.morpho and chain in config/deployments/morpho_blue.toml"
+
+
+def _market(where: Where, identifier: bytes) -> str:
+    return f"{where.id}/0x{identifier.hex()}"
+
+
+def _id(market: str) -> bytes:
+    return bytes.fromhex(market.rsplit("/0x", 1)[1])
+
+
+async def _fees(view: View, where: Where, accrued: Sequence[Log], changes: bool) -> AsyncIterator[tuple[Log, str]]:
+    """Each accrual that minted fee shares, with who was the recipient then: an account that no other event names."""
+    morpho = where.address("morpho")
+    if not accrued:
+        return
+    if not changes:
+        (now,) = await view.calls([Call(morpho, "feeRecipient()(address)")])
+        for log in accrued:
+            yield log, need(now, "feeRecipient", FIX).value
+        return
+    history = [log async for log in view.logs([morpho], [SET_FEE_RECIPIENT], where.start_block)]
+    for log in accrued:
+        before = [h.args["newFeeRecipient"] for h in history if (h.block, h.log_index) < (log.block, log.log_index)]
+        yield log, before[-1] if before else ZERO
+
+
+def _questions(params: Answer, state: Answer) -> dict[str, Call]:
+    oracle, irm = params.values[2:4]
+    asks = {} if params.values[1] == ZERO else {"price": Call(oracle, "price()(uint256)")}
+    if irm != ZERO:
+        asks["rate"] = Call(irm, f"borrowRateView({PARAMS},{STATE})(uint256)", (params.values, state.values))
+    return asks
+
+
+def _terms(
+    time_s: int, market: str, params: Answer, state: Answer, got: dict[str, Answer | Revert], named: dict[str, Asset]
+) -> Iterator[Row]:
+    loan, collateral = (named.get(a) for a in params.values[:2])
+    title = "/".join(a.symbol if a else "-" for a in (collateral, loan))
+    yield Market(market, "lending", "morpho_blue@1", title, params.src())
+    for word, key in ((2, "oracle"), (3, "irm")):
+        yield Term(market, "", "", key, int(params.values[word], 16), 0, params.src(word))
+    yield Term(market, "", "", "lltv_wad", params.values[4], 0, params.src(4))
+    supply_assets, supply_shares, borrow_assets, borrow_shares, last_update_s, fee_wad = state.values
+    yield Term(market, "", "", "last_update_s", last_update_s, 0, state.src(4))
+    yield Term(market, "", "", "fee_wad", fee_wad, 0, state.src(5))
+    if loan is None:
+        raise SourceError("a market lends no token", expected="a loan token", found=market)
+    yield Total(market, loan.id, "supply", supply_shares, state.src(1))
+    yield Total(market, loan.id, "debt", borrow_shares, state.src(3))
+
+    rate = got.get("rate")
+    if isinstance(rate, Revert):
+        yield gap(rate, market, "borrowRateView")
+    if not isinstance(rate, Revert) or not borrow_assets:  # without debt there is no interest at any rate
+        rate_wad = rate.value if isinstance(rate, Answer) else 0
+        src = rate.src() if isinstance(rate, Answer) else b""
+        totals = MorphoTotals(supply_assets, supply_shares, borrow_assets, borrow_shares)
+        totals = morpho_accrue(totals, rate_wad, fee_wad, time_s - last_update_s)
+        yield Term(market, "", "", "rate_wad", rate_wad, 0, src)
+        for word, (key, raw) in enumerate(totals._asdict().items()):
+            yield Term(market, "", "", f"total_{key}", raw, 0, state.src(word))
+        num, den = totals.supply_assets + VIRTUAL_ASSETS, totals.supply_shares + VIRTUAL_SHARES
+        yield Index(market, loan.id, "supply", num, den, "down", state.src(0))
+        num, den = totals.borrow_assets + VIRTUAL_ASSETS, totals.borrow_shares + VIRTUAL_SHARES
+        yield Index(market, loan.id, "debt", num, den, "up", state.src(2))
+    if collateral:
+        yield Index(market, collateral.id, "collateral", 1, 1, "down", params.src(1))
+        yield _price(market, collateral, loan, got["price"])
+
+
+def _price(market: str, collateral: Asset, loan: Asset, answer: Answer | Revert) -> Row:
+    if collateral.decimals < 0 or loan.decimals < 0:
+        return Gap(collateral.id, "bad_decimals", f"price in {market} has no scale")
+    exp = 36 + loan.decimals - collateral.decimals
+    price = fill(answer, Price(market, collateral.id, loan.id, 0, exp, "feed", 0, 0), collateral.id, "price")
+    if isinstance(price, Gap) or price.raw == 0:
+        why = price.detail if isinstance(price, Gap) else "the oracle answers 0"
+        return Gap(collateral.id, "no_price", f"{why} in {market}", src=price.src)
+    return price
