@@ -1,6 +1,6 @@
 """Uniswap v3: depth from every initialised tick, LP positions as claims on the two tokens, uncollected fees.
 
-Pools are listed (`pools`), or found by PoolCreated among `tokens` (both sides in the list); without either, all are read.
+Pools are listed (`pools`) or found by PoolCreated among `tokens` (both sides listed); without either all are read.
 Positions are the NFTs of the position manager; liquidity that others hold in a pool directly is a Gap.
 Source: Uniswap/v3-core 1.0.1 (UniswapV3Pool, Tick, TickBitmap), v3-periphery 1.4.4 (NonfungiblePositionManager).
 """
