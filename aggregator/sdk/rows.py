@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -49,8 +50,6 @@ async def ask(view: View, questions: Sequence[Mapping[str, Call]]) -> list[dict[
 
 async def assets(view: View, addresses: Sequence[str]) -> dict[str, tuple[Asset, list[Row]]]:
     """Metadata by address, each once, in the given order: the asset, and the rows to yield for it."""
-    found: dict[str, tuple[Asset, list[Row]]] = {}
-    for address in dict.fromkeys(addresses):
-        asset, missing = await view.asset(address)
-        found[address] = asset, [asset, missing] if missing else [asset]
-    return found
+    unique = list(dict.fromkeys(addresses))
+    answers = await asyncio.gather(*map(view.asset, unique))  # together: a view lets small reads share one request
+    return {a: (asset, [asset, gap] if gap else [asset]) for a, (asset, gap) in zip(unique, answers, strict=True)}

@@ -1,0 +1,228 @@
+"""Many contract reads at one pinned block: Multicall3, split where it fails, JSON-RPC batches where there is none.
+
+Multicall3 (mds1/multicall3): aggregate3((address target,bool allowFailure,bytes callData)[]) payable returns
+((bool success,bytes returnData)[]). A failed sub-call is no verdict: a neighbour may have burnt its gas (EIP-150 leaves
+1/64), so it is asked again alone. An empty success is no value: it is asked again, and then the code is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.chain.abi import revert_reason
+from aggregator.chain.answers import Answers, Failure
+from aggregator.chain.pool import RpcPool
+from aggregator.chain.rpc_error import RpcError
+from aggregator.chain.stats import Stats
+from aggregator.core.block import BlockRef
+from aggregator.core.errors import BlockMismatchError, MalformedAnswerError, SourceError
+
+Pair = tuple[str, bytes]  # lower-case address, calldata
+
+_SELECTOR = bytes.fromhex("82ad56cb")
+_HEAD = (32).to_bytes(32, "big")
+_MIDDLE = (1).to_bytes(32, "big") + (96).to_bytes(32, "big")  # allowFailure, offset of callData
+
+
+class Multicall:
+    """Reads of one chain at one block. address '' = the chain has no Multicall3.
+
+    max_calls, max_bytes: of one multicall; halves itself after a multicall that failed as a whole. batch: items of one
+    JSON-RPC batch. Answers do not depend on any of them.
+    """
+
+    def __init__(
+        self,
+        pool: RpcPool,
+        at: BlockRef,
+        address: str,
+        *,
+        stats: Stats,
+        max_calls: int = 500,
+        max_bytes: int = 200_000,
+        batch: int = 100,
+    ) -> None:
+        self._pool, self._at, self._address, self._stats = pool, at, address.lower(), stats
+        self._max_calls, self._max_bytes, self._batch = max_calls, max_bytes, batch
+        self._block = pool.at_block(at)
+        self._deployed: bool | None = None if address else False
+        self._deployed_lock = asyncio.Lock()
+
+    async def deployed(self) -> bool:
+        """Whether Multicall3 has code at the block; asked once."""
+        async with self._deployed_lock:
+            if self._deployed is None:
+                self._deployed = await self._has_code([self._address]) == [True]
+        return self._deployed
+
+    async def read(self, pairs: Sequence[Pair]) -> Answers:
+        """Answers aligned with pairs. SourceError if the endpoints fail us; a failing contract is a Failure."""
+        if not pairs:
+            return Answers.of([])
+        self._stats.calls += len(pairs)
+        if not await self.deployed():
+            return Answers.of(await self._alone(pairs))
+        chunks = self._chunks(pairs)
+        parts = await asyncio.gather(*(self._multicall(chunk) for chunk in chunks))
+        answers = Answers.join([part for part, _ in parts])
+        again: list[int] = []
+        first = 0
+        for chunk, (_, indices) in zip(chunks, parts, strict=True):
+            again += [first + i for i in indices]
+            first += len(chunk)
+        return await self._mend(pairs, answers, again) if again else answers
+
+    async def _mend(self, pairs: Sequence[Pair], answers: Answers, again: list[int]) -> Answers:
+        self._stats.alone += len(again)
+        fixed = Answers.of(await self._alone([pairs[i] for i in again]))
+        joined = Answers.join([answers, fixed])
+        n = len(pairs)
+        order = np.arange(n)
+        order[again] = n + np.arange(len(again))
+        failures = {i: fixed.failures[k] for k, i in enumerate(again) if k in fixed.failures}
+        return Answers(joined.buffer, joined.start[order], joined.size[order], failures)
+
+    def _chunks(self, pairs: Sequence[Pair]) -> list[Sequence[Pair]]:
+        chunks, begin, size = [], 0, 0
+        for i, (_, data) in enumerate(pairs):
+            cost = 192 + len(data)
+            if i > begin and (i - begin >= self._max_calls or size + cost > self._max_bytes):
+                chunks.append(pairs[begin:i])
+                begin, size = i, 0
+            size += cost
+        chunks.append(pairs[begin:])
+        return chunks
+
+    async def _multicall(self, pairs: Sequence[Pair]) -> tuple[Answers, list[int]]:
+        """Answers, and which of them to ask again alone (those hold no value)."""
+        if len(pairs) == 1:
+            return _unread(1), [0]
+        self._stats.batches += 1
+        data = encode_aggregate3(pairs)
+        params = [{"to": self._address, "data": "0x" + data.hex()}, self._block]
+        (result,) = await self._pool.batch([("eth_call", params)], stats=self._stats)
+        if isinstance(result, RpcError):
+            self._refuse(result)
+            half = len(pairs) // 2
+            self._max_calls = max(10, min(self._max_calls, half))
+            (a, again_a), (b, again_b) = await asyncio.gather(
+                self._multicall(pairs[:half]), self._multicall(pairs[half:])
+            )
+            return Answers.join([a, b]), again_a + [half + i for i in again_b]
+        success, answers = decode_aggregate3(hex_bytes(result), len(pairs))
+        again = np.flatnonzero(~success | (answers.size == 0)).tolist()
+        return answers, again
+
+    async def _alone(self, pairs: Sequence[Pair]) -> list[bytes | Failure]:
+        """Plain eth_calls in JSON-RPC batches."""
+        chunks = [pairs[i : i + self._batch] for i in range(0, len(pairs), self._batch)]
+        parts = await asyncio.gather(*(self._alone_chunk(chunk) for chunk in chunks))
+        out = [blob for part in parts for blob in part]
+        empty = sorted({pairs[i][0] for i, blob in enumerate(out) if blob == b""})
+        if empty:
+            code = dict(zip(empty, await self._has_code(empty), strict=True))
+            for i, blob in enumerate(out):
+                if blob == b"":
+                    out[i] = Failure("empty answer") if code[pairs[i][0]] else Failure("", no_code=True)
+        return out
+
+    async def _alone_chunk(self, pairs: Sequence[Pair]) -> list[bytes | Failure]:
+        self._stats.batches += 1
+        items = [("eth_call", [{"to": to, "data": "0x" + data.hex()}, self._block]) for to, data in pairs]
+        results = await self._pool.batch(items, stats=self._stats)
+        out: list[bytes | Failure] = []
+        for i, result in enumerate(results):
+            if not isinstance(result, RpcError):
+                out.append(hex_bytes(result))
+            elif result.is_too_big and not result.is_execution and len(pairs) > 1:
+                out += await self._alone_chunk(pairs[i : i + 1])  # a bomb among the batch, or the batch itself
+            else:
+                self._refuse(result)
+                out.append(Failure(revert_reason(result.data, "" if result.rpc_code == 3 else result.rpc_message)))
+        return out
+
+    async def _has_code(self, addresses: Sequence[str]) -> list[bool]:
+        items = [("eth_getCode", [address, self._block]) for address in addresses]
+        out = []
+        for result in await self._pool.batch(items, stats=self._stats):
+            if isinstance(result, RpcError):
+                raise self._unanswered(result)
+            out.append(len(hex_bytes(result)) > 0)
+        return out
+
+    def _refuse(self, error: RpcError) -> None:
+        """Raise unless the error is the contract's verdict, or one that a smaller request avoids."""
+        if not error.is_execution and not error.is_too_big:
+            raise self._unanswered(error)
+
+    def _unanswered(self, error: RpcError) -> SourceError:
+        kind = BlockMismatchError if error.is_no_state else SourceError
+        return kind(
+            f"no endpoint of {self._at.source} answers at block {self._at.number}",
+            expected=f"state of block {self._at.hash}",
+            found=error.rpc_message,
+            fix="the block may have been reorganised away (run again), or the node keeps no state that old",
+        )
+
+
+def encode_aggregate3(pairs: Sequence[Pair]) -> bytes:
+    """Calldata of aggregate3 with allowFailure for every call."""
+    n = len(pairs)
+    targets = {to: bytes(12) + bytes.fromhex(to[2:]) + _MIDDLE for to in {to for to, _ in pairs}}
+    sizes = {size: (size.to_bytes(32, "big"), bytes(-size % 32)) for size in {len(data) for _, data in pairs}}
+    tails: list[bytes] = []
+    offsets, at = [], 32 * n
+    for to, data in pairs:
+        size, pad = sizes[len(data)]
+        offsets.append(at)
+        tails += (targets[to], size, data, pad)
+        at += 128 + len(data) + len(pad)
+    heads = np.zeros((n, 4), dtype=">u8")
+    heads[:, 3] = offsets
+    return b"".join([_SELECTOR, _HEAD, n.to_bytes(32, "big"), heads.tobytes(), *tails])
+
+
+def decode_aggregate3(answer: bytes, count: int) -> tuple[npt.NDArray[np.bool_], Answers]:
+    """(success (n,), answers) of ((bool,bytes)[]); MalformedAnswerError unless it is that with `count` members."""
+    if len(answer) % 32 or len(answer) < 64 + 128 * count:
+        raise _malformed(f"{len(answer)} bytes for {count} calls")
+    words = np.frombuffer(answer, dtype=">u8").reshape(-1, 4)
+    low, small = words[:, 3].astype(np.int64), ~words[:, :3].any(axis=1) & (words[:, 3] < 2**62)
+
+    def numbers(index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        if (index < 0).any() or (index >= len(low)).any() or not small[index].all():
+            raise _malformed("an offset or length lies outside the answer")
+        return low[index]
+
+    if numbers(np.array([0, 1])).tolist() != [32, count]:
+        raise _malformed(f"not an array of {count}")
+    offsets = numbers(2 + np.arange(count))
+    first = 2 + offsets // 32  # word of the tuple: success, offset of bytes, length, data
+    success, inner, size = numbers(first), numbers(first + 1), numbers(first + 2)
+    start = 32 * (first + 3)
+    if (offsets % 32).any() or (success > 1).any() or (inner != 64).any() or (start + size > len(answer)).any():
+        raise _malformed("a member is not (bool,bytes)")
+    return success.astype(np.bool_), Answers(answer, start, size, {})
+
+
+def hex_bytes(result: object) -> bytes:
+    """'0x..' -> bytes; MalformedAnswerError otherwise."""
+    if isinstance(result, str) and result.startswith("0x"):
+        try:
+            return bytes.fromhex(result[2:])
+        except ValueError:
+            pass
+    raise _malformed(f"not 0x-hex: {str(result)[:40]!r}")
+
+
+def _unread(count: int) -> Answers:
+    zeros = np.zeros(count, dtype=np.int64)
+    return Answers(b"", zeros, zeros, {})
+
+
+def _malformed(found: str) -> MalformedAnswerError:
+    return MalformedAnswerError("the answer to eth_call is malformed", expected="ABI words as 0x-hex", found=found)

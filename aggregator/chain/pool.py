@@ -1,0 +1,415 @@
+"""Several endpoints of one chain behind one door: budget, retry, failover, deadline, pinned blocks.
+
+Failover may cost freshness, never trust: the block hash of a cut is agreed upon by all endpoints that answer (`pin`),
+and all reads name that hash (EIP-1898). A node that does not know EIP-1898 is asked by number, and its hash for that
+number is checked before and after in the same HTTP request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import aiohttp
+from web3.providers.async_base import AsyncJSONBaseProvider
+from web3.types import RPCEndpoint, RPCResponse
+
+from aggregator.chain.endpoint import Endpoint, Failed, Item
+from aggregator.chain.header import Header, hash32, parse_header, quantity
+from aggregator.chain.redact import Redactor
+from aggregator.chain.rpc_error import RpcError
+from aggregator.chain.stats import Stats
+from aggregator.core.block import BlockRef
+from aggregator.core.errors import (
+    BlockMismatchError,
+    ConfigError,
+    MalformedAnswerError,
+    RateLimitedError,
+    SourceError,
+    WrongChainError,
+)
+from aggregator.core.ids import chain_source
+
+Check = Callable[[list[Any]], str]  # why these results of one endpoint are not acceptable, '' if they are
+_READS = ("eth_get", "eth_call", "eth_block", "eth_chainId", "eth_estimate", "eth_fee", "eth_gas", "eth_syncing",
+          "eth_createAccessList", "eth_maxPriority", "eth_blob", "net_", "web3_", "debug_", "trace_")  # fmt: skip
+
+
+class Agreement(NamedTuple):
+    """agreed of asked endpoints gave the pinned hash; silent: names of those that could not answer."""
+
+    agreed: int
+    asked: int
+    silent: tuple[str, ...]
+
+
+class RpcPool(AsyncJSONBaseProvider):
+    """A web3 provider over several URLs of one chain; every failure is a SourceError without any URL in it.
+
+    max_per_s: JSON-RPC items per second and endpoint. timeout_s: one attempt. deadline_s: one request with all retries.
+    rounds: how often all endpoints are tried before a request fails.
+    """
+
+    def __init__(
+        self,
+        chain: int,
+        urls: Sequence[str],
+        *,
+        max_per_s: float = math.inf,
+        timeout_s: float = 30.0,
+        deadline_s: float = 120.0,
+        rounds: int = 5,
+        in_flight: int = 16,
+    ) -> None:
+        super().__init__()
+        if not urls:
+            raise ConfigError(f"chain {chain} has no endpoint", expected="rpc = ['http://...']", found="none",
+                              fix=f"set it in the configuration or in SPILLOVER_RPC_{chain}")  # fmt: skip
+        self.chain, self.source = chain, chain_source(chain)
+        self.endpoints = [Endpoint(url, max_per_s if max_per_s > 0 else math.inf) for url in urls]
+        self.redact = Redactor(urls)
+        self.timeout_s, self.deadline_s, self.rounds = timeout_s, deadline_s, max(1, rounds)
+        self.stats = Stats()
+        self.agreement = Agreement(0, 0, ())
+        self._numbers: dict[str, int] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._slots = asyncio.Semaphore(in_flight)
+
+    def __repr__(self) -> str:
+        return f"RpcPool({self.source}, {', '.join(e.name for e in self.endpoints)})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    disconnect = close  # web3's name
+
+    def session(self) -> aiohttp.ClientSession:
+        """Keep-alive, shared by all endpoints (web3's own opens a connection per request)."""
+        if self._session is None or self._session.closed:
+            connector = aiohttp.TCPConnector(limit_per_host=32, keepalive_timeout=60)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
+
+    # -- requests
+
+    async def request(self, method: str, params: Any = (), *, stats: Stats | None = None) -> Any:
+        """One read; RpcError if the node refuses it, SourceError if no endpoint answers in time."""
+        (answer,) = await self.batch([(method, params)], stats=stats)
+        if isinstance(answer, RpcError):
+            raise answer
+        return answer
+
+    async def batch(
+        self, items: Sequence[Item], *, accept: Check | None = None, stats: Stats | None = None
+    ) -> list[Any]:
+        """Results aligned with items, RpcError in place where an item was refused. One HTTP request per attempt.
+
+        accept judges a whole answer of one endpoint; if it objects, the next endpoint is asked.
+        Raises SourceError (RateLimitedError, WrongChainError) when no endpoint answers before the deadline.
+        """
+        out: list[Any] = [None] * len(items)
+        todo = list(range(len(items)))
+        stats = stats or self.stats
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.deadline_s
+        writes = any(not method.startswith(_READS) for method, _ in items)
+        rounds, tried, backoff_s = 0, set[Endpoint](), 0.1
+        while todo:
+            endpoint, wait_s = self._choose(tried, clock())
+            if endpoint is None:
+                rounds += 1
+                if rounds >= self.rounds or writes:
+                    break
+                tried.clear()
+                wait_s, backoff_s = backoff_s, min(2 * backoff_s, 5.0)
+            if clock() + wait_s >= deadline:
+                break
+            if wait_s:
+                await asyncio.sleep(wait_s)
+            if endpoint is None or endpoint.cool_until_s > clock():
+                continue
+            part = todo if accept else todo[: endpoint.max_batch]
+            answer = await self._attempt(endpoint, [items[i] for i in part], deadline, stats)
+            if isinstance(answer, list) and accept and (objection := accept(answer)):
+                answer = Failed("lie", objection)
+            if isinstance(answer, Failed):
+                if answer.kind == "size":
+                    answer = [RpcError(413, answer.text)] * len(part)
+                else:
+                    self._blame(endpoint, answer, clock())
+                    tried.add(endpoint)
+                    stats.retries += 1
+                    continue
+            if len(part) > 1 and all(isinstance(a, RpcError) and a.is_batch_limit for a in answer):
+                endpoint.max_batch = len(part) // 2
+                continue
+            left = self._sort_out(endpoint, part, answer, out, clock(), last=rounds + 1 >= self.rounds)
+            if left:
+                tried.add(endpoint)
+                stats.retries += 1
+            todo = left + todo[len(part) :]
+        if todo and all(isinstance(out[i], RpcError) for i in todo):
+            todo = []
+        if todo:
+            raise self._gave_up(items[todo[0]][0])
+        return out
+
+    def _choose(self, tried: set[Endpoint], now_s: float) -> tuple[Endpoint | None, float]:
+        """The endpoint that can answer first among those not tried, and the seconds until it may be asked."""
+        fresh = [e for e in self.endpoints if e not in tried]
+        if not fresh:
+            return None, 0.0
+        ready = {e: max(0.0, e.cool_until_s - now_s, e.next_free_s - now_s - 1.0) for e in fresh}
+        best = min(fresh, key=lambda e: ready[e])
+        if tried and best.cool_until_s > now_s:
+            return None, 0.0  # rather another round over those that are awake
+        return best, max(0.0, best.cool_until_s - now_s)
+
+    async def _attempt(
+        self, endpoint: Endpoint, items: list[Item], deadline: float, stats: Stats
+    ) -> list[Any] | Failed:
+        clock = asyncio.get_running_loop().time
+        if not endpoint.chain_known and (failed := await self._check_chain(endpoint, stats)):
+            return failed
+        wait_s = endpoint.reserve(len(items), clock())
+        if clock() + wait_s >= deadline:
+            return Failed("rate", "the rate budget reaches past the deadline", wait_s)
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        async with self._slots:
+            timeout_s = max(0.001, min(self.timeout_s, deadline - clock()))
+            pinned = {h: n for _, params in items if (h := _pinned(params)) and (n := self._numbers.get(h)) is not None}
+            if endpoint.by_number and pinned:
+                return await self._by_number(endpoint, items, pinned, timeout_s, stats)
+            answer = await endpoint.post(self.session(), items, timeout_s, stats)
+            if (
+                pinned
+                and isinstance(answer, list)
+                and all(isinstance(a, RpcError) and a.is_block_object for a in answer)
+            ):
+                second = await self._by_number(endpoint, items, pinned, timeout_s, stats)
+                endpoint.by_number = isinstance(second, list) and not all(isinstance(a, RpcError) for a in second)
+                return second if endpoint.by_number or isinstance(second, Failed) else answer
+        return answer
+
+    async def _by_number(
+        self, endpoint: Endpoint, items: list[Item], pinned: dict[str, int], timeout_s: float, stats: Stats
+    ) -> list[Any] | Failed:
+        plain = [(method, _unpinned(params, pinned)) for method, params in items]
+        guard = [("eth_getBlockByNumber", [hex(number), False]) for number in pinned.values()]
+        answer = await endpoint.post(self.session(), [*guard, *plain, *guard], timeout_s, stats)
+        if isinstance(answer, Failed):
+            return answer
+        n = len(guard)
+        for block, wanted in zip(answer[:n] + answer[-n:], [*pinned, *pinned], strict=True):
+            found = block.get("hash") if isinstance(block, dict) else None
+            if found != wanted:
+                return Failed("lie", f"block {pinned[wanted]} has hash {found}, pinned {wanted}")
+        return answer[n:-n]
+
+    def _sort_out(
+        self, endpoint: Endpoint, part: list[int], answer: list[Any], out: list[Any], now_s: float, *, last: bool
+    ) -> list[int]:
+        """Store what is final; the items to ask elsewhere or later."""
+        left = []
+        for i, result in zip(part, answer, strict=True):
+            if isinstance(result, Failed):
+                self._blame(endpoint, result, now_s)
+                left.append(i)
+            elif isinstance(result, RpcError):
+                result = RpcError(result.rpc_code, self.redact(result.rpc_message), result.data)
+                if result.is_rate:
+                    self._blame(endpoint, Failed("rate", result.rpc_message), now_s)
+                    left.append(i)
+                    continue
+                out[i] = result
+                if not (result.is_execution or result.is_too_big or result.rpc_code in (-32601, -32602)) and not last:
+                    endpoint.last_failure = result.rpc_message
+                    left.append(i)
+            else:
+                out[i] = result
+        return left
+
+    def _blame(self, endpoint: Endpoint, failed: Failed, now_s: float) -> None:
+        endpoint.last_failure, endpoint.last_kind = self.redact(failed.text), failed.kind
+        if failed.kind == "rate":
+            endpoint.cool(failed.retry_after_s or 1.0, now_s)
+        elif failed.kind == "auth":
+            endpoint.cool(60.0, now_s)
+        elif failed.retry_after_s:
+            endpoint.cool(failed.retry_after_s, now_s)
+
+    def _gave_up(self, method: str) -> SourceError:
+        seen = "; ".join(f"{e.name}: {e.last_failure or 'not reached before the deadline'}" for e in self.endpoints)
+        kinds = {e.last_kind for e in self.endpoints}
+        kind = RateLimitedError if kinds == {"rate"} else BlockMismatchError if "lie" in kinds else SourceError
+        return kind(
+            f"no endpoint of {self.source} answered {method}",
+            expected=f"an answer within {self.deadline_s:g} s",
+            found=seen,
+            fix="check the endpoints with `spillover doctor`, add another, or lower the request rate",
+        )
+
+    # -- chain and blocks
+
+    async def _check_chain(self, endpoint: Endpoint, stats: Stats) -> Failed | None:
+        async with endpoint.chain_lock:
+            if endpoint.chain_known:
+                return None
+            answer = await endpoint.post(self.session(), [("eth_chainId", [])], self.timeout_s, stats)
+            if isinstance(answer, Failed):
+                return answer
+            if isinstance(answer[0], RpcError):
+                kind = "rate" if answer[0].is_rate else "transport"
+                return Failed(kind, f"eth_chainId: {answer[0].rpc_message}")
+            try:
+                found = quantity(answer[0], "chain id")
+            except MalformedAnswerError as error:
+                return Failed("malformed", error.message)
+            if found != self.chain:
+                raise WrongChainError(
+                    f"{endpoint.name} serves another chain",
+                    expected=f"chain id {self.chain}",
+                    found=f"chain id {found}",
+                    fix=f"correct the URL of chain {self.chain} (configuration or SPILLOVER_RPC_{self.chain})",
+                )
+            endpoint.chain_known = True
+            return None
+
+    async def check_chain_id(self) -> None:
+        """Every endpoint that answers serves our chain: WrongChainError otherwise; SourceError if none answers."""
+        failed = await asyncio.gather(*(self._check_chain(e, self.stats) for e in self.endpoints))
+        for endpoint, failure in zip(self.endpoints, failed, strict=True):
+            if failure:
+                endpoint.last_failure = self.redact(failure.text)
+        if all(failed):
+            raise self._gave_up("eth_chainId")
+
+    async def header(self, number: int) -> Header:
+        """Canonical header at a height; SourceError if no endpoint has it."""
+        block = await self.batch([("eth_getBlockByNumber", [hex(number), False])], accept=_has_block)
+        return parse_header(block[0], number)
+
+    async def _ask_all(self, block: str) -> dict[Endpoint, Header]:
+        """Headers of one block from each endpoint that gives a well-formed one."""
+
+        async def ask(endpoint: Endpoint) -> Header | None:
+            clock = asyncio.get_running_loop().time
+            items: list[Item] = [("eth_getBlockByNumber", [block, False])]
+            for pause_s in (0.0, 0.3):
+                await asyncio.sleep(max(pause_s, min(5.0, endpoint.cool_until_s - clock())))
+                answer = await self._attempt(endpoint, items, clock() + self.deadline_s, self.stats)
+                if isinstance(answer, Failed):
+                    self._blame(endpoint, answer, clock())
+                elif isinstance(answer[0], RpcError):
+                    endpoint.last_failure = self.redact(answer[0].rpc_message)
+                elif answer[0] is None:
+                    endpoint.last_failure = f"does not have block {block}"
+                else:
+                    try:
+                        return parse_header(answer[0], int(block, 16) if block.startswith("0x") else None)
+                    except MalformedAnswerError as error:
+                        endpoint.last_failure = error.message
+            return None
+
+        headers = await asyncio.gather(*(ask(e) for e in self.endpoints))
+        return {e: h for e, h in zip(self.endpoints, headers, strict=True) if h is not None}
+
+    async def pin(self, finality: str) -> BlockRef:
+        """The youngest block of that finality which most answering endpoints have, agreed by hash among all of them.
+
+        finality: finalized | safe | latest | number of blocks behind the head. BlockMismatchError if two endpoints
+        give different hashes for it. `agreement` says how many agreed.
+        """
+        depth = int(finality) if finality.isdigit() else 0
+        tags = await self._ask_all(finality if finality in ("finalized", "safe", "latest") else _latest(finality))
+        if not tags:
+            raise self._gave_up("eth_getBlockByNumber")
+        heights = sorted((h.number for h in tags.values()), reverse=True)
+        number = max(0, heights[len(heights) // 2] - depth)
+        return await self.pin_number(number, finality)
+
+    async def pin_number(self, number: int, finality: str) -> BlockRef:
+        """That block, agreed by hash among all endpoints that have it."""
+        headers = await self._ask_all(hex(number))
+        if not headers:
+            raise self._gave_up("eth_getBlockByNumber")
+        if len(set(headers.values())) > 1:
+            raise BlockMismatchError(
+                f"endpoints of {self.source} disagree about block {number}",
+                expected="one hash",
+                found="; ".join(f"{e.name}: {h.hash}" for e, h in headers.items()),
+                fix="wait if the chain is reorganising; otherwise remove the endpoint that is wrong",
+            )
+        self.agreement = Agreement(
+            len(headers), len(self.endpoints), tuple(e.name for e in self.endpoints if e not in headers)
+        )
+        header = next(iter(headers.values()))
+        return BlockRef(self.source, number, header.hash, header.time_s, finality)
+
+    def at_block(self, at: BlockRef) -> dict[str, Any]:
+        """The EIP-1898 block parameter of a pinned block."""
+        self._numbers[hash32(at.hash, "block hash")] = at.number
+        return {"blockHash": at.hash, "requireCanonical": True}
+
+    # -- web3 provider
+
+    async def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        (answer,) = await self.batch([(method, params)])
+        return _response(0, answer)
+
+    async def make_batch_request(self, requests: list[tuple[RPCEndpoint, Any]]) -> list[RPCResponse]:
+        return [_response(i, a) for i, a in enumerate(await self.batch(list(requests)))]
+
+    async def is_connected(self, show_traceback: bool = False) -> bool:
+        try:
+            await self.check_chain_id()
+        except SourceError:
+            if show_traceback:
+                raise
+            return False
+        return True
+
+
+def _response(i: int, answer: Any) -> RPCResponse:
+    if isinstance(answer, RpcError):
+        error: dict[str, Any] = {"code": answer.rpc_code, "message": answer.rpc_message}
+        if answer.data:
+            error["data"] = "0x" + answer.data.hex()
+        return {"jsonrpc": "2.0", "id": i, "error": error}  # type: ignore[typeddict-item]
+    return {"jsonrpc": "2.0", "id": i, "result": answer}
+
+
+def _has_block(answers: list[Any]) -> str:
+    return "" if isinstance(answers[0], dict) else "does not have the block"
+
+
+def _latest(finality: str) -> str:
+    if not finality.isdigit():
+        raise ConfigError(
+            "unknown finality", expected="finalized, safe, latest or a number of blocks", found=repr(finality)
+        )
+    return "latest"
+
+
+def _pinned(params: Any) -> str:
+    """The block hash an item is pinned to by EIP-1898, '' if by none."""
+    if isinstance(params, Sequence) and params and isinstance(params[-1], Mapping):
+        found = params[-1].get("blockHash")
+        return found if isinstance(found, str) and "requireCanonical" in params[-1] else ""
+    return ""
+
+
+def _unpinned(params: Any, numbers: Mapping[str, int]) -> Any:
+    pinned = _pinned(params)
+    return [*params[:-1], hex(numbers[pinned])] if pinned in numbers else params

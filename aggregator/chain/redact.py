@@ -1,0 +1,58 @@
+"""Keys inside URLs stay inside: what may be shown of an endpoint, and a filter for text that came from outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from aggregator.core.errors import ConfigError
+
+_URL = re.compile(r"(?:https?|wss?)://[^\s'\"<>)\]}]+", re.IGNORECASE)
+
+
+def redact(url: str) -> str:
+    """scheme://host/***; the host is all that is ever shown."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "***"
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}{port}/***" if parts.scheme and host else "***"
+
+
+def check_url(url: str) -> str:
+    """An http(s) URL as given; ConfigError (without the URL) otherwise."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError("not an endpoint URL", expected="http://host... or https://host...", found=redact(url))
+    return url
+
+
+class Redactor:
+    """Removes the secrets of some URLs, and every URL, from text of others (node errors, exceptions)."""
+
+    def __init__(self, urls: Iterable[str]) -> None:
+        secrets: set[str] = set()
+        for url in urls:
+            parts = urlsplit(url)
+            pieces = [piece for piece in parts.path.split("/") if len(piece) >= 5]
+            pieces += [value for _, value in parse_qsl(parts.query) if len(value) >= 4]
+            pieces += [part for part in (parts.username, parts.password) if part]
+            secrets.update(pieces)
+            secrets.update(unquote(piece) for piece in pieces)
+        self._secrets = sorted(secrets, key=lambda secret: (-len(secret), secret))
+
+    def __call__(self, text: str, limit: int = 256) -> str:
+        """The text without secrets and URLs, cut to `limit` characters, control characters as spaces."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        text = _URL.sub(lambda found: redact(found.group()), text[: 4 * limit])
+        text = "".join(c if c.isprintable() else " " for c in text)
+        return text if len(text) <= limit else text[: limit - 1] + "…"

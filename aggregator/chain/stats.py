@@ -1,0 +1,34 @@
+"""What reading cost: counted by views and pools, printed by `collect --dry-run` and the benchmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Stats:
+    """calls: contract reads asked for. batches: multicalls or JSON-RPC batches that carried them.
+
+    requests: HTTP requests, retries included. alone: failed sub-calls asked again alone. seconds: by verb, wall time
+    summed over concurrent uses.
+    """
+
+    calls: int = 0
+    batches: int = 0
+    alone: int = 0
+    logs: int = 0
+    requests: int = 0
+    retries: int = 0
+    bytes_out: int = 0
+    bytes_in: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def spent(self, verb: str, seconds: float) -> None:
+        self.seconds[verb] = self.seconds.get(verb, 0.0) + seconds
+
+    def plain(self) -> dict[str, int | float]:
+        counts = {
+            name: getattr(self, name)
+            for name in ("calls", "batches", "alone", "logs", "requests", "retries", "bytes_out", "bytes_in")
+        }
+        return {**counts, **{f"{verb}_s": round(s, 6) for verb, s in sorted(self.seconds.items())}}

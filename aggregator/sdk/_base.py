@@ -1,0 +1,111 @@
+"""What all views share: encoding and decoding of calls in groups, logs, token metadata. Bytes are theirs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from aggregator.chain.abi import Function, function
+from aggregator.chain.answers import Answers, Failure
+from aggregator.chain.events import RawLog, decode_logs
+from aggregator.chain.logs import LogFilter
+from aggregator.chain.multicall import Pair
+from aggregator.chain.stats import Stats
+from aggregator.core.block import BlockRef
+from aggregator.core.errors import ConfigError
+from aggregator.core.ids import parse_address
+from aggregator.core.rows import Asset, Gap
+from aggregator.sdk._token import TOKEN_CALLS, token
+from aggregator.sdk.adapter import Answer, Call, Log, Revert
+
+
+class BaseView:
+    """Implements `aggregator.sdk.adapter.View` over `_read`, `_raw_logs` and `_http`."""
+
+    def __init__(self, at: BlockRef, stats: Stats | None = None) -> None:
+        self._at, self.stats = at, stats or Stats()
+        self._assets: dict[str, tuple[Asset, Gap | None]] = {}
+
+    @property
+    def at(self) -> BlockRef:
+        return self._at
+
+    async def _read(self, pairs: Sequence[Pair]) -> Answers:
+        raise ConfigError(f"{self._at.source} is no chain", expected="get or post", found="a contract call")
+
+    def _raw_logs(self, wanted: LogFilter, since: int) -> AsyncIterator[list[RawLog]]:
+        raise ConfigError(f"{self._at.source} is no chain", expected="get or post", found="logs")
+
+    async def _http(self, method: str, path: str, params: Mapping[str, Any], body: Any) -> Any:
+        raise ConfigError(f"{self._at.source} is no HTTP venue", expected="calls or logs", found=f"{method} {path}")
+
+    async def calls(self, calls: Sequence[Call]) -> list[Answer | Revert]:
+        begun = time.perf_counter()
+        functions = [function(call.sig) for call in calls]
+        pairs = [(address(c.to), f.encode(c.args)) for c, f in zip(calls, functions, strict=True)]
+        answers = await self._read(pairs)
+        out = decode_calls(functions, pairs, answers)
+        self.stats.spent("calls", time.perf_counter() - begun)
+        return out
+
+    async def logs(
+        self, addresses: Sequence[str], events: Sequence[str], since: int, topics: Sequence[Sequence[str] | None] = ()
+    ) -> AsyncIterator[Log]:
+        wanted = LogFilter([address(one) for one in addresses], events, topics)
+        begun = time.perf_counter()
+        async for part in self._raw_logs(wanted, since):
+            decoded = decode_logs(events, part, any_contract=not addresses)
+            self.stats.spent("logs", time.perf_counter() - begun)
+            for log in decoded:
+                yield Log(*log)
+            begun = time.perf_counter()
+
+    async def asset(self, address: str) -> tuple[Asset, Gap | None]:
+        at = parse_address(address)
+        if at not in self._assets:
+            chain = self._at.chain
+            if chain is None:
+                raise ConfigError(f"{self._at.source} is no chain", expected="an EVM chain", found=address)
+            answers = await self._read([(at, data) for data in TOKEN_CALLS])
+            self._assets[at] = token(chain, at, *(answers.blob(i) for i in range(len(TOKEN_CALLS))))
+        return self._assets[at]
+
+    async def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        return await self._timed_http("GET", path, params or {}, None)
+
+    async def post(self, path: str, body: Any) -> Any:
+        return await self._timed_http("POST", path, {}, body)
+
+    async def _timed_http(self, method: str, path: str, params: Mapping[str, Any], body: Any) -> Any:
+        begun = time.perf_counter()
+        answer = await self._http(method, path, params, body)
+        self.stats.spent("http", time.perf_counter() - begun)
+        return answer
+
+
+@lru_cache(maxsize=65536)
+def address(text: str) -> str:
+    return parse_address(text)
+
+
+def decode_calls(functions: Sequence[Function], pairs: Sequence[Pair], answers: Answers) -> list[Answer | Revert]:
+    """Answers aligned with the calls; each signature's answers are decoded together."""
+    out: list[Answer | Revert] = [None] * len(pairs)  # type: ignore[list-item]  # every place is filled below
+    groups: dict[Function, list[int]] = {}
+    failures = answers.failures
+    for i, one in enumerate(functions):
+        if i in failures:
+            out[i] = Revert(*failures[i])
+        elif one in groups:
+            groups[one].append(i)
+        else:
+            groups[one] = [i]
+    for one, rows in groups.items():
+        for i, values in zip(rows, one.decode(answers, np.array(rows, dtype=np.int64)), strict=True):
+            to, data = pairs[i]
+            out[i] = Revert(values.reason) if isinstance(values, Failure) else Answer(values, to, data)
+    return out
