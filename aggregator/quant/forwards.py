@@ -1,0 +1,125 @@
+r"""The forward curve: from put-call parity on one expiry, and across expiries from futures.
+
+Parity, with discount factor :math:`D=e^{-rT}`, and its coin-settled form:
+
+.. math:: C(K)-P(K) = D\,(F-K) \quad(1), \qquad c(K)-p(K) = D\,(1-K/F) \quad(2)
+
+so the differences are a straight line in :math:`K`: its root is :math:`F`, its slope gives :math:`D`
+(Stoll 1969, doi:10.1111/j.1540-6261.1969.tb01694.x).  With :math:`D` given, each strike is one estimate of
+:math:`F` and the weighted median is taken, which a few wrong quotes cannot move.  Between pillars :math:`\ln F` is
+linear in :math:`T` (constant forward carry); beyond the last pillar the last carry goes on, and before the first it
+starts at spot.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.core.errors import DomainError
+
+Floats = npt.NDArray[np.float64]
+
+
+class ParityForward(NamedTuple):
+    """forward and discount of one expiry; worst parity violation [price units of the quotes]; strikes used."""
+
+    forward: float
+    discount: float
+    worst_residual: float
+    strikes: int
+
+
+def parity_forward(
+    K: npt.ArrayLike,
+    call: npt.ArrayLike,
+    put: npt.ArrayLike,
+    *,
+    discount: float | None = 1.0,
+    weight: npt.ArrayLike | None = None,
+    coin: bool = False,
+) -> ParityForward:
+    """Forward of one expiry from call and put prices on the same strikes, eq. (1), or (2) when `coin`.
+
+    K, call, put, weight: shape (n,); a strike with a NaN price or no weight is left out.  discount=None
+    fits D too, which takes two strikes.  Raises DomainError when too few strikes are left or the fit is absurd.
+    """
+    k, c, p = (np.asarray(x, dtype=np.float64) for x in (K, call, put))
+    w = np.ones_like(k) if weight is None else np.asarray(weight, dtype=np.float64)
+    if not k.shape == c.shape == p.shape == w.shape or k.ndim != 1:
+        raise DomainError("strikes, calls, puts and weights differ in shape", expected="one price per strike")
+    usable = np.isfinite(k) & np.isfinite(c) & np.isfinite(p) & (w > 0) & (k > 0)
+    k, gap, w = k[usable], (c - p)[usable], w[usable]
+    need = 1 if discount is not None else 2
+    if np.unique(k).size < need:
+        raise DomainError(
+            "too few strikes for parity", expected=f"{need} with both prices", found=str(np.unique(k).size)
+        )
+    if discount is None:
+        middle = np.average(k, weights=w)
+        slope = np.sum(w * (k - middle) * gap) / np.sum(w * (k - middle) ** 2)
+        level = np.average(gap, weights=w) - slope * middle
+        found = -level / slope if slope != 0.0 else np.nan
+        discount = float(level) if coin else float(-slope)
+    elif coin:
+        found = _weighted_median(k / np.maximum(1.0 - gap / discount, 1e-300), w)
+    else:
+        found = _weighted_median(k + gap / discount, w)
+    if not (0.0 < found < np.inf and 0.0 < discount < np.inf):
+        raise DomainError(
+            "parity gives no forward", expected="positive forward and discount", found=f"F={found}, D={discount}"
+        )
+    model = discount * (1.0 - k / found) if coin else discount * (found - k)
+    return ParityForward(float(found), discount, float(np.max(np.abs(gap - model))), int(k.size))
+
+
+class ForwardCurve:
+    """Forward by time to expiry.
+
+    T_yr, forward: shape (n,), times positive and rising; spot: the value at T = 0.  DomainError names the pillar.
+    """
+
+    def __init__(self, spot: float, T_yr: npt.ArrayLike, forward: npt.ArrayLike) -> None:
+        times, values = np.atleast_1d(np.asarray(T_yr, float)), np.atleast_1d(np.asarray(forward, float))
+        if times.shape != values.shape or times.ndim != 1 or times.size == 0:
+            raise DomainError("a forward curve needs one forward per time", found=f"{times.shape}, {values.shape}")
+        times, values = np.concatenate([[0.0], times]), np.concatenate([[spot], values])
+        wrong = ~(np.isfinite(values) & (values > 0.0) & np.isfinite(times))
+        wrong[1:] |= ~(np.diff(times) > 0.0)
+        if np.any(wrong):
+            i = int(np.argmax(wrong))
+            raise DomainError(
+                f"pillar {i - 1} of the forward curve is unusable" if i else "spot is unusable",
+                expected="finite positive values at rising positive times",
+                found=f"T={times[i]}, F={values[i]}",
+            )
+        self._times, self._logs = times, np.log(values)
+
+    def forward(self, T_yr: npt.ArrayLike) -> Floats:
+        """Forward for delivery at T_yr >= 0, any shape."""
+        t = np.asarray(T_yr, dtype=np.float64)
+        if not np.all(t >= 0.0):
+            raise DomainError("a forward for a past time", expected="T_yr >= 0", found=str(float(np.min(t))))
+        end = self._times[-1]
+        carry = (self._logs[-1] - self._logs[-2]) / (end - self._times[-2])
+        inside = np.interp(t, self._times, self._logs)
+        return np.asarray(np.exp(inside + carry * np.maximum(t - end, 0.0)), dtype=np.float64)
+
+    def carry(self, T_yr: npt.ArrayLike) -> Floats:
+        """Continuous carry ln(F(T)/S)/T per year for T_yr > 0, any shape."""
+        t = np.asarray(T_yr, dtype=np.float64)
+        if not np.all(t > 0.0):
+            raise DomainError("carry needs time", expected="T_yr > 0", found=str(float(np.min(t))))
+        return np.asarray((np.log(self.forward(t)) - self._logs[0]) / t, dtype=np.float64)
+
+
+def _weighted_median(values: Floats, weights: Floats) -> float:
+    order = np.argsort(values, kind="stable")
+    mass = np.cumsum(weights[order])
+    half = 0.5 * mass[-1]
+    i = int(np.searchsorted(mass, half))
+    if mass[i] == half and i + 1 < values.size:
+        return float(0.5 * (values[order[i]] + values[order[i + 1]]))
+    return float(values[order[i]])

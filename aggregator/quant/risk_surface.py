@@ -1,0 +1,127 @@
+r"""Profit and Greeks of an option book over moves of spot, volatility and time.
+
+For a move :math:`(x, y, \tau)` every leg is repriced in full at
+
+.. math:: F' = F(1+x),\qquad T' = \max(T-\tau, 0),\qquad \sigma' = (1+y)\,\sigma_{smile}(k', T')
+
+where the smile moves by one of two rules (Derman 1999, *Regimes of Volatility*):
+sticky strike, :math:`k'=\ln(K/F)`: a strike keeps its volatility; sticky delta, :math:`k'=\ln(K/F')`: a
+moneyness keeps it.  Nothing is expanded in Greeks, so the surface is right where gamma is not constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.core.errors import DomainError
+from aggregator.quant import black
+from aggregator.quant._option_inputs import Floats, kind_sign
+
+Smile = Callable[[Floats, Floats], Floats]
+StickyRule = Literal["strike", "delta"]
+
+
+class OptionBook(NamedTuple):
+    """Legs, arrays of shape (legs,): sign +1 call/-1 put, strike, years to expiry, forward, signed amount [contracts],
+    volatility (used where there is no smile), rate."""
+
+    sign: npt.NDArray[np.int8]
+    K: Floats
+    T_yr: Floats
+    F: Floats
+    amount: Floats
+    sigma: Floats
+    r: Floats
+
+
+class RiskSurface(NamedTuple):
+    """Arrays of shape (spot moves, vol moves, time moves), in the currency of the strikes.
+
+    pnl is against the book's value now.  Where a leg sits on its strike at expiry the Greeks are NaN and `kinks`
+    counts such legs; `expired` counts legs at or past expiry, valued at intrinsic.
+    """
+
+    value_now: float
+    pnl: Floats
+    delta: Floats
+    gamma: Floats
+    vega: Floats
+    theta: Floats
+    expired: npt.NDArray[np.int64]
+    kinks: npt.NDArray[np.int64]
+
+
+def book(
+    kind: npt.ArrayLike,
+    K: npt.ArrayLike,
+    T_yr: npt.ArrayLike,
+    F: npt.ArrayLike,
+    amount: npt.ArrayLike,
+    sigma: npt.ArrayLike,
+    r: npt.ArrayLike = 0.0,
+) -> OptionBook:
+    """Broadcast and check the legs of a book; DomainError names a leg that cannot be priced."""
+    sign = np.atleast_1d(kind_sign(kind))
+    rows = [np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in (K, T_yr, F, amount, sigma, r)]
+    shape = np.broadcast_shapes(sign.shape, *(row.shape for row in rows))
+    if len(shape) != 1:
+        raise DomainError("a book is a list of legs", expected="one dimension", found=str(shape))
+    k, t, f, a, v, rate = (np.broadcast_to(row, shape) for row in rows)
+    black.black76_price(np.broadcast_to(sign, shape), f, k, t, v, rate)
+    if not np.all(np.isfinite(a)):
+        raise DomainError(f"amount[{int(np.argmax(~np.isfinite(a)))}] is not finite", expected="signed contracts")
+    return OptionBook(np.broadcast_to(sign, shape), k, t, f, a, v, rate)
+
+
+def risk_surface(
+    legs: OptionBook,
+    spot_moves_frac: npt.ArrayLike,
+    vol_moves_frac: npt.ArrayLike = 0.0,
+    time_moves_yr: npt.ArrayLike = 0.0,
+    *,
+    smile: Smile | None = None,
+    sticky: StickyRule = "strike",
+) -> RiskSurface:
+    """Reprice the book over the grid of moves (each 1-dimensional); `smile(k, T_yr)` gives volatilities.
+
+    Without a smile each leg keeps its own volatility, and sticky delta cannot be asked for (DomainError).
+    """
+    x, y, tau = (
+        np.atleast_1d(np.asarray(m, dtype=np.float64)) for m in (spot_moves_frac, vol_moves_frac, time_moves_yr)
+    )
+    for name, moves, least in (("spot_moves_frac", x, -1.0), ("vol_moves_frac", y, -1.0), ("time_moves_yr", tau, 0.0)):
+        wrong = ~(np.isfinite(moves) & ((moves >= least) if name != "spot_moves_frac" else (moves > least)))
+        if moves.ndim != 1 or np.any(wrong):
+            i = int(np.argmax(wrong))
+            raise DomainError(f"{name}[{i}] is out of domain", expected=f"finite moves from {least}", found=str(moves))
+    if smile is None and sticky == "delta":
+        raise DomainError("sticky delta needs a smile", fix="pass smile=surface.vol, or sticky='strike'")
+
+    def vols(forward: Floats, left: Floats) -> Floats:
+        if smile is None:
+            return legs.sigma
+        live = np.maximum(left, 1e-9)  # an expired leg needs no volatility, any positive time gives one
+        return smile(np.log(legs.K / forward), live)
+
+    now = black.black76_price(legs.sign, legs.F, legs.K, legs.T_yr, vols(legs.F, legs.T_yr), legs.r)
+    value_now = float(np.sum(legs.amount * now))
+    shape = (x.size, y.size, tau.size)
+    out = np.empty((5, *shape))
+    expired, kinks = np.empty(shape, np.int64), np.empty(shape, np.int64)
+    for j, passed in enumerate(tau):
+        left = np.maximum(legs.T_yr - passed, 0.0)
+        for i, move in enumerate(x):
+            forward = legs.F * (1.0 + move)
+            level = vols(legs.F if sticky == "strike" else forward, left)
+            found = black.first_greeks(
+                legs.sign, forward, legs.K, left, np.multiply.outer(1.0 + y, level), legs.r, legs.r
+            )
+            for row, figure in enumerate(found[:5]):
+                out[row, i, :, j] = np.sum(legs.amount * figure, axis=1)
+            expired[i, :, j] = np.sum(left == 0.0)
+            kinks[i, :, j] = np.sum(found.status == black.KINK, axis=1)
+    return RiskSurface(value_now, out[0] - value_now, out[1], out[2], out[3], out[4], expired, kinks)
