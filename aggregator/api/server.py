@@ -24,7 +24,8 @@ from aggregator.app import App
 from aggregator.core.errors import ConfigError, SpilloverError, StoreError
 from aggregator.core.ids import parse_address
 from aggregator.core.scenario import Scenario, parse_scenario
-from aggregator.report.wallet import coverage_json, cut_json
+from aggregator.report.coverage import coverage_json
+from aggregator.report.plain import cut_json
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _APP: web.AppKey[App] = web.AppKey("app", App)

@@ -55,12 +55,15 @@ class ChainConfig:
 
 @dataclass(frozen=True, slots=True)
 class VenueConfig:
-    """A source that is not a chain, read by public HTTP."""
+    """A source that is not a chain, read by public HTTP; its own time is at time_pointer of GET time_path."""
 
     name: str
-    url: str
+    url: str = ""
     max_per_s: float = 5.0
     timeout_s: float = 30.0
+    time_path: str = "public/get_time"
+    time_pointer: str = "/result"
+    time_unit: str = "ms"
 
     @property
     def source(self) -> str:

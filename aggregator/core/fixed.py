@@ -52,6 +52,10 @@ class Fixed(NamedTuple):
     def decimal(self) -> Decimal:
         return Decimal(self.raw).scaleb(-self.exp, context=_EXACT)
 
+    def __float__(self) -> float:
+        """Nearest float64, for one figure shown; columns go through `to_float`."""
+        return float(self.decimal())
+
     def __str__(self) -> str:
         """Plain positional notation with `exp` places: '1.500000' for Fixed(1500000, 6)."""
         return plain(self.raw, self.exp)

@@ -37,6 +37,10 @@ class Source(Protocol):
 
     def view(self, at: BlockRef) -> View: ...
 
+    def seal(self, at: BlockRef) -> BlockRef:
+        """The pinned point once all is read: venues learn their digest only then."""
+        ...
+
 
 class Progress(NamedTuple):
     """phase: pin | discover | terms | read | write; total 0 while unknown."""
@@ -91,7 +95,6 @@ async def collect(
         raise SourceError(
             "no source could be read", expected="at least one endpoint that answers", found=_lines(failed)
         )
-    cut = Cut.of(list(pinned.values()))
     by_id = {s.id: s for s in sources}
     limit = asyncio.Semaphore(concurrency)
     readings: list[Reading] = []
@@ -114,6 +117,7 @@ async def collect(
             )
     readings += [t.result() for t in tasks]
     readings.sort(key=lambda r: r.where.id)
+    cut = Cut.of([by_id[source].seal(at) for source, at in pinned.items()])
     progress(Progress("", "write", 0, 1))
     run = _write(store, cut, readings, facts or {})
     progress(Progress("", "write", 1, 1))

@@ -1,0 +1,267 @@
+"""What every face (commands, API, jobs) asks for, each in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from aggregator import __version__
+from aggregator.app.config import Config, data_dir, load_config
+from aggregator.core.block import Cut
+from aggregator.core.errors import ConfigError, StoreError
+from aggregator.core.ids import parse_address
+from aggregator.core.result import StressResult
+from aggregator.core.scenario import Scenario, load_scenario
+from aggregator.report.coverage import coverage_json, reconcile
+from aggregator.report.plain import cut_json, gap_json
+from aggregator.snapshot import Snapshot
+from aggregator.store import Store
+
+Tick = Callable[[str, int, int], None]
+
+
+class CollectAnswer(NamedTuple):
+    """data: the JSON of `collect`. too_many_gaps: beyond collect.allowed_gap_frac, exit code 3."""
+
+    data: dict[str, Any]
+    too_many_gaps: bool
+
+
+class App:
+    def __init__(self, config: Config, store: Store) -> None:
+        self.config, self.store = config, store
+        self._snapshot: tuple[str, Snapshot] | None = None
+
+    @classmethod
+    def open(cls, path: Path | None = None) -> App:
+        """Configuration read and checked, database opened and brought to the current schema."""
+        config = load_config(path)
+        store = Store.open(config.store.url)
+        store.migrate()
+        return cls(config, store)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    # -- what is stored
+
+    def cuts(self) -> list[Cut]:
+        """Newest first."""
+        return [stored.cut for stored in self.store.cuts()]
+
+    def latest_digest(self) -> str:
+        return self._cut("").digest
+
+    def snapshot(self, at: str = "") -> Snapshot:
+        """The cut `at` (digest prefix, number, or unix time: the last cut not younger), the newest by default."""
+        cut = self._cut(at)
+        if self._snapshot is None or self._snapshot[0] != cut.digest:
+            from aggregator.snapshot import build
+
+            levels = {c.deployment: c.level for c in self.store.coverage(cut)}
+            snap = build(self.store.read(cut), cut, self.store.assets(cut), levels)
+            self._snapshot = cut.digest, snap
+        return self._snapshot[1]
+
+    def _cut(self, at: str) -> Cut:
+        cuts = self.cuts()
+        if not cuts:
+            raise StoreError(
+                "the store holds no cut yet",
+                expected="at least one run",
+                found="none",
+                fix="spillover collect, or demo",
+            )
+        if not at:
+            return cuts[0]
+        if at.isdigit():
+            number = int(at)
+            by_block = [c for c in cuts if any(b.number == number for b in c.blocks)]
+            by_time = [c for c in cuts if c.time_s <= number] if number > 10**9 else []
+            if by_block or by_time:
+                return (by_block or by_time)[0]
+        return self.store.cut(at).cut
+
+    # -- collect
+
+    def collect(self, tick: Tick, record: Path | None = None) -> CollectAnswer:
+        """One run over every source with an endpoint. record: also keep every answer in this file."""
+        from aggregator.chain.recording import Recording
+
+        recorder = Recording() if record else None
+        result = asyncio.run(self._collect(tick, recorder))
+        if record and recorder:
+            recorder.save(record)
+        return self._collected(result.cut, result.failed)
+
+    async def _collect(self, tick: Tick, recorder: Any) -> Any:
+        from aggregator.app.sources import open_sources
+        from aggregator.chain.recording import Recording
+        from aggregator.ingest.collect import Progress, collect
+        from aggregator.sdk.adapter import Where
+        from aggregator.sdk.registry import load_adapters
+
+        config = self.config.readable()
+        replayed = Recording.load(_beside(config.path, config.replay.recording)) if config.replay.recording else None
+        sources = open_sources(config, replayed, recorder)
+        if replayed is not None:
+            known = {s.id for s in sources}
+            config_deployments = [d for d in config.deployments if d.source in known]
+        else:
+            config_deployments = list(config.deployments)
+        where = [Where(d.adapter, d.source, d.name, d.addresses, d.start_block, d.options) for d in config_deployments]
+
+        def show(p: Progress) -> None:
+            tick(f"{p.phase} {p.deployment}".strip(), p.done, p.total)
+
+        try:
+            return await collect(
+                self.store,
+                sources,
+                where,
+                load_adapters(),
+                slice_size=config.collect.slice_size,
+                concurrency=config.collect.concurrency,
+                facts={"version": __version__, "config_digest": self._config_digest(), "started_s": int(time.time())},
+                progress=show,
+            )
+        finally:
+            for source in sources:
+                await source.close()
+
+    def _config_digest(self) -> str:
+        rows = sorted(repr((d.adapter, d.source, d.name, sorted(d.addresses.items()))) for d in self.config.deployments)
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+    def _collected(self, cut: Cut, failed: Any = ()) -> CollectAnswer:
+        snap = self.snapshot(cut.digest)
+        data = {
+            "run": self.store.cut(cut.digest).number,
+            "cut": cut_json(cut),
+            "coverage": coverage_json(snap),
+            "reconciliation": self.reconciliation(snap),
+        }
+        hidden = sum(max(g.accounts, 0) for g in snap.gaps)
+        read = sum(int(c["accounts"]) for c in coverage_json(snap))
+        share = hidden / (hidden + read) if hidden + read else 0.0
+        return CollectAnswer(data, bool(failed) or share > self.config.collect.allowed_gap_frac)
+
+    def import_book(self, directory: Path) -> dict[str, Any]:
+        """A folder of tables as a cut of its own; its time is that of the newest file."""
+        from aggregator.ingest.book import read_book
+
+        files = [f for f in directory.iterdir() if f.is_file()] if directory.is_dir() else []
+        book = read_book(directory, max((int(f.stat().st_mtime) for f in files), default=0))
+        with self.store.write_run(book.cut, version=__version__) as writer:
+            writer.assets(book.assets)
+            for deployment in sorted({*book.cut_rows, *book.positions}):
+                writer.cut_rows(deployment, book.cut_rows.get(deployment, []))
+                rows = book.positions.get(deployment, [])
+                targets = sorted({(r.market, r.holder, r.ref) for r in rows})
+                writer.targets(deployment, targets)
+                writer.positions(deployment, targets, rows)
+        return self._collected(book.cut).data
+
+    # -- answers
+
+    def wallet(self, address: str, at: str = "") -> dict[str, Any]:
+        snap = self.snapshot(at)
+        return self.wallet_of(snap, self._holder(snap, address))
+
+    def wallet_of(self, snap: Snapshot, holder: str) -> dict[str, Any]:
+        from aggregator.report.wallet import wallet
+
+        return wallet(snap, holder, int(time.time()))
+
+    @staticmethod
+    def _holder(snap: Snapshot, text: str) -> str:
+        """EVM addresses in any case; names that a venue or an imported book uses as they stand."""
+        return text if snap.code(text) >= 0 and not text.lower().startswith("0x") else parse_address(text)
+
+    def explain_wallet(self, address: str, figure: str, at: str = "") -> dict[str, Any]:
+        from aggregator.report.explain import explain_wallet
+
+        snap = self.snapshot(at)
+        return explain_wallet(snap, self._holder(snap, address), figure)
+
+    def gaps(self, snap: Snapshot) -> list[dict[str, Any]]:
+        return [gap_json(g) for g in snap.gaps]
+
+    def reconciliation(self, snap: Snapshot) -> list[dict[str, Any]]:
+        return [r.plain() for r in reconcile(snap)]
+
+    def exposure(self, asset: str, at: str = "") -> dict[str, Any]:
+        from aggregator.report.exposure import exposure
+
+        return exposure(self.snapshot(at), asset)
+
+    def export_graph(self, output: Path, at: str = "") -> None:
+        from aggregator import graph
+
+        snap = self.snapshot(at)
+        graph.write(graph.build(snap), output)
+
+    # -- stress
+
+    def scenario_names(self) -> list[str]:
+        return sorted(f.stem for f in (data_dir("config") / "scenarios").glob("*.toml"))
+
+    def scenario_by_name(self, name: str) -> Scenario:
+        """A file, or a name from config/scenarios."""
+        from difflib import get_close_matches
+
+        file = Path(name)
+        if file.suffix == ".toml" and file.is_file():
+            return load_scenario(file)
+        names = self.scenario_names()
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            raise ConfigError(
+                f"no scenario {name!r}", expected="a TOML file or one of " + ", ".join(names), found=name,
+                fix=f"did you mean {near[0]!r}?" if near else "",
+            )  # fmt: skip
+        return load_scenario(data_dir("config") / "scenarios" / f"{name}.toml")
+
+    def stress(
+        self, scenario: str | Scenario, at: str, tick: Tick, report: Path | None = None, *, keep: bool = False
+    ) -> dict[str, Any]:
+        """Run, keep in the store if asked, and write report (HTML) and its JSON beside it if named."""
+        chosen = self.scenario_by_name(scenario) if isinstance(scenario, str) else scenario
+        snap = self.snapshot(at)
+        result = self._run(snap, chosen, tick)
+        body = result.json()
+        if keep:
+            job = hashlib.sha256(f"{snap.cut.digest}{chosen.digest}{__version__}".encode()).hexdigest()
+            self.store.save_stress(job, snap.cut.digest, chosen.digest, __version__, body)
+        if report is not None:
+            from aggregator.report.stress import html
+
+            report.parent.mkdir(parents=True, exist_ok=True)
+            report.write_text(html(result, snap), encoding="utf-8")
+            report.with_suffix(".json").write_bytes(body)
+        answer: dict[str, Any] = json.loads(body)
+        return answer
+
+    def stress_of(self, snap: Snapshot, scenario: Scenario) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._run(snap, scenario, lambda name, done, total: None).json())
+        return answer
+
+    def _run(self, snap: Snapshot, scenario: Scenario, tick: Tick) -> StressResult:
+        from aggregator import engine, graph
+
+        return engine.stress(
+            snap, graph.build(snap), scenario, on_round=lambda n: tick("rounds", n, scenario.conventions.max_rounds)
+        )
+
+
+def _beside(config: Path, file: str) -> Path:
+    """A file named in a configuration: absolute, or relative to the configuration."""
+    return Path(file) if Path(file).is_absolute() else config.parent / file

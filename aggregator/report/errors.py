@@ -1,0 +1,54 @@
+"""A page for every error code: what it means, the usual cause, what to do."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from aggregator.core.errors import ConfigError
+
+PAGES: dict[str, tuple[str, str]] = {
+    "SPL-100": (
+        "Configuration",
+        "A file, flag or address cannot be used. Compare with config/default.toml; every key is checked.",
+    ),
+    "SPL-110": (
+        "Scenario",
+        "A stress contradicts itself or names an asset the book does not hold. Moves are fractions: -0.3 is -30 %.",
+    ),
+    "SPL-120": (
+        "Import",
+        "A table of an imported book has a wrong column or cell. Nothing was stored; docs/import.md has the format.",
+    ),
+    "SPL-200": ("Source", "No endpoint of a source answered in time. `spillover doctor` asks each one and says which."),
+    "SPL-210": (
+        "Wrong chain",
+        "An endpoint serves another chain than its configuration says. Nothing it said was kept.",
+    ),
+    "SPL-220": (
+        "Block mismatch",
+        "Endpoints disagree about a block's hash. Remove the one that lies, or collect again once the chain settles.",
+    ),
+    "SPL-230": (
+        "Malformed answer",
+        "An endpoint sent what cannot be decoded: truncated JSON, or fewer bytes than the call returns.",
+    ),
+    "SPL-240": (
+        "Rate limited",
+        "Every endpoint of the source refused for its rate. Lower max_per_s or add an endpoint.",
+    ),
+    "SPL-250": ("Recording", "A recording is damaged, or lacks an answer that this version asks for. Record it again."),
+    "SPL-300": ("Store", "The database is of a newer version, locked or torn. It was not changed."),
+    "SPL-400": ("Domain", "A number is outside the domain of a formula; the message names the element."),
+    "SPL-410": ("Cannot judge", "A rule lacks a price or a term for an account. The account is a gap, not a zero."),
+    "SPL-420": ("Would revert", "The contract would refuse this liquidation; the message carries its reason."),
+}
+
+
+def error_page(code: str) -> str:
+    if code not in PAGES:
+        near = get_close_matches(code, PAGES, n=1)
+        raise ConfigError(
+            "no such error code", expected=", ".join(PAGES), found=code, fix=f"did you mean {near[0]}?" if near else ""
+        )
+    title, text = PAGES[code]
+    return f"{code}  {title}\n{text}"

@@ -1,0 +1,62 @@
+"""Greeks of one wallet by underlying: option legs by Black-Scholes at their series' volatility, perps by their size.
+
+Per underlying: delta in units of it, gamma per 1 of price, vega per 1.00 of volatility, theta per year, value in quote.
+A leg without spot, volatility or time is left out and named as a gap: its Greeks are not zero, they are unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from aggregator.core.fixed import Fixed
+from aggregator.core.rows import Gap, OptionLeg
+from aggregator.quant import black
+from aggregator.snapshot import Snapshot
+
+YEAR_S = 365 * 86_400
+NAMES = ("delta", "gamma", "vega", "theta", "value")
+
+
+def wallet_greeks(snap: Snapshot, holder: str) -> tuple[dict[str, dict[str, float]], list[Gap]]:
+    """Underlying id -> Greeks, sorted; and the legs that could not be valued."""
+    sums: dict[str, dict[str, float]] = {}
+    gaps: list[Gap] = []
+    for leg in snap.rows("option", holder=holder):
+        found = leg_greeks(snap, leg)
+        if isinstance(found, Gap):
+            gaps.append(found)
+            continue
+        into = sums.setdefault(leg.underlying, dict.fromkeys(NAMES, 0.0))
+        for name in NAMES:
+            into[name] += found[name]
+    for perp in snap.rows("perp", holder=holder):
+        into = sums.setdefault(perp.asset, dict.fromkeys(NAMES, 0.0))
+        into["delta"] += float(Fixed(perp.size, perp.exp))
+    return dict(sorted(sums.items())), gaps
+
+
+def leg_greeks(snap: Snapshot, leg: OptionLeg) -> dict[str, float] | Gap:
+    """Greeks of the whole leg (times signed size)."""
+    subject = f"{leg.market}#{leg.holder}"
+    spot = next((p for p in snap.rows("price", market=leg.market, asset=leg.underlying) if p.raw > 0), None)
+    series = f"series:{leg.expiry_s}:{leg.strike}"
+    vol = next(iter(snap.rows("term", market=leg.market, scope=series, key="iv")), None)
+    rate = next(iter(snap.rows("term", market=leg.market, asset="", scope="", key="rate_and_carry")), None)
+    life_s = leg.expiry_s - snap.time_s(leg.market)
+    if spot is None or vol is None or vol.raw <= 0:
+        return Gap(subject, "no_price", f"option {leg.ref} has no {'spot' if spot is None else 'volatility'}")
+    if life_s <= 0:
+        return Gap(subject, "unread", f"option {leg.ref} has expired and awaits settlement")
+    greeks = black.greeks(
+        1 if leg.right == "C" else -1,
+        float(Fixed(spot.raw, spot.exp)),
+        float(Fixed(leg.strike, leg.exp)),
+        life_s / YEAR_S,
+        float(Fixed(vol.raw, vol.exp)),
+        float(Fixed(rate.raw, rate.exp)) if rate else 0.0,
+    )
+    size = float(Fixed(leg.size, leg.exp))
+    values: dict[str, Any] = {"value": greeks.price, **{n: getattr(greeks, n) for n in NAMES[:-1]}}
+    return {name: float(np.asarray(values[name]).reshape(-1)[0]) * size for name in NAMES}

@@ -1,0 +1,48 @@
+"""Vocabulary types as the plain JSON that scripts rely on (design contracts of `collect`, `wallet`, `stress`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aggregator.core.block import Cut
+from aggregator.core.ids import adapter_of, chain_of, source_of
+from aggregator.core.rows import Gap
+
+
+def chain_json(identifier: str) -> int | str:
+    """EIP-155 id of a source or anything on it; the source's own name where it is no chain."""
+    chain = chain_of(identifier)
+    return source_of(identifier) if chain is None else chain
+
+
+def cut_json(cut: Cut) -> dict[str, Any]:
+    return {
+        "digest": cut.digest,
+        "skew_s": cut.skew_s,
+        "blocks": [
+            {
+                "chain": chain_json(b.source),
+                "number": b.number,
+                "hash": b.hash,
+                "timestamp": b.time_s,
+                "finality": b.finality,
+            }
+            for b in cut.blocks
+        ],
+    }
+
+
+def gap_json(gap: Gap) -> dict[str, Any]:
+    """accounts and value_usd are null where the size is unknown."""
+    return {
+        "subject": gap.subject,
+        "reason": gap.reason,
+        "detail": gap.detail,
+        "accounts": None if gap.accounts < 0 else gap.accounts,
+        "value_usd": gap.value_usd or None,
+    }
+
+
+def split_deployment(deployment: str) -> tuple[str, str]:
+    """Deployment or market id -> (protocol, deployment name)."""
+    return adapter_of(deployment), deployment.split("/")[2]

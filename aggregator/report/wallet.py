@@ -1,0 +1,204 @@
+"""Where one wallet stands at one cut, on every chain: the JSON of `spillover wallet` and `/v1/wallets/{address}`.
+
+Exact lane: amounts, collateral, debt and health factor are the contract's own integers (`aggregator.rules`), printed
+as decimal strings. A leg's dollar value uses the selection of `aggregator.snapshot.prices`; an unknown price leaves it
+null and adds a gap: it is never zero.
+
+Liquidation prices hold all else fixed. Health times debt is affine in the price of one asset, W(p) = W0 + a (p - p0),
+and so is debt, D(p) = D0 + b (p - p0); they meet at p = p0 + (D0 - W0) / (a - b).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from aggregator import rules
+from aggregator.core.account import Account, Judgement, Leg
+from aggregator.core.fixed import WAD, Fixed, plain
+from aggregator.core.ids import USD
+from aggregator.core.rows import Gap
+from aggregator.report.coverage import coverage_json
+from aggregator.report.greeks import wallet_greeks
+from aggregator.report.plain import chain_json, cut_json, gap_json, split_deployment
+from aggregator.rules.base import CannotJudgeError, Rule
+from aggregator.snapshot import Snapshot, accounts, prices
+
+USD_PLACES = 8
+SEPARATE = ("lyra_v1", "")  # rules that judge every position of a holder on its own
+
+
+def wallet(snap: Snapshot, address: str, now_s: int) -> dict[str, Any]:
+    """address as stored (lower case). now_s: the caller's clock, for `age_s` alone."""
+    positions: list[dict[str, Any]] = []
+    gaps: list[Gap] = []
+    for account in wallet_accounts(snap, address):
+        position, found = _position(snap, account)
+        positions.append(position)
+        gaps += found
+    greeks, unvalued = wallet_greeks(snap, address)
+    sources = {account_source for p in positions for account_source in (p["market"], snap.deployment_of(p["market"]))}
+    about = [
+        g for g in snap.gaps if g.subject.split("#")[0] in sources and g.subject in (*sources, *_own(sources, address))
+    ]
+    whole_sources = [g for g in snap.gaps if g.reason in ("source_failed", "adapter_failed", "unlisted_accounts")]
+    return {
+        "address": address,
+        "cut": cut_json(snap.cut),
+        "age_s": max(0, now_s - snap.cut.time_s),
+        "coverage": coverage_json(snap),
+        "positions": positions,
+        "totals": {
+            "collateral_usd": _total(p["collateral_usd"] for p in positions),
+            "debt_usd": _total(p["debt_usd"] for p in positions),
+            "positions": len(positions),
+            "unpriced": sum(p["collateral_usd"] is None for p in positions),
+        },
+        "greeks": greeks,
+        "gaps": [gap_json(g) for g in dict.fromkeys([*gaps, *unvalued, *about, *whole_sources])],
+    }
+
+
+def wallet_accounts(snap: Snapshot, address: str) -> Iterator[Account]:
+    """Everything judged as one: an account per market, or one per position where the rule keeps them apart."""
+    kinds = ("exposure", "perp", "option")
+    for market in sorted({row.market for kind in kinds for row in snap.rows(kind, holder=address)}):
+        account = accounts.account(snap, market, address)
+        if account.rule.split("@")[0] not in SEPARATE:
+            yield account
+            continue
+        for ref in sorted({leg.ref for leg in account.legs}):
+            yield account._replace(legs=tuple(leg for leg in account.legs if leg.ref == ref))
+
+
+def judge(account: Account) -> tuple[Judgement | None, Rule | None, Gap | None]:
+    """The rule's word, or a Gap that says why there is none; neither where nobody is judged (pools, vaults)."""
+    if not account.rule:
+        return None, None, None
+    subject = f"{account.market}#{account.holder}"
+    rule = rules.get(account.rule)
+    if rule is None:
+        return None, None, Gap(subject, "unknown_version", f"no rule {account.rule}", 1)
+    try:
+        return rule.judge(account), rule, None
+    except CannotJudgeError as error:
+        return None, rule, Gap(subject, "no_price", error.message, 1)
+
+
+def unit_usd(snap: Snapshot, judgement: Judgement, amount: int) -> str | None:
+    """An amount in the judgement's unit -> decimal string of dollars, None without a price of the unit."""
+    if judgement.unit == USD:
+        return plain(amount, judgement.exp)
+    price = prices.usd(snap, judgement.unit)
+    return None if price is None else _usd(amount, judgement.exp, price[0])
+
+
+def _position(snap: Snapshot, account: Account) -> tuple[dict[str, Any], list[Gap]]:
+    judgement, rule, gap = judge(account)
+    gaps = [gap] if gap else []
+    legs = []
+    for leg in account.legs:
+        value = leg_usd(snap, leg)
+        if value is None and leg.amount:
+            gaps.append(Gap(f"{account.market}#{account.holder}", "no_price", f"no dollar price for {leg.asset}", 1))
+        legs.append(_leg(snap, leg, value))
+    protocol, name = split_deployment(account.market)
+    kinds = snap.rows("market", market=account.market)
+    position = {
+        "chain": chain_json(account.market),
+        "protocol": protocol,
+        "deployment": name,
+        "market": account.market,
+        "kind": kinds[0].kind if kinds else "unknown",
+        "ref": account.legs[0].ref if account.legs else "",
+        "rule": account.rule,
+        "legs": legs,
+        "collateral_usd": unit_usd(snap, judgement, judgement.collateral) if judgement else None,
+        "debt_usd": unit_usd(snap, judgement, judgement.debt) if judgement else None,
+        "health_factor": health_text(judgement),
+        "liquidation": {
+            "liquidatable": judgement.liquidatable if judgement else None,
+            "prices": _liquidation_prices(snap, account, rule, judgement) if rule and judgement else [],
+        },
+    }
+    return position, gaps
+
+
+def health_text(judgement: Judgement | None) -> str | None:
+    if judgement is None or judgement.health_factor is None:
+        return None
+    return plain(judgement.health_factor, 18)
+
+
+def leg_usd(snap: Snapshot, leg: Leg) -> str | None:
+    price = prices.usd(snap, leg.asset)
+    return None if price is None or leg.decimals < 0 else _usd(leg.amount, leg.decimals, price[0])
+
+
+def _leg(snap: Snapshot, leg: Leg, value: str | None) -> dict[str, Any]:
+    asset = snap.assets.get(leg.asset)
+    return {
+        "asset": leg.asset,
+        "symbol": asset.symbol if asset else "",
+        "side": leg.side,
+        "raw": str(leg.amount),
+        "amount": plain(leg.amount, max(leg.decimals, 0)),
+        "value_usd": value,
+    }
+
+
+def _liquidation_prices(snap: Snapshot, account: Account, rule: Rule, now: Judgement) -> list[dict[str, Any]]:
+    """One entry per asset whose price alone can bring the account to its threshold; as the market quotes it."""
+    if now.health_factor is None:
+        return []
+    found = []
+    for asset in sorted({leg.asset for leg in account.legs}):
+        first = next(leg for leg in account.legs if leg.asset == asset)
+        if first.price is None or first.price.raw <= 0:
+            continue
+        doubled = Fixed(2 * first.price.raw, first.price.exp)
+        moved = account._replace(
+            legs=tuple(leg._replace(price=doubled) if leg.asset == asset else leg for leg in account.legs)
+        )
+        try:
+            then = rule.judge(moved)
+        except CannotJudgeError:
+            continue
+        weighted, debt = _weighted(now), Fraction(now.debt)
+        slope = (_weighted(then) - weighted) - (then.debt - debt)  # per one p0
+        if then.health_factor is None or slope == 0:
+            continue
+        move = (debt - weighted) / slope
+        if move <= -1:
+            continue
+        at = first.price.raw * (1 + move)
+        symbol = snap.assets[asset].symbol if asset in snap.assets else ""
+        found.append(
+            {
+                "asset": asset,
+                "symbol": symbol,
+                "price": plain(round(at), first.price.exp),
+                "move_frac": f"{float(move):.6f}",
+            }
+        )
+    return found
+
+
+def _weighted(judgement: Judgement) -> Fraction:
+    return Fraction((judgement.health_factor or 0) * judgement.debt, WAD)
+
+
+def _usd(amount: int, decimals: int, price: Fixed) -> str:
+    raw, exp = amount * price.raw, decimals + price.exp
+    return plain(raw * 10 ** (USD_PLACES - exp) if exp <= USD_PLACES else raw // 10 ** (exp - USD_PLACES), USD_PLACES)
+
+
+def _total(values: Any) -> str:
+    """Exact sum of what is known; positions without a value are counted in `unpriced`."""
+    total = sum((Fraction(v) for v in values if v is not None), Fraction(0))
+    return plain(total.numerator * 10**USD_PLACES // total.denominator, USD_PLACES)
+
+
+def _own(markets: set[str], address: str) -> set[str]:
+    return {f"{m}#{address}" for m in markets}
