@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,10 @@ I8 = npt.NDArray[np.int64]
 _EXP_LIMIT = 200  # 2^256 * 10^200 is still a float64
 
 
-def code_book(raw: Mapping[str, RawTable]) -> tuple[tuple[str, ...], dict[int, npt.NDArray[np.int32]]]:
-    """All texts in use, sorted, and for each raw table's `names` (by identity) the map from its codes to ours."""
+def code_book(
+    raw: Mapping[str, RawTable], more: Sequence[str] = ()
+) -> tuple[tuple[str, ...], dict[int, npt.NDArray[np.int32]]]:
+    """All texts in use (and more), sorted; and by identity of each raw `names`, the map of its codes to ours."""
     used: dict[int, tuple[Sequence[str], npt.NDArray[np.bool_]]] = {}
     for table in raw.values():
         _, mask = used.setdefault(id(table.names), (table.names, np.zeros(len(table.names), dtype=np.bool_)))
@@ -28,7 +30,7 @@ def code_book(raw: Mapping[str, RawTable]) -> tuple[tuple[str, ...], dict[int, n
             if column.type == "name":
                 mask[np.asarray(table.columns[column.name])] = True
     texts = {names[place] for names, mask in used.values() for place in np.flatnonzero(mask).tolist()}
-    book = tuple(sorted(texts))
+    book = tuple(sorted(texts.union(more)))
     code = {text: place for place, text in enumerate(book)}
     maps = {}
     for key, (names, mask) in used.items():
@@ -62,6 +64,22 @@ def freeze(raw: RawTable, codes: npt.NDArray[np.int32]) -> Table:
     for values in columns.values():
         values.setflags(write=False)
     return Table(raw.kind, raw.n, columns)
+
+
+def merge(table: Table, more: RawTable, codes: Mapping[str, int]) -> Table:
+    """Rows of a frozen table and more of its kind, whose names are all in the book, in canonical order."""
+    own = np.array([codes[name] for name in more.names], dtype=np.int32)
+    columns: dict[str, Any] = {}
+    for column in (*SCHEMA[table.kind], DEPLOYMENT):
+        first, second = table[column.name], cast(Any, more.columns[column.name])
+        if column.type == "name":
+            columns[column.name] = np.concatenate([first, own[second]]).astype(np.int64)
+        elif column.type in PACK:
+            columns[column.name] = first.tobytes() + second
+        else:
+            columns[column.name] = [*first.tolist(), *second]
+    same = np.arange(len(codes), dtype=np.int32)
+    return freeze(RawTable(table.kind, table.n + more.n, (), columns), same)
 
 
 def _exponents(kind: str, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int16] | int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from aggregator.core.ids import source_of
 from aggregator.core.rows import Asset, Gap
 from aggregator.core.schema import KINDS, PACK, SCHEMA, UNPACK
 from aggregator.core.table import RawTable, Table, raw_tables
-from aggregator.snapshot.columns import code_book, digest, freeze
+from aggregator.snapshot.columns import code_book, digest, freeze, merge
+from aggregator.snapshot.coverage import PRICE_REASONS, price_gaps
 
 I8 = npt.NDArray[np.int64]
 
@@ -24,6 +25,7 @@ class Snapshot:
     """names: all texts, sorted; tables: every kind of `core.schema`, in canonical order; assets: those in use, by id.
 
     digest: the same for the same rows at the same cut, whatever database and order they came in.
+    memo: what has been derived so far (indices, prices); nothing else changes after `build`.
     levels: deployment -> full | partial | aggregate | failed, as the run said.
     """
 
@@ -34,7 +36,7 @@ class Snapshot:
     levels: Mapping[str, str]
     digest: str
     _codes: Mapping[str, int] = field(repr=False)
-    _orders: dict[tuple[str, str], tuple[I8, npt.NDArray[Any]]] = field(default_factory=dict, repr=False, compare=False)
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def code(self, name: str) -> int:
         """Code of a text, -1 if no row holds it."""
@@ -100,11 +102,12 @@ class Snapshot:
 
     def _range(self, kind: str, column: str, code: int) -> I8:
         """Places that hold code in a name column, by an index made at first use."""
-        if (kind, column) not in self._orders:
+        key = f"order {kind}.{column}"
+        if key not in self.memo:
             values = self.tables[kind][column]
             order: I8 = np.argsort(values, kind="stable")
-            self._orders[kind, column] = order, values[order]
-        order, ordered = self._orders[kind, column]
+            self.memo[key] = order, values[order]
+        order, ordered = self.memo[key]
         low, high = np.searchsorted(ordered, [code, code + 1])
         return order[low:high]
 
@@ -114,12 +117,17 @@ def build(
 ) -> Snapshot:
     """Freeze the rows of a cut (`store.read`, `core.table.raw_tables`); kinds that are missing are empty.
 
-    levels: what the run said of each deployment (`store.coverage`).
+    levels: what the run said of each deployment (`store.coverage`). Gaps of prices (missing, stale, not positive) are
+    added to those of the run.
     """
     whole = raw_tables(()) | dict(raw)
-    book, maps = code_book(whole)
+    book, maps = code_book(whole, PRICE_REASONS)
     tables = {kind: freeze(table, maps[id(table.names)]) for kind, table in whole.items()}
     codes = {text: place for place, text in enumerate(book)}
     used = {asset.id: asset for asset in sorted(assets) if asset.id in codes}
+    snap = Snapshot(cut, book, tables, used, dict(levels or {}), "", codes)
+    gaps = price_gaps(snap)
+    if gaps:
+        tables["gap"] = merge(tables["gap"], raw_tables(gaps)["gap"], codes)
     parts = [cut.digest, *(repr(tuple(asset)) for asset in used.values())]
-    return Snapshot(cut, book, tables, used, dict(levels or {}), digest(parts, book, tables), codes)
+    return replace(snap, digest=digest(parts, book, tables), memo={})

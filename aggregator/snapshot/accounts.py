@@ -1,0 +1,105 @@
+"""The exact lane: one (market, holder) as its rule sees it.
+
+amount = shares * num / den in the market's own rounding, from the Index row of (market, asset, side). A market without
+Index rows counts in amounts already. Where a market has Index rows but none for a leg, its amount is unknown: the leg
+carries its shares, no price, and so cannot be judged.
+Prices are the market's own Price rows (order of `prices.PATHS` where it has several); not positive means unknown.
+Account.terms holds the market's own terms by key and those of a sub-unit under `scope:key` (emode:1:ltv_bps);
+Leg.terms the same for its asset. Account.own holds AccountTerm by key, under `ref:key` where a ref is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from aggregator.core.account import Account, Leg, mul_div
+from aggregator.core.errors import DomainError
+from aggregator.core.fixed import Fixed
+from aggregator.core.rows import AccountTerm, Exposure, Index
+from aggregator.snapshot.prices import rank
+from aggregator.snapshot.snapshot import Snapshot
+
+
+class _Market(NamedTuple):
+    rule: str
+    time_s: int
+    indices: Mapping[tuple[str, str], Index]
+    prices: Mapping[str, Fixed]
+    terms: Mapping[str, Mapping[str, int]]  # by asset, '' for the market itself
+
+
+def account(snap: Snapshot, market: str, holder: str) -> Account:
+    """All legs of one account; without legs if it has no exposure here. DomainError for a market unknown at the cut."""
+    exposures = snap.rows("exposure", market=market, holder=holder)
+    own = snap.rows("account_term", market=market, holder=holder)
+    return _account(snap, market, holder, exposures, own)
+
+
+def accounts(snap: Snapshot) -> Iterator[Account]:
+    """Every account with an exposure, by market and holder; those of markets that no row describes are left out."""
+    for market, holder, first, last in _runs(snap):
+        if len(snap.find("market", market=market)):
+            own = snap.rows("account_term", market=market, holder=holder) if snap.tables["account_term"].n else []
+            yield _account(snap, market, holder, snap.take("exposure", range(first, last)), own)
+
+
+def _runs(snap: Snapshot) -> Iterator[tuple[str, str, int, int]]:
+    """Exposures stand by market and holder first: each account is one stretch of them."""
+    table = snap.tables["exposure"]
+    if not table.n:
+        return
+    market, holder = table["market"], table["holder"]
+    change = np.flatnonzero((market[1:] != market[:-1]) | (holder[1:] != holder[:-1])) + 1
+    edges = [0, *change.tolist(), table.n]
+    for first, last in pairwise(edges):
+        yield snap.names[market[first]], snap.names[holder[first]], first, last
+
+
+def _account(
+    snap: Snapshot, market: str, holder: str, exposures: Sequence[Exposure], own: Sequence[AccountTerm]
+) -> Account:
+    book = _market(snap, market)
+    legs = tuple(_leg(snap, book, row) for row in exposures)
+    mine = {f"{term.ref}:{term.key}" if term.ref else term.key: term.raw for term in own}
+    return Account(market, holder, book.rule, legs, book.terms.get("", {}), mine, book.time_s)
+
+
+def _leg(snap: Snapshot, book: _Market, row: Exposure) -> Leg:
+    asset, index = snap.assets.get(row.asset), book.indices.get((row.asset, row.side))
+    decimals = asset.decimals if asset else -1
+    known = decimals >= 0 and (index is not None or not book.indices)
+    amount = mul_div(row.shares, index.num, index.den, index.rounding) if index and index.den else row.shares
+    return Leg(
+        row.asset,
+        row.side,
+        row.shares,
+        amount,
+        decimals,
+        book.prices.get(row.asset) if known and (index is None or index.den) else None,
+        book.terms.get(row.asset, {}),
+        row.ref,
+        row.src,
+        index.num if index else 1,
+        index.den if index else 1,
+    )
+
+
+def _market(snap: Snapshot, market: str) -> _Market:
+    memo: dict[str, _Market] = snap.memo.setdefault("market", {})
+    if market not in memo:
+        rows = snap.rows("market", market=market)
+        if not rows:
+            raise DomainError("no such market at this cut", expected="the id of a Market row", found=market)
+        prices: dict[str, Fixed] = {}
+        for price in sorted((p for p in snap.rows("price", market=market) if p.raw > 0), key=rank):
+            prices.setdefault(price.asset, Fixed(price.raw, price.exp))
+        terms: dict[str, dict[str, int]] = {}
+        for asset, group in groupby(snap.rows("term", market=market), key=lambda term: term.asset):
+            terms[asset] = {f"{t.scope}:{t.key}" if t.scope else t.key: t.raw for t in group}
+        indices = {(i.asset, i.side): i for i in snap.rows("index", market=market)}
+        memo[market] = _Market(rows[0].rule, snap.time_s(market), indices, prices, terms)
+    return memo[market]

@@ -1,0 +1,105 @@
+"""What the cut does not know: gaps of prices that rows alone cannot state, and coverage per deployment."""
+
+from __future__ import annotations
+
+from math import fsum
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.core.ids import source_of
+from aggregator.core.result import Coverage
+from aggregator.core.rows import Gap
+from aggregator.snapshot.values import amount_raw, price_usd, value_usd
+
+if TYPE_CHECKING:
+    from aggregator.snapshot.snapshot import Snapshot
+
+PRICE_REASONS = ("bad_price", "no_price", "stale_price", "unread")
+# these hide accounts or what they hold; the others are known in full and marked
+_HIDING = (
+    "reverted", "no_price", "bad_price", "unlisted_accounts", "unknown_version", "bad_decimals", "no_code",
+    "adapter_failed", "source_failed", "unread",
+)  # fmt: skip
+_ASSET_SIDES = ("supply", "collateral", "margin", "long")
+
+
+def price_gaps(snap: Snapshot) -> list[tuple[str, Gap]]:
+    """(deployment, Gap) for every price that is not positive or older than its heartbeat at the cut, and every asset
+    held without a USD price or an index: how many accounts hold it, and what they hold in USD where that is known."""
+    holdings = _Holdings(snap)
+    out: list[tuple[str, Gap]] = []
+    table = snap.tables["price"]
+    for place, row in enumerate(snap.rows("price")):
+        deployment = snap.names[table["deployment"][place]]
+        where = f"{row.path} of {row.market or 'everyone'} in {row.quote}"
+        age_s = snap.time_s(deployment) - row.updated_s
+        if row.raw <= 0:
+            out.append((deployment, Gap(row.asset, "bad_price", f"{where}: raw {row.raw}", *holdings.size(row.asset))))
+        elif row.updated_s > 0 and 0 < row.heartbeat_s < age_s:
+            detail = f"{where}: {age_s} s old, heartbeat {row.heartbeat_s} s"
+            out.append((deployment, Gap(row.asset, "stale_price", detail, *holdings.size(row.asset))))
+    for deployment, asset, accounts in holdings.grouped(np.isnan(holdings.amount)):
+        out.append((deployment, Gap(asset, "unread", "held, and its market gives no index for that side", accounts)))
+    for deployment, asset, accounts in holdings.grouped(np.isnan(holdings.price)):
+        out.append((deployment, Gap(asset, "no_price", "held, and no row leads to a USD price", accounts)))
+    return sorted(out)
+
+
+class _Holdings:
+    """Who holds what: distinct (market, holder) and USD by asset."""
+
+    def __init__(self, snap: Snapshot) -> None:
+        self.snap, self.table = snap, snap.tables["exposure"]
+        self.amount, self.price = amount_raw(snap), price_usd(snap)[self.table["asset"]]
+        self.value = self.amount * self.price
+
+    def size(self, asset: str) -> tuple[int, str]:
+        """(accounts, value_usd) of every exposure to the asset; value '' if any of it is unknown."""
+        places = self.snap.find("exposure", asset=asset)
+        value = self.value[places]
+        return self._accounts(places), "" if np.isnan(value).any() else f"{fsum(value.tolist()):.2f}"
+
+    def grouped(self, which: npt.NDArray[np.bool_]) -> list[tuple[str, str, int]]:
+        """(deployment, asset, accounts) of the exposures that are not nil among those chosen."""
+        places = np.flatnonzero(which & (self.table["shares_f"] > 0))
+        deployment, asset = self.table["deployment"][places], self.table["asset"][places]
+        names = self.snap.names
+        return [
+            (names[d], names[a], self._accounts(places[(deployment == d) & (asset == a)]))
+            for d, a in sorted(set(zip(deployment.tolist(), asset.tolist(), strict=True)))
+        ]
+
+    def _accounts(self, places: npt.NDArray[np.int64]) -> int:
+        market, holder = self.table["market"][places].astype(np.int64), self.table["holder"][places]
+        return len(np.unique(market * len(self.snap.names) + holder))
+
+
+def coverage(snap: Snapshot) -> list[Coverage]:
+    """Per deployment, sorted: level, accounts read, gross USD of what they own there (priced part), number of gaps.
+
+    aggregate: a Gap says that only totals are known. partial: the run said so, or a Gap hides accounts or values.
+    """
+    table, value = snap.tables["exposure"], np.nan_to_num(value_usd(snap), nan=0.0)
+    owned = np.isin(table["side"], [snap.code(side) for side in _ASSET_SIDES])
+    out = []
+    for deployment in snap.deployments:
+        code = snap.code(deployment)
+        holders = set()
+        for kind in ("exposure", "perp", "option"):
+            facts = snap.tables[kind]
+            mine = facts["deployment"] == code
+            holders |= set(zip(facts["market"][mine].tolist(), facts["holder"][mine].tolist(), strict=True))
+        gaps = snap.rows("gap", deployment=deployment) if code >= 0 else []
+        worth = fsum(value[owned & (table["deployment"] == code)].tolist())
+        level = _level(snap.levels.get(deployment, "full"), {gap.reason for gap in gaps})
+        protocol = deployment.split("/", 1)[-1]
+        out.append(Coverage(source_of(deployment), protocol, level, len(holders), f"{worth:.2f}", len(gaps)))
+    return out
+
+
+def _level(said: str, reasons: set[str]) -> str:
+    if said == "aggregate" or "aggregate_only" in reasons:
+        return "aggregate"
+    return "partial" if said != "full" or reasons & set(_HIDING) else "full"

@@ -1,0 +1,95 @@
+"""What one whole asset is worth in USD, from the rows of the cut alone.
+
+Fewest steps first. In one step: USD itself; a reference feed (Price with market '') quoting USD; an oracle of a market
+on the asset's own chain or venue quoting USD. Assets without such are priced in rounds from those that have a price:
+by a price in another asset, then by their claims (the sum over the basket of num / den of every underlying).
+Among several rows: reference feeds, then by path in the order of `PATHS`, the youngest, the market's id. A stale price
+is used and its Gap says so; a price of zero or below is never used. What no round reaches is a Gap, not a zero.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aggregator.core.fixed import Fixed
+from aggregator.core.ids import USD, source_of
+from aggregator.core.rows import Claim, Price
+
+if TYPE_CHECKING:
+    from aggregator.snapshot.snapshot import Snapshot
+
+Usd = tuple[Fixed, str]
+PATHS = ("live", "feed", "capped", "lagged", "rate", "index", "mark", "constant")
+CLAIM_EXP = 36  # a claim's price is floored at this many places
+
+
+def usd(snap: Snapshot, asset: str) -> Usd | None:
+    """Exact price and the path it took ('feed', 'live@<market>', '... > ...' through other assets), None if unknown."""
+    return all_usd(snap).get(asset)
+
+
+def all_usd(snap: Snapshot) -> dict[str, Usd]:
+    """asset id -> exact price and path, for every asset that has one."""
+    if "usd" not in snap.memo:
+        snap.memo["usd"] = _solve(snap)
+    found: dict[str, Usd] = snap.memo["usd"]
+    return found
+
+
+def _solve(snap: Snapshot) -> dict[str, Usd]:
+    prices: dict[str, list[Price]] = {}
+    for price in snap.rows("price"):
+        if price.raw > 0 and (not price.market or source_of(price.market) == source_of(price.asset)):
+            prices.setdefault(price.asset, []).append(price)
+    for found in prices.values():
+        found.sort(key=rank)
+    claims: dict[str, list[Claim]] = {}
+    for claim in snap.rows("claim"):
+        claims.setdefault(claim.asset, []).append(claim)
+    out: dict[str, Usd] = {USD: (Fixed(1, 0), "unit")}
+    pending = sorted((prices.keys() | claims.keys()) - {USD})
+    while True:
+        fresh = {}
+        for asset in pending:
+            answer = _quoted(prices.get(asset, []), out) or _claimed(snap, asset, claims.get(asset, []), out)
+            if answer:
+                fresh[asset] = answer
+        if not fresh:
+            return out
+        out |= fresh
+        pending = [asset for asset in pending if asset not in fresh]
+
+
+def rank(row: Price) -> tuple[bool, int, int, str]:
+    """Sorts the prices of one asset by the order of choice."""
+    return bool(row.market), PATHS.index(row.path) if row.path in PATHS else len(PATHS), -row.updated_s, row.market
+
+
+def _quoted(rows: list[Price], known: dict[str, Usd]) -> Usd | None:
+    for row in sorted(rows, key=lambda r: r.quote != USD):
+        quote = known.get(row.quote)
+        if quote is not None:
+            path = f"{row.path}@{row.market}" if row.market else row.path
+            if row.quote == USD:
+                return Fixed(row.raw, row.exp), path
+            return Fixed(row.raw * quote[0].raw, row.exp + quote[0].exp), f"{path} > {quote[1]}"
+    return None
+
+
+def _claimed(snap: Snapshot, asset: str, claims: list[Claim], known: dict[str, Usd]) -> Usd | None:
+    own = snap.assets.get(asset)
+    if not claims or own is None or own.decimals < 0:
+        return None
+    # sum of fractions of the same whole, floored once: total / scale
+    total, scale, paths = 0, 1, []
+    for claim in claims:
+        price, under = known.get(claim.underlying), snap.assets.get(claim.underlying)
+        if price is None or under is None or under.decimals < 0 or claim.den == 0:
+            return None
+        places = price[0].exp + under.decimals - own.decimals
+        part, den = claim.num * price[0].raw, claim.den
+        part, den = (part, den * 10**places) if places >= 0 else (part * 10**-places, den)
+        total, scale = total * den + part * scale, scale * den
+        paths.append(f"{claim.kind} > {price[1]}")
+    raw = total * 10**CLAIM_EXP // scale
+    return (Fixed(raw, CLAIM_EXP), " + ".join(paths)) if raw > 0 else None
