@@ -1,0 +1,59 @@
+"""An account as the core type, read from a real Aave market's own views by hand (no adapter in between)."""
+
+from __future__ import annotations
+
+from aggregator.core.account import Account, Leg, mul_div
+from aggregator.core.fixed import RAY, Fixed
+from tests.devnet.aave import Aave
+from tests.devnet.tokens import ZERO_ADDRESS
+
+
+def account_on(market: Aave, user: str) -> Account:
+    """User's account at the latest block; assets go by symbol."""
+    pool, directional = market.pool, market.version == "3.6"
+    flags = pool.call("getUserConfiguration", user)[0]
+    legs: list[Leg] = []
+    for symbol, reserve in market.reserves.items():
+        where = reserve.asset.address
+        config = pool.call("getConfiguration", where)[0]
+        data = pool.read("getReserveData", where)
+        terms = {
+            "ltv_bps": config & 0xFFFF, "liquidation_threshold_bps": config >> 16 & 0xFFFF,
+            "liquidation_bonus_bps": config >> 32 & 0xFFFF, "active": config >> 56 & 1, "paused": config >> 60 & 1,
+            "liquidation_protocol_fee_bps": config >> 152 & 0xFFFF, "emode_category": config >> 168 & 0xFF,
+            "reserve_id": data["id"],
+        }  # fmt: skip
+        price = Fixed(market.oracle.call("getAssetPrice", where), 8)
+        pledged, borrowed = flags >> 2 * data["id"] + 1 & 1, flags >> 2 * data["id"] & 1
+        for side, token, view, flag in (
+            ("collateral" if pledged else "supply", market.a_token(symbol), "getReserveNormalizedIncome", True),
+            ("debt", market.debt_token(symbol), "getReserveNormalizedVariableDebt", borrowed),
+        ):
+            shares = token.call("scaledBalanceOf", user)
+            if shares and flag:
+                index = pool.call(view, where)
+                rounding = "half_up" if not directional else "up" if side == "debt" else "down"
+                amount = mul_div(shares, index, RAY, rounding)
+                assert amount == token.call("balanceOf", user)
+                legs.append(Leg(symbol, side, shares, amount, config >> 48 & 0xFF, price, terms, num=index, den=RAY))
+    emode = pool.call("getUserEMode", user)
+    terms = {"base_unit_exp": 8, **(_emode_terms(market, emode) if emode else {})}
+    time_s = market.chain.block()["timestamp"]
+    return Account(
+        "eip155:1/aave_v3/x", user.lower(), f"aave_v3@{market.version}", tuple(legs), terms, {"emode": emode}, time_s
+    )
+
+
+def _emode_terms(market: Aave, emode: int) -> dict[str, int]:
+    if market.version == "3.0":
+        ltv, threshold, bonus, source, _ = market.pool.call("getEModeCategoryData", emode)[:5]
+        price = market.oracle.call("getAssetPrice", source) if source != ZERO_ADDRESS else 0
+        extra = {"price_source": int(source, 16), "price": price}
+    else:
+        ltv, threshold, bonus = market.pool.call("getEModeCategoryCollateralConfig", emode)
+        extra = {
+            "collateral_bitmap": market.pool.call("getEModeCategoryCollateralBitmap", emode),
+            "ltvzero_bitmap": market.pool.call("getEModeCategoryLtvzeroBitmap", emode),
+        }
+    terms = {"ltv_bps": ltv, "liquidation_threshold_bps": threshold, "liquidation_bonus_bps": bonus, **extra}
+    return {f"emode:{emode}:{key}": value for key, value in terms.items()}

@@ -1,0 +1,227 @@
+"""What the rules predict is what real Aave v3.0 and v3.6 bytecode then does, to the unit, over random accounts."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from aggregator.core.account import Account, Liquidation
+from aggregator.rules import WouldRevertError
+from aggregator.rules.aave_v3 import AaveV3
+from tests.devnet import aave_v30, aave_v36
+from tests.devnet.aave import Aave, EMode, Reserve
+from tests.devnet.anvil import Chain
+from tests.devnet.contract import Reverted
+from tests.devnet.tokens import deploy_asset, deploy_feed
+from tests.devnet.toolchain import Toolchain
+from tests.devnet.worlds import GENTLE, STEEP, World, standard_reserves, wallets
+from tests.rules.aave_chain import account_on
+
+MAX = 2**256 - 1
+WAD = 10**18
+PEOPLE, DAY = 24, 86_400
+
+
+def rule_for(market: Aave) -> AaveV3:
+    major, minor = market.version.split(".")
+    return AaveV3((int(major), int(minor)))
+
+
+@pytest.fixture(scope="module", params=["3.0", "3.6"])
+def market(request: pytest.FixtureRequest, devnet_tools: Toolchain) -> Iterator[Aave]:
+    """Four assets, two e-modes (one priced by its own feed in 3.0), 24 borrowers at their limit, time passed."""
+    rng = random.Random(f"rules {request.param}")
+    with Chain(devnet_tools) as chain:
+        reserves = [*standard_reserves(devnet_tools, chain)]
+        dai = deploy_asset(devnet_tools, chain, "DAI", 18, 1)
+        reserves.append(Reserve(dai, 6_300, 7_700, 10_500, 2_500, GENTLE, protocol_fee_bps=0))
+        old = deploy_asset(devnet_tools, chain, "OLD", 2 if request.param == "3.0" else 6, 3.33)
+        reserves.append(Reserve(old, 6_000, 7_000, 11_111, 2_500, STEEP, protocol_fee_bps=2_345))
+        emodes = [EMode(1, "majors", 9_300, 9_500, 10_150, ("WETH", "WBTC"), ("WETH",))]
+        if request.param == "3.0":
+            feed = deploy_feed(devnet_tools, chain, "stable / USD", 1)
+            emodes.append(EMode(2, "stable", 9_500, 9_700, 10_100, ("USDC", "DAI"), feed=feed))
+        else:
+            emodes.append(EMode(2, "stable", 9_500, 9_700, 10_100, ("USDC", "DAI"), ("USDC", "DAI")))
+        deploy = aave_v30.deploy if request.param == "3.0" else aave_v36.deploy
+        made = deploy(devnet_tools, chain, reserves, emodes)
+        if request.param == "3.0":
+            made.oracle.send("setAssetSources", [feed.address], [feed.address])
+        users = wallets(77, PEOPLE)
+        chain.fund(*users)
+        lender, liquidator = chain.accounts[1], chain.accounts[2]
+        for reserve in reserves:
+            made.supply(lender, reserve.asset.symbol, reserve.asset.worth(1e9))
+            reserve.asset.provide(liquidator, made.pool, reserve.asset.worth(1e12))
+        for i, user in enumerate(users):
+            arrive(made, rng, user, i)
+        chain.warp(200 * DAY)
+        yield replace(made)
+
+
+def arrive(market: Aave, rng: random.Random, user: str, i: int) -> None:
+    """Borrow 93 to 99.9 % of what is allowed: dust to ten millions, one to three debts, each fourth in e-mode."""
+    usd = 10 ** rng.uniform(0.5, 4.5) if i % 2 else 10 ** rng.uniform(3, 7)
+    pledge, borrow = rng.sample(["WETH", "WBTC", "DAI", "OLD"], 1 + (i % 3 == 0)), ["USDC", "WETH", "DAI"]
+    if i % 4 == 0:
+        market.set_emode(user, 1 + i // 4 % 2)
+        pledge, borrow = (["WETH", "WBTC"], ["WETH"]) if i // 4 % 2 == 0 else (["DAI"], ["USDC"])
+    for symbol in pledge:
+        market.supply(user, symbol, market.asset(symbol).worth(usd) + rng.randrange(1, 1000))
+    share = rng.uniform(0.93, 0.999)
+    count = 1 + (i % 5 == 1) + (i % 5 == 2)
+    for symbol in rng.sample(borrow, min(count, len(borrow))):
+        asset = market.asset(symbol)
+        raw = int(market.account(user).available_usd_e8 * share * 10**asset.decimals / asset.price_usd_e8 / count)
+        if raw > 1:
+            market.borrow(user, symbol, raw)
+
+
+def assert_judged(market: Aave, users: Sequence[str]) -> int:
+    rule, unhealthy = rule_for(market), 0
+    for user in users:
+        account, truth = account_on(market, user), market.account(user)
+        judged = rule.judge(account)
+        assert judged.collateral == truth.collateral_usd_e8
+        assert judged.debt == truth.debt_usd_e8
+        assert (MAX if judged.health_factor is None else judged.health_factor) == truth.health_e18
+        assert judged.threshold_wad == truth.threshold_bps * 10**14
+        assert rule.ltv_bps(account) == truth.ltv_bps
+        unhealthy += judged.liquidatable
+    return unhealthy
+
+
+def move_prices(market: Aave, rng: random.Random, fall: float) -> None:
+    for symbol in market.reserves:
+        asset = market.asset(symbol)
+        stable = symbol in ("USDC", "DAI")
+        asset.set_price(
+            asset.price_usd_e8 / 1e8 * (1 + rng.uniform(-0.02, 0.02) if stable else 1 - fall * rng.uniform(0.9, 1.1))
+        )
+
+
+def test_judgement_is_the_pools_own(market: Aave) -> None:
+    users, rng = wallets(77, PEOPLE), random.Random(1)
+    assert_judged(market, users)
+    with market.chain.undone():
+        move_prices(market, rng, 0.21)
+        weth = market.asset("WETH").address
+        market.configurator.send("configureReserveAsCollateral", weth, 0, 8_250, 10_500)  # frozen out: no new loans
+        if market.version == "3.6":
+            market.configurator.send("setAssetCollateralInEMode", weth, 1, True)
+            market.configurator.send("setAssetLtvzeroInEMode", weth, 1, True)
+        market.chain.warp(31 * DAY)
+        assert assert_judged(market, users) > 3
+
+
+def test_judgement_of_everyone_in_the_big_world(three_chains_world: World) -> None:
+    for market in three_chains_world.aave.values():
+        assert_judged(market, three_chains_world.wallets)
+
+
+def sink(market: Aave, user: str, target: float) -> None:
+    """Move the prices of the user's collateral (or raise those of his debts) until his health is about the target."""
+    account = account_on(market, user)
+    health = rule_for(market).judge(account).health_factor
+    pledged, owed = ({leg.asset for leg in account.side(side)} for side in ("collateral", "debt"))
+    emode = account.own["emode"]
+    if health is None or (emode == 2 and market.version == "3.0"):
+        return
+    for symbol in pledged - owed:
+        asset = market.asset(symbol)
+        asset.set_price(asset.price_usd_e8 / 1e8 * target * WAD / health)
+
+
+def at_time(market: Aave, time_s: int, user: str) -> Account:
+    """The account as the pool will see it in a block at time_s."""
+    with market.chain.undone():
+        market.chain.rpc("evm_setNextBlockTimestamp", time_s)
+        market.chain.rpc("evm_mine")
+        return account_on(market, user)
+
+
+def call_pool(
+    market: Aave, time_s: int, account: Account, pair: tuple[str, str], cover: int, said: Liquidation | None
+) -> None:
+    """Send the liquidation and compare all that it moved; said None: it must revert."""
+    collateral, debt = (market.asset(symbol) for symbol in pair)
+    liquidator = market.chain.accounts[2]
+    held, treasury = collateral.token.call("balanceOf", liquidator), market.a_token(pair[0])
+    stored = 0 if market.version == "3.0" else sum(market.deficit(s) for s in market.reserves)
+    market.chain.rpc("evm_setNextBlockTimestamp", time_s)
+    arguments = (collateral.address, debt.address, account.holder, cover, False)
+    if said is None:
+        with pytest.raises(Reverted):
+            market.pool.send("liquidationCall", *arguments, sender=liquidator)
+        return
+    receipt = market.pool.send("liquidationCall", *arguments, sender=liquidator)
+    (event,) = market.pool.events(receipt, "LiquidationCall")
+    assert event["debtToCover"] == said.repaid
+    assert event["liquidatedCollateralAmount"] == said.to_liquidator
+    spent = said.repaid if pair[0] == pair[1] else 0
+    assert collateral.token.call("balanceOf", liquidator) - held == said.to_liquidator - spent
+    sent = [e["value"] for e in treasury.events(receipt, "Transfer") if e["to"] == market.treasury]
+    assert sum(sent) == said.protocol_fee
+    assert market.supplied(account.holder, pair[0]) == said.left_collateral
+    assert market.owed(account.holder, pair[1]) == said.left_debt
+    if market.version == "3.0":
+        assert said.bad_debt == {}
+        return
+    created = {e["debtAsset"]: e["amountCreated"] for e in market.pool.events(receipt, "DeficitCreated")}
+    assert created == {market.asset(s).address: raw for s, raw in said.bad_debt.items()}
+    assert sum(market.deficit(s) for s in market.reserves) - stored == sum(said.bad_debt.values())
+    for symbol in said.bad_debt:
+        assert market.owed(account.holder, symbol) == 0
+
+
+def outcome(rule: AaveV3, account: Account, pair: tuple[str, str], cover: int) -> Liquidation | None:
+    try:
+        return rule.liquidate(account, *pair, cover)
+    except WouldRevertError:
+        return None
+
+
+def kind_of(account: Account, pair: tuple[str, str], said: Liquidation | None, health: int) -> str:
+    if said is None:
+        return "refused"
+    whole = sum(leg.amount for leg in account.side("debt") if leg.asset == pair[1])
+    if said.left_collateral == 0:
+        return "underwater"
+    if said.repaid == whole:
+        return "small" if health > 95 * 10**16 else "all"
+    return "half" if health > 95 * 10**16 else "part"
+
+
+@pytest.mark.parametrize("target", [0.975, 0.9, 0.45])
+def test_liquidation_is_what_the_pool_does(market: Aave, target: float) -> None:
+    """Each account in turn falls to about the target health; half of the calls offer the most, half a random part."""
+    rng, rule, seen = random.Random(target), rule_for(market), Counter[str]()
+    for user in wallets(77, PEOPLE):
+        with market.chain.undone():
+            sink(market, user, target * rng.uniform(0.985, 1.015))
+            time_s = market.chain.block()["timestamp"] + rng.choice([10, 3_600, 9 * DAY])
+            account = at_time(market, time_s, user)
+            judged = rule.judge(account)
+            if not judged.liquidatable:
+                continue
+            assert judged.health_factor is not None
+            pair = rng.choice([(c.asset, d.asset) for c in account.side("collateral") for d in account.side("debt")])
+            debt = next(leg for leg in account.side("debt") if leg.asset == pair[1])
+            for cover in (MAX, rng.randint(1, debt.amount)):
+                said = outcome(rule, account, pair, cover)
+                with market.chain.undone():
+                    call_pool(market, time_s, account, pair, cover, said)
+                seen[kind_of(account, pair, said, judged.health_factor)] += 1
+            best = rule.best_liquidation(account)
+            if best is not None:
+                pair = (best.collateral, best.debt)
+                offer = MAX if outcome(rule, account, pair, MAX) else best.repaid
+                with market.chain.undone():
+                    call_pool(market, time_s, account, pair, offer, best)
+    wanted = {0.975: {"half", "small"} if market.version == "3.6" else {"half"}, 0.9: {"all"}, 0.45: {"underwater"}}
+    assert wanted[target] <= set(seen), seen
+    assert sum(seen.values()) > PEOPLE, seen
