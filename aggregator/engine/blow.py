@@ -1,0 +1,99 @@
+"""A scenario on a book: which assets it names, by how much they move, and whether it contradicts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import numpy as np
+
+from aggregator.core.errors import ScenarioError
+from aggregator.core.ids import source_of
+from aggregator.core.scenario import Scenario
+from aggregator.engine.book import Book, Floats
+
+
+class Blow(NamedTuple):
+    """(assets,) columns. price_ratio and depeg are NaN where the scenario leaves them alone.
+
+    price_ratio: market price after / before; depeg: price of a claim relative to its backing; depth_kept: share of the
+    sell depth that stays; vol_shift: absolute move of implied volatility.
+    """
+
+    price_ratio: Floats
+    depeg: Floats
+    depth_kept: Floats
+    vol_shift: Floats
+
+
+def blow_of(book: Book, scenario: Scenario) -> Blow:
+    """ScenarioError names an unknown asset with the nearest known one, an ambiguous symbol, a contradiction."""
+    n = len(book.assets)
+    columns = {"price": np.full(n, np.nan), "depeg": np.full(n, np.nan), "depth": np.zeros(n), "vol": np.zeros(n)}
+    for table, column in columns.items():
+        named: dict[int, str] = {}
+        moves: Mapping[str, float] = getattr(scenario, table)
+        for key in sorted(moves, key=lambda k: k != "*"):  # '*' first, so that a named asset overrides it
+            if key == "*" and table == "depth":
+                column[:] = moves[key]
+                continue
+            for code in _codes(book, key, table):
+                if code in named:
+                    raise ScenarioError(
+                        f"{table} names {book.assets[code]} twice",
+                        expected="one move for each asset",
+                        found=f"{named[code]!r} and {key!r}",
+                        fix="delete one",
+                    )
+                named[code] = key
+                column[code] = moves[key]
+    _contradictions(book, columns["price"], columns["depeg"])
+    return Blow(1.0 + columns["price"], columns["depeg"], 1.0 - columns["depth"], columns["vol"])
+
+
+def _contradictions(book: Book, price: Floats, depeg: Floats) -> None:
+    claims = {*book.claims.asset.tolist(), *book.lps.asset.tolist()}
+    for code in np.flatnonzero(~np.isnan(depeg)).tolist():
+        if not np.isnan(price[code]):
+            raise ScenarioError(
+                f"price and depeg of {book.symbols[code]} contradict each other",
+                expected="one of them: price fixes its market price, depeg its price relative to its backing",
+                found=f"price {price[code]} and depeg {depeg[code]}",
+                fix="delete one",
+            )
+        if code not in claims:
+            raise ScenarioError(
+                f"{book.symbols[code]} is no claim: it has nothing to depeg from",
+                expected="an asset with a claim row",
+                found=book.assets[code],
+                fix=f"use price: {book.symbols[code]} = {depeg[code] - 1.0:.4g}",
+            )
+
+
+def _codes(book: Book, key: str, table: str) -> list[int]:
+    """The asset with this id, or those with this symbol, at most one on each chain."""
+    if key in book.assets:
+        return [book.assets.index(key)]
+    found = [i for i, symbol in enumerate(book.symbols) if symbol == key]
+    if not found:
+        known = sorted({*book.assets, *book.symbols} - {""})
+        near = get_close_matches(key, known, n=1) or get_close_matches(
+            key.lower(), [k for k in known if k.lower() == key.lower()], n=1
+        )
+        near = near or [k for k in known if k.lower() == key.lower()]
+        raise ScenarioError(
+            f"{table} names an asset that the book does not have",
+            expected="an asset id or symbol of the book" + (f", e.g. {', '.join(known[:8])}" if known else ""),
+            found=repr(key),
+            fix=f"did you mean {near[0]!r}?" if near else "see `spillover exposure`",
+        )
+    sources = [source_of(book.assets[i]) for i in found]
+    if len(set(sources)) < len(sources):
+        raise ScenarioError(
+            f"symbol {key!r} is ambiguous",
+            expected="one asset on each chain",
+            found=", ".join(book.assets[i] for i in found),
+            fix="use the asset id",
+        )
+    return found

@@ -1,0 +1,167 @@
+"""Which calls a round's liquidators make, by each market's own rule, and what every one takes, repays and leaves.
+
+One call per account: of all (collateral, debt) pairs the one that pays most at market prices. Comet absorbs whole
+accounts instead: all collateral goes to the protocol at liquidationFactor, debt and surplus are settled in the base
+asset, and the storefront sells the collateral at 1 - storePriceFactor * (1 - liquidationFactor) of the oracle price
+(Comet.sol absorbInternal, quoteCollateral).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from aggregator.core.errors import DomainError
+from aggregator.engine.book import Book, Codes, Flags, Floats, Indices, add_up
+from aggregator.rules import Calls, Taken, get
+
+
+class Legs(NamedTuple):
+    """The legs of some accounts laid flat. owner (l,): position in the accounts asked."""
+
+    owner: Indices
+    leg: Indices
+    usd: Floats
+    debt: Flags
+
+
+class Wave(NamedTuple):
+    """(k,) one call per account. leg indices; -1 for both where the account is absorbed whole.
+
+    calls and taken in USD of the market's oracle; answer_*: that oracle's price of the seized and the repaid asset.
+    """
+
+    account: Indices
+    collateral: Indices
+    debt: Indices
+    health: Floats
+    calls: Calls
+    taken: Taken
+    answer_collateral: Floats
+    answer_debt: Floats
+
+    def take(self, at: Indices) -> Wave:
+        cut = [np.asarray(column)[at] for column in self.calls]
+        return Wave(
+            self.account[at],
+            self.collateral[at],
+            self.debt[at],
+            self.health[at],
+            Calls(*cut),
+            _take(self.taken, at),
+            self.answer_collateral[at],
+            self.answer_debt[at],
+        )
+
+
+def _take(taken: Taken, at: Indices) -> Taken:
+    repaid, seized, fee, bad, cleared = taken
+    return Taken(repaid[at], seized[at], fee[at], bad[at], cleared[at])
+
+
+def legs_of(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats) -> Legs:
+    counts = book.leg_start[accounts + 1] - book.leg_start[accounts]
+    owner = np.repeat(np.arange(len(accounts)), counts)
+    leg = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts) + book.leg_start[accounts][owner]
+    term = book.leg_term[leg]
+    return Legs(owner, leg, amount[leg] * answers_usd[book.terms.oracle[term]], book.terms.debt[term])
+
+
+def wave(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats, value_usd: Floats) -> Wave:
+    """The call of each account that its rule allows now; accounts without one are left out, order is kept."""
+    legs = legs_of(book, accounts, amount, answers_usd)
+    terms, n = book.terms, len(accounts)
+    term = book.leg_term[legs.leg]
+    weighted = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd * terms.threshold_frac[term]), n)
+    owed = add_up(legs.owner, np.where(legs.debt, legs.usd, 0.0), n)
+    held = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd), n)
+    absorbs = _absorbs(book)[book.account_market[accounts]]
+    c, d = _pairs(legs, n, terms.threshold_frac[term] > 0.0, ~absorbs[legs.owner])
+    owner = np.concatenate([legs.owner[c], np.flatnonzero(absorbs)])
+    single = len(c)
+    market = book.account_market[accounts[owner]]
+    bonus, fee = np.zeros(len(owner)), np.zeros(len(owner))
+    bonus[:single], fee[:single] = terms.bonus_frac[term[c]], terms.fee_frac[term[c]]
+    credit_cut = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd * terms.bonus_frac[term]), n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bonus[single:] = np.where(held > 0.0, credit_cut / held, 0.0)[owner[single:]]
+        health = np.where(owed > 0.0, weighted / owed, np.inf)
+    calls = Calls(
+        collateral_usd=np.concatenate([legs.usd[c], held[owner[single:]]]),
+        debt_usd=np.concatenate([legs.usd[d], owed[owner[single:]]]),
+        all_collateral_usd=held[owner],
+        all_debt_usd=owed[owner],
+        weighted_usd=weighted[owner],
+        bonus_frac=bonus,
+        fee_frac=fee,
+        close_frac=book.close_frac[market],
+        to_cover_usd=np.full(len(owner), np.inf),
+    )
+    pair_c = np.append(legs.leg[c], np.full(len(owner) - single, -1))
+    pair_d = np.append(legs.leg[d], np.full(len(owner) - single, -1))
+    answer = answers_usd[terms.oracle[book.leg_term]] if single else np.zeros(1)
+    out = Wave(
+        accounts[owner],
+        pair_c,
+        pair_d,
+        health[owner],
+        calls,
+        judge(book, market, calls),
+        np.where(pair_c >= 0, answer[pair_c], 1.0),
+        np.where(pair_d >= 0, answer[pair_d], 1.0),
+    )
+    return _most_profitable(book, out, owner, value_usd)
+
+
+def judge(book: Book, market: Codes, calls: Calls) -> Taken:
+    """`Rule.batch` of every call by its market's rule; DomainError for a rule that the engine cannot run."""
+    n = len(market)
+    out = Taken(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n, np.bool_))
+    codes = _rule_codes(book)[market]
+    for code in np.unique(codes).tolist():
+        name = sorted(set(book.rules))[code]
+        rule = get(name) if name else None
+        if rule is None:
+            if name:
+                raise DomainError(f"rule {name!r} is unknown to the engine", expected="a name of aggregator.rules")
+            continue
+        at = np.flatnonzero(codes == code)
+        taken = rule.batch(Calls(*(np.asarray(column)[at] for column in calls)))
+        for column, part in zip(out, taken, strict=True):
+            column[at] = part
+    return out
+
+
+def _rule_codes(book: Book) -> Indices:
+    names = {name: i for i, name in enumerate(sorted(set(book.rules)))}
+    return np.array([names[rule] for rule in book.rules], np.int64)
+
+
+def _absorbs(book: Book) -> Flags:
+    return np.array([rule.startswith("comet@") for rule in book.rules], np.bool_)
+
+
+def _pairs(legs: Legs, n: int, seizable: Flags, paired: Flags) -> tuple[Indices, Indices]:
+    """All (collateral, debt) pairs of each owner, as positions in `legs`, by owner, collateral, debt."""
+    live = (legs.usd > 0.0) & paired
+    c, d = np.flatnonzero(live & ~legs.debt & seizable), np.flatnonzero(live & legs.debt)
+    debts = np.bincount(legs.owner[d], minlength=n)
+    first = np.cumsum(debts) - debts
+    repeat = debts[legs.owner[c]]
+    left = np.repeat(c, repeat)
+    within = np.arange(len(left)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
+    return left, d[first[legs.owner[left]] + within] if len(left) else left
+
+
+def _most_profitable(book: Book, calls: Wave, owner: Indices, value_usd: Floats) -> Wave:
+    """Of each account's calls that take anything the one with the largest profit; the first among equals."""
+    asset = book.terms.asset[book.leg_term] if len(book.leg_term) else np.zeros(1, np.int32)
+    got = (calls.taken.seized_usd - calls.taken.fee_usd) / np.maximum(calls.answer_collateral, 1e-300)
+    paid = calls.taken.repaid_usd / np.maximum(calls.answer_debt, 1e-300)
+    profit = got * np.where(calls.collateral >= 0, value_usd[asset[calls.collateral]], 1.0)
+    profit -= paid * np.where(calls.debt >= 0, value_usd[asset[calls.debt]], 1.0)
+    acts = np.flatnonzero((calls.taken.seized_usd > 0.0) | calls.taken.cleared | (calls.taken.bad_debt_usd > 0.0))
+    order = acts[np.lexsort((acts, -profit[acts], owner[acts]))]
+    first = np.append(True, owner[order][1:] != owner[order][:-1]) if len(order) else np.zeros(0, np.bool_)
+    return calls.take(order[first])

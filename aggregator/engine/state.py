@@ -1,0 +1,219 @@
+"""The moving part of a cascade: what is left of every leg, where prices stand, who holds and owes what.
+
+Sectors are balances, never sums of flows, so that conservation is checked and not assumed:
+
+    borrowers    collateral - live debt + surplus of absorptions        suppliers   live debt + what was repaid
+    liquidators  cash + collateral they could not sell                  protocol    fees, storefront income - credit
+    pools        base they hold - cash they paid                        outside     buyers beyond the pools, redemptions
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aggregator.core.errors import DomainError
+from aggregator.engine.blow import Blow
+from aggregator.engine.book import CAPPED, CONSTANT, LAGGED, RATE, Book, Floats, add_up
+from aggregator.engine.market import Depth
+from aggregator.engine.value import Lookthrough
+
+SECTORS = ("borrowers", "liquidators", "outside", "pools", "protocol", "suppliers")
+
+
+class State:
+    def __init__(self, book: Book, blow: Blow, *, mark_loans: bool = False) -> None:
+        self.book, self.look = book, Lookthrough(book, mark_loans=mark_loans)
+        n, accounts = len(book.assets), book.accounts
+        self.amount = book.leg_amount.copy()
+        self.dead = np.zeros(accounts, np.bool_)
+        self.lost_units, self.lost_usd = np.zeros(len(book.pots.market)), np.zeros(len(book.pots.market))
+        self.cut_usd, self.par, top = _at_cut(book, self.look)
+        self.price = _blown_price(book, self.look, self.cut_usd, blow)
+        moved = self.price / np.where(self.cut_usd > 0.0, self.cut_usd, 1.0)
+        rise = float(np.nanmax(np.where(self.look.is_claim, 1.0, moved), initial=1.0))
+        self.top = top * max(1.0, rise)
+        self.lost_units += book.pots.shock_units
+        self._depeg(blow)
+        self.value_usd, self.backing_usd, self.lost_frac, self.claims_residual = self.revalue(None)
+        self.blow_usd = self.value_usd.copy()
+        self.previous_usd = self.value_usd.copy()
+        self.depth = Depth(book, self.value_usd, self.cut_usd, blow.depth_kept)
+        self._paid = np.zeros(n)
+        self.silent = True  # no round has run yet: lagged oracles still answer from before the blow
+        self.cash = dict.fromkeys(SECTORS, 0.0)
+        self.units = {sector: np.zeros(n) for sector in SECTORS}
+        for pool in book.pools:
+            self.units["pools"][pool.base] += _base_held(
+                pool.edges, pool.liquidity, pool.sqrt_price * np.sqrt(_cross(self, pool.base, pool.quote))
+            )
+        self.calls, self.first_round = np.zeros(accounts, np.int64), np.zeros(accounts, np.int64)
+        self.seized_usd, self.repaid_usd, self.bad_usd = np.zeros(accounts), np.zeros(accounts), np.zeros(accounts)
+        markets = len(book.markets)
+        self.homeless_usd, self.reserves_usd = (
+            np.zeros(markets),
+            np.zeros(markets),
+        )  # losses without a pot; paid by Comet
+        self.credit_usd = self.refund_usd = self.storefront_usd = 0.0
+
+    # prices -------------------------------------------------------------------------------------------------------
+
+    def revalue(self, depth: Depth | None) -> tuple[Floats, Floats, Floats, float]:
+        ratio = depth.ratio if depth else 1.0
+        price = np.where(self.look.is_claim, self.price, self.price * ratio)
+        par = np.where(self.look.is_claim, self.par * ratio, self.par)
+        found = self.look.solve(price, par, self.lost_units, self.top, self.amount)
+        return found.value_usd, found.backing_usd, found.lost_frac, found.residual
+
+    def refresh(self) -> None:
+        self.value_usd, self.backing_usd, self.lost_frac, self.claims_residual = self.revalue(self.depth)
+
+    @property
+    def par_now(self) -> Floats:
+        return np.where(self.look.is_claim, self.par * self.depth.ratio, self.par)
+
+    def answers(self) -> Floats:
+        """(oracles,) what every oracle answers now, USD."""
+        o = self.book.oracles
+        out = o.level * self.value_usd[o.source]
+        out = np.where(o.path == RATE, o.level * self.backing_usd[o.source], out)
+        out = np.where(o.path == CONSTANT, o.level * self.value_usd[o.quote], out)
+        out = np.where(o.path == CAPPED, np.minimum(out, o.cap_usd), out)
+        seen = self.cut_usd if self.silent else self.previous_usd
+        lagged = o.level * seen[o.source]
+        if self.silent:
+            lagged = np.where(np.isnan(o.before_usd), lagged, o.before_usd)
+        return np.where(o.path == LAGGED, lagged, out)
+
+    def oracles_settled(self) -> bool:
+        """Whether every lagged oracle answers what its source stands at."""
+        o = self.book.oracles
+        lagged = o.path == LAGGED
+        return bool((self.answers()[lagged] == (o.level * self.value_usd[o.source])[lagged]).all())
+
+    def _depeg(self, blow: Blow) -> None:
+        claim = self.look.is_claim
+        self.par = np.where(claim & ~np.isnan(blow.depeg), blow.depeg, self.par)
+        pinned = np.flatnonzero(claim & ~np.isnan(blow.price_ratio))
+        for _ in range(len(pinned) + 1 if len(pinned) else 0):  # a pinned claim may back another pinned claim
+            target = self.cut_usd[pinned] * blow.price_ratio[pinned]
+            self.top[pinned] = np.maximum(self.top[pinned], target)
+            _, backing, _, _ = self.revalue(None)
+            self.par[pinned] = target / np.where(backing[pinned] > 0.0, backing[pinned], np.inf)
+
+    def sell(self, asset: int, units: float, value_usd: Floats, par: Floats) -> float:
+        """Liquidators sell what they hold of an asset; books the buyers, returns USD received."""
+        depth, before = self.depth, self.depth.sold.copy()
+        unfilled = depth.unfilled.copy()
+        received = depth.sell(asset, units, value_usd, par)
+        pools = depth.sold - before
+        kept = depth.unfilled - unfilled
+        self.units["liquidators"][asset] -= units
+        self.units["outside"][asset] += units
+        self.units["outside"] -= pools + kept  # redeemed underlyings leave the issuer
+        self.units["pools"] += pools
+        self.units["liquidators"] += kept
+        walked = float((depth.paid_usd - self._paid).sum())
+        self._paid = depth.paid_usd.copy()
+        self.cash["liquidators"] += received
+        self.cash["pools"] -= walked
+        self.cash["outside"] -= received - walked
+        return received
+
+    def recover(self, frac: float) -> None:
+        """Others buy a share of what stands in the pools back out of them."""
+        if frac == 0.0:
+            return
+        before = self.depth.sold.copy()
+        paid = self.depth.recover(frac)
+        self._paid = self.depth.paid_usd.copy()
+        back = before - self.depth.sold
+        self.units["pools"] -= back
+        self.units["outside"] += back
+        self.cash["pools"] += paid
+        self.cash["outside"] -= paid
+
+    # balances -----------------------------------------------------------------------------------------------------
+
+    def sectors(self) -> dict[str, float]:
+        """Net worth of every sector, USD."""
+        v, t = self.value_usd, self.book.terms
+        term = self.book.leg_term
+        usd = self.amount * v[t.asset[term]]
+        debt = t.debt[term]
+        if self.dead.any():  # debt that emptied accounts leave behind is nobody's asset any more
+            usd = np.where(debt & np.repeat(self.dead, np.diff(self.book.leg_start)), 0.0, usd)
+        owed, held = float(usd[debt].sum()), float(usd[~debt].sum())
+        out = {s: self.cash[s] + float((self.units[s] * v).sum()) for s in SECTORS}
+        out["borrowers"] += held - owed
+        out["suppliers"] += owed
+        return out
+
+    def units_total(self) -> Floats:
+        """(assets,) net units over all sectors: constant through a cascade."""
+        term = self.book.leg_term
+        collateral = np.where(self.book.terms.debt[term], 0.0, self.amount)
+        total: Floats = add_up(self.book.terms.asset[term], collateral, len(self.book.assets))
+        for sector in SECTORS:
+            total = total + self.units[sector]
+        return total
+
+    def shortfall_usd(self) -> Floats:
+        """(accounts,) debt that collateral does not cover at market values, of accounts not yet written off."""
+        term, n = self.book.leg_term, self.book.accounts
+        owner = np.repeat(np.arange(n), np.diff(self.book.leg_start))
+        usd = self.amount * self.value_usd[self.book.terms.asset[term]]
+        net = add_up(owner, np.where(self.book.terms.debt[term], usd, -usd), n)
+        return np.where(self.dead, 0.0, np.maximum(net, 0.0))
+
+
+def _at_cut(book: Book, look: Lookthrough) -> tuple[Floats, Floats, Floats]:
+    """Values at the cut, each claim's price relative to its backing there, and a start from which to iterate down."""
+    zero = np.zeros(len(book.pots.market))
+    price, n = book.price_usd, len(book.assets)
+    top = price.copy()
+    unknown = look.is_claim & np.isnan(price)
+    top[unknown] = 0.0
+    for _ in range(int(unknown.sum())):  # book value of a claim without a price of its own: its backing, deep first
+        seen = np.where(np.isnan(price) & ~look.is_claim, 0.0, top)
+        backing = look._backing(seen, zero)
+        after = np.where(unknown, backing, top)
+        if (after == top).all():
+            break
+        top = after
+    par = np.ones(n)
+    if look.any_claim:
+        backing = look._backing(np.nan_to_num(top), zero)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            own = np.where(backing > 0.0, top / backing, 1.0)
+        par = np.where(look.is_claim & ~unknown & (np.abs(own - 1.0) > 1e-9), own, 1.0)
+    used = np.zeros(n, np.bool_)
+    for column in (book.terms.asset, book.claims.underlying, book.lps.base, book.lps.quote, book.oracles.source):
+        used[column] = True
+    for pool in book.pools:
+        used[[pool.base, pool.quote]] = True
+    missing = np.flatnonzero(used & ~np.isfinite(top))
+    if len(missing):
+        raise DomainError(
+            f"{len(missing)} assets in use have no price",
+            expected="a price or a claim on priced assets",
+            found=", ".join(book.assets[i] for i in missing[:5]),
+            fix="leave their legs out of the book and state a Gap no_price",
+        )
+    return np.nan_to_num(top), par, np.nan_to_num(top)
+
+
+def _blown_price(book: Book, look: Lookthrough, cut_usd: Floats, blow: Blow) -> Floats:
+    return np.where(look.is_claim | np.isnan(blow.price_ratio), cut_usd, cut_usd * blow.price_ratio)
+
+
+def _cross(state: State, base: int, quote: int) -> float:
+    v, cut = state.value_usd, state.cut_usd
+    return float((v[base] / cut[base]) / (v[quote] / cut[quote]))
+
+
+def _base_held(edges: Floats, liquidity: Floats, root: float) -> float:
+    """Base units that liquidity above a sqrt price holds."""
+    low = np.maximum(edges[:-1], root)
+    inside = edges[1:] > low
+    with np.errstate(divide="ignore"):
+        return float((liquidity * (1.0 / low - 1.0 / edges[1:]))[inside].sum())
