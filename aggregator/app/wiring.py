@@ -225,9 +225,11 @@ class App:
         if name not in names:
             near = get_close_matches(name, names, n=1)
             raise ConfigError(
-                f"no scenario {name!r}", expected="a TOML file or one of " + ", ".join(names), found=name,
+                f"no scenario {name!r}",
+                expected="a TOML file or one of " + ", ".join(names),
+                found=name,
                 fix=f"did you mean {near[0]!r}?" if near else "",
-            )  # fmt: skip
+            )
         return load_scenario(data_dir("config") / "scenarios" / f"{name}.toml")
 
     def stress(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -89,6 +90,11 @@ async def collect(
     """Run once. facts: `version`, `config_digest`, `started_s` of the run, kept with it.
 
     SourceError if no source could be pinned; every other failure is a Gap in the result."""
+    for where in deployments:
+        if where.adapter not in adapters:
+            raise ConfigError(
+                f"no adapter called {where.adapter!r}", expected=", ".join(sorted(adapters)), found=where.adapter
+            )
     pinned, failed = await _pin(sources, progress)
     rewound = await _undo_reorgs(store, [s for s in sources if s.id in pinned], pinned, failed)
     if not pinned:
@@ -98,16 +104,12 @@ async def collect(
     by_id = {s.id: s for s in sources}
     limit = asyncio.Semaphore(concurrency)
     readings: list[Reading] = []
-    async with asyncio.TaskGroup() as group:
+    async with _unwrapped(), asyncio.TaskGroup() as group:
         tasks = []
         for where in deployments:
             if where.source not in pinned:
                 readings.append(_unread(where, "source_failed", failed.get(where.source, "not configured")))
                 continue
-            if where.adapter not in adapters:
-                raise ConfigError(
-                    f"no adapter called {where.adapter!r}", expected=", ".join(sorted(adapters)), found=where.adapter
-                )
             view = by_id[where.source].view(pinned[where.source])
             known, cursor = [Target(*t) for t in store.known_targets(where.id)], store.cursor(where.id)
             tasks.append(
@@ -123,6 +125,18 @@ async def collect(
     progress(Progress("", "write", 1, 1))
     failed |= {r.where.id: _last_detail(r) for r in readings if not r.whole}
     return RunResult(run, cut, rewound, failed, sum(len(r.touched) for r in readings))
+
+
+@asynccontextmanager
+async def _unwrapped() -> AsyncIterator[None]:
+    """The one error of a task group as itself: a person reads it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
 
 
 async def _pin(
@@ -203,7 +217,7 @@ async def _read_deployment(
                 done += len(targets)
                 progress(Progress(where.id, "read", done, len(reading.touched)))
 
-            async with asyncio.TaskGroup() as group:
+            async with _unwrapped(), asyncio.TaskGroup() as group:
                 for part, targets in zip(parts, slices, strict=True):
                     group.create_task(one(part, targets))
             for part in parts:
@@ -213,13 +227,8 @@ async def _read_deployment(
     except (asyncio.CancelledError, ConfigError):
         raise
     except Exception as error:  # the boundary: an adapter's failure costs its own rows, never the run
-        cause = error
-        while isinstance(cause, ExceptionGroup):
-            cause = cause.exceptions[0]
-        if isinstance(cause, ConfigError):
-            raise cause from None
         log.exception("%s failed; its last good rows are kept", where.id)
-        return _unread(where, "adapter_failed", f"{type(cause).__name__}: {cause}", known=known)
+        return _unread(where, "adapter_failed", f"{type(error).__name__}: {error}", known=known)
     return reading
 
 

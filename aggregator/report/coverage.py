@@ -64,13 +64,14 @@ def _supplied_usd(snap: Snapshot) -> dict[str, float]:
 @lru_cache(maxsize=4)
 def _coverage(snap: Snapshot) -> tuple[tuple[Any, ...], ...]:
     gaps: dict[str, int] = {}
-    for gap in snap.gaps:
-        market = gap.subject.split("#")[0]
-        deployment = snap.deployment_of(market) or "/".join(market.split("/")[:3])
+    for place, gap in enumerate(snap.gaps):
+        # a source that gave nothing has no place in the cut: its deployments speak through the subject of their Gap
+        absent = gap.reason == "source_failed"
+        deployment = gap.subject if absent else snap.names[int(snap.tables["gap"]["deployment"][place])]
         gaps[deployment] = gaps.get(deployment, 0) + 1
     supplied = _supplied_usd(snap)
     rows = []
-    for deployment in sorted(set(snap.levels) | {d for d in gaps if d.count("/") == 2}):
+    for deployment in sorted({*snap.levels, *gaps}):
         accounts = set()
         for kind in ("exposure", "perp", "option"):
             table, places = snap.tables[kind], snap.find(kind, deployment=deployment)

@@ -1,7 +1,7 @@
 """Check me: any figure of a wallet opened into formula, inputs and rounding, down to the call that gave each integer.
 
-A node is {figure, value, formula, rounding, inputs}; a leaf carries `source` instead: for a chain the contract, calldata,
-word of the answer, block and a copyable `cast call` line; for a venue the request.
+A node is {figure, value, formula, rounding, inputs}; a leaf carries `source` instead: for a chain the contract,
+calldata, word of the answer, block and a copyable `cast call` line; for a venue the request.
 """
 
 from __future__ import annotations
@@ -119,17 +119,11 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
             index.rounding,
             [shares, num, den],
         )
-    inputs = [amount]
-    for price in [p for p in snap.rows("price", market=market, asset=leg.asset) if p.raw > 0][:1]:
-        inputs.append(
-            _leaf(
-                snap,
-                f"price of {symbol} in {_symbol(snap, price.quote)} x 10^{price.exp}",
-                price.raw,
-                price.src,
-                market,
-            )
-        )
+    prices = [p for p in snap.rows("price", market=market, asset=leg.asset) if p.raw > 0][:1]
+    inputs = [
+        amount,
+        *(_leaf(snap, f"price in {_symbol(snap, p.quote)} x 10^{p.exp}", p.raw, p.src, market) for p in prices),
+    ]
     if leg.side == "collateral" and (key := THRESHOLDS.get(protocol)):
         scoped = {f"emode:{account.own['emode']}"} if account.own.get("emode") else set()
         terms = [t for t in snap.rows("term", market=market, key=key) if t.asset == leg.asset or t.scope in scoped]
