@@ -8,14 +8,17 @@ Morpho Blue (incentive 1 / (0.3 LLTV + 0.7), at most 1.15), worked by hand for 1
 
 from __future__ import annotations
 
+from math import exp, log, sqrt
 from pathlib import Path
+from statistics import NormalDist
 
 import pytest
 
-from tests.devnet import aave_v30, aave_v36, erc4626, morpho, uniswap, worlds
+from tests.devnet import aave_v30, aave_v36, erc4626, lyra, morpho, perp, uniswap, worlds
 from tests.devnet.aave import Aave, EMode
 from tests.devnet.anvil import MULTICALL3, Chain, Tx
 from tests.devnet.contract import Reverted
+from tests.devnet.lyra import OptionType
 from tests.devnet.tokens import deploy_asset, deploy_feed
 from tests.devnet.toolchain import Toolchain, ToolchainUnavailable
 from tests.devnet.worlds import World, standard_reserves
@@ -183,6 +186,83 @@ def test_vault_shares_earn_lose_and_price_themselves(devnet_tools: Toolchain, ch
     assert vault.token.call("convertToAssets", 10**24) == pytest.approx(0.6e18, abs=1)
 
 
+# -- Lyra, Perp ------------------------------------------------------------------------------------------
+def black_scholes(spot: float, strike: float, years: float, vol: float, rate: float) -> tuple[float, ...]:
+    """Call delta, put delta, call price, put price, by the normal distribution of the standard library."""
+    phi = NormalDist().cdf
+    d1 = (log(spot / strike) + (rate + vol * vol / 2) * years) / (vol * sqrt(years))
+    call = spot * phi(d1) - strike * exp(-rate * years) * phi(d1 - vol * sqrt(years))
+    return phi(d1), phi(d1) - 1, call, call - spot + strike * exp(-rate * years)
+
+
+def test_lyra_caches_black_scholes(devnet_tools: Toolchain, chain: Chain) -> None:
+    market = lyra.deploy(devnet_tools, chain, 1_742)
+    ladder = {1_500: 1.2, 1_750: 1.0, 2_000: 1.05}
+    for days in (9, 45):
+        market.create_board(days, 0.8, list(ladder), list(ladder.values()))
+    chain.warp(2 * 86_400)
+    market.set_spot(1_801.25)
+    for board in market.boards():
+        cache = market.greek_cache.read("getOptionBoardCache", board)
+        years = (cache["expiry"] - cache["updatedAt"]) / (365 * 86_400)
+        for strike, (price, skew) in zip(market.strikes(board), ladder.items(), strict=True):
+            got, want = market.greeks(strike), black_scholes(1_801.25, price, years, 0.8 * skew, 0.05)
+            deltas, prices = (got.call_delta, got.put_delta), (got.call_price, got.put_price)
+            assert [x / 1e18 for x in deltas] == pytest.approx(want[:2], abs=1e-6)
+            assert [x / 1e18 for x in prices] == pytest.approx(want[2:], abs=1e-3)
+
+
+def test_lyra_pays_an_expired_call_its_intrinsic_value(devnet_tools: Toolchain, chain: Chain) -> None:
+    market = lyra.deploy(devnet_tools, chain, 2_000)
+    market.create_board(7, 0.8, [1_900, 2_100], [1, 1])
+    user = chain.accounts[3]
+    held = market.open(user, market.strikes(1)[0], OptionType.LONG_CALL, 2.5)
+    chain.warp(8 * 86_400)
+    market.rates.send("setRateAndInvalid", lyra.BASE_KEY, 2_240 * 10**18, False)
+    market.settle_board(1)
+    before = market.quote.call("balanceOf", user)
+    market.settle(held)
+    assert market.quote.call("balanceOf", user) - before == 850 * 10**18  # 2.5 (2,240 - 1,900)
+
+
+def perp_market(tools: Toolchain, chain: Chain) -> perp.Perp:
+    house = perp.deploy(tools, chain)
+    house.fund_insurance(10_000)
+    house.list_base("ETH", 2_000)
+    house.deposit(chain.accounts[1], 2e7)
+    house.make(chain.accounts[1], "ETH", 5_000, 1e7, 1_000, 4_000)
+    return house
+
+
+def test_perp_asks_for_a_sixteenth_of_the_position(devnet_tools: Toolchain, chain: Chain) -> None:
+    house = perp_market(devnet_tools, chain)
+    for user, quote in ((chain.accounts[3], 5_000), (chain.accounts[4], -7_000)):
+        house.deposit(user, 1_000)
+        house.trade(user, "ETH", quote)
+        value = house.account_balance.call("getTotalAbsPositionValue", user)
+        assert value == pytest.approx(abs(quote) * 1e18, rel=0.01)
+        assert house.margin_requirement(user) == value * 62_500 // 1_000_000  # mmRatio is 6.25 %
+
+
+def test_perp_takes_its_penalty_from_the_notional(devnet_tools: Toolchain, chain: Chain) -> None:
+    house = perp_market(devnet_tools, chain)
+    user, whale, keeper = chain.accounts[3:6]
+    house.deposit(user, 1_000)
+    house.trade(user, "ETH", 9_000)
+    house.deposit(whale, 5e6)
+    house.deposit(keeper, 1e5)
+    house.set_index("ETH", 1_870)
+    for _ in range(4):
+        house.trade(whale, "ETH", -250_000)
+        house.advance(600)
+    assert house.can_be_liquidated(user)
+    value, need, size = house.account_value(user), house.margin_requirement(user), house.size(user, "ETH")
+    done = house.liquidate(keeper, user, "ETH")
+    half = value >= need // 2  # above half the requirement only half the position may go
+    assert done["positionSize"] == (size // 2 if half else size)
+    assert done["liquidationFee"] == done["positionNotional"] * 25_000 // 1_000_000
+
+
 # -- worlds -----------------------------------------------------------------------------------------------
 def test_a_world_has_every_kind_of_account(world: World) -> None:
     for market in world.aave.values():
@@ -198,6 +278,28 @@ def test_a_world_has_every_kind_of_account(world: World) -> None:
         used = [r for r in market.reserves.values() if r.borrowable]
         assert all(market.pool.read("getReserveData", r.asset.address)["variableBorrowIndex"] > 10**27 for r in used)
     assert world.aave[worlds.ETHEREUM].deficit("USDC") > 0
+
+
+def test_the_derivatives_world_is_lived_in(world: World) -> None:
+    options, futures = world.lyra, world.perp
+    assert options is not None
+    assert futures is not None
+    count = options.option_token.call("nextId")
+    held = [options.option_token.read("positions", i) for i in range(1, count)]
+    assert {h["state"] for h in held} == {1, 2, 3, 4}, "active, closed, liquidated, settled"
+    assert {h["optionType"] for h in held if h["state"] == 1} == set(OptionType)
+    live = {s for b in options.boards() for s in options.strikes(b)}
+    active = [h for h in held if h["state"] == 1]
+    assert any(h["strikeId"] not in live for h in active), "somebody has not collected from a settled board"
+    assert any(options.can_be_liquidated(h["positionId"]) for h in active if h["strikeId"] in live)
+    sizes = [futures.size(w, s) for w in world.wallets for s in futures.bases]
+    assert min(sizes) < 0 < max(sizes)
+    assert any(futures.has_orders(w) for w in world.wallets)
+    assert any(futures.can_be_liquidated(w) for w in world.wallets)
+    assert any(futures.exchange.call("getAllPendingFundingPayment", w) for w in world.wallets)
+    assert {d.adapter for d in world.deployments} == {
+        "aave_v3", "morpho_blue", "uniswap_v3", "erc4626", "lyra_v1", "perp_curie",
+    }  # fmt: skip
 
 
 def test_the_same_seed_gives_the_same_blocks(devnet_tools: Toolchain) -> None:

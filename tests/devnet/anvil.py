@@ -21,6 +21,7 @@ from tests.devnet.toolchain import Toolchain
 
 GENESIS = 1_750_000_000
 ETHER = 10**18
+STATES_IN_MEMORY = "4000"  # with a bound given, anvil writes none to disk; beyond it old blocks cannot be called
 MULTICALL3 = "0xcA11bde05977b3631167028862bE2a173976CA11"
 MULTICALL3_ABI: Abi = [
     {
@@ -81,7 +82,8 @@ class Chain:
         command = [
             str(tools.anvil()), "--host", "127.0.0.1", "--port", "0", "--chain-id", str(chain_id),
             "--timestamp", str(timestamp), "--auto-impersonate", "--base-fee", "0", "--gas-price", "0",
-            "--gas-limit", "60000000", "--order", "fifo", "--no-request-size-limit", *flags,
+            "--gas-limit", "60000000", "--order", "fifo", "--no-request-size-limit",
+            "--prune-history", STATES_IN_MEMORY, *flags,
         ]  # fmt: skip
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

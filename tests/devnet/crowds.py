@@ -86,7 +86,7 @@ class AavePeople:
 
     def _amount(self, asset: Asset, kind: str) -> int:
         low, high = {"dust": (0.01, 5), "whale": (5e7, 5e8)}.get(kind, (1e3, 5e5))
-        raw = asset.worth(_log_uniform(self._rng, low, high))
+        raw = asset.worth(log_uniform(self._rng, low, high))
         return max(raw + self._rng.randrange(1_000), 1_000)
 
     def _borrow(self, user: str, symbol: str, kind: str) -> None:
@@ -171,12 +171,12 @@ class MorphoPeople:
                     case 0 | 1 | 2:
                         self._borrower(user, market, edge=i % 5 == 0)
                     case 3:
-                        self._morpho.supply(user, market, market.loan.worth(_log_uniform(self._rng, 1, 1e5)) + 1)
+                        self._morpho.supply(user, market, market.loan.worth(log_uniform(self._rng, 1, 1e5)) + 1)
                     case 4:
                         self._morpho.supply_collateral(user, market, self._rng.randint(1, 10**6))
 
     def _borrower(self, user: str, market: Market, edge: bool) -> None:
-        usd = _log_uniform(self._rng, 5, 2e5)
+        usd = log_uniform(self._rng, 5, 2e5)
         raw = market.collateral.worth(usd) + self._rng.randrange(1_000)
         self._morpho.supply_collateral(user, market, raw)
         limit = raw * market.oracle.call("price") // 10**36 * market.lltv_e18 // 10**18
@@ -218,14 +218,14 @@ def provide_liquidity(uniswap: Uniswap, users: Sequence[str], rng: random.Random
         uniswap.add_liquidity(whale, pool, 0.2, 5, 2e7)
         for i, user in enumerate(users[::2]):
             low = rng.uniform(0.7, 1.02)
-            made = uniswap.add_liquidity(user, pool, low, low + rng.uniform(0.03, 0.6), _log_uniform(rng, 10, 1e6))
+            made = uniswap.add_liquidity(user, pool, low, low + rng.uniform(0.03, 0.6), log_uniform(rng, 10, 1e6))
             if i % 4 == 1:
                 part = made.liquidity if i % 8 == 1 else made.liquidity // 3
                 uniswap.remove_liquidity(user, made.token_id, part)
         for _ in range(3):
             sell = rng.choice((pool.token0, pool.token1))
-            uniswap.swap(whale, pool, sell, sell.worth(_log_uniform(rng, 1e3, 2e6)))
+            uniswap.swap(whale, pool, sell, sell.worth(log_uniform(rng, 1e3, 2e6)))
 
 
-def _log_uniform(rng: random.Random, low: float, high: float) -> float:
+def log_uniform(rng: random.Random, low: float, high: float) -> float:
     return float(low * (high / low) ** rng.random())

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from eth_utils.crypto import keccak
 
-from tests.devnet import aave_v30, aave_v36, crowds, morpho, uniswap
+from tests.devnet import aave_v30, aave_v36, crowds, crowds_derivatives, lyra, morpho, perp, uniswap
 from tests.devnet.aave import Aave, Curve, EMode, Reserve
 from tests.devnet.anvil import Chain, start_chains
 from tests.devnet.contract import checksum
 from tests.devnet.erc4626 import VaultShare, a_token, deploy_vault
+from tests.devnet.lyra import Lyra
 from tests.devnet.morpho import Morpho
+from tests.devnet.perp import Perp
 from tests.devnet.tokens import Asset, deploy_asset
 from tests.devnet.toolchain import Toolchain
 from tests.devnet.uniswap import Uniswap
@@ -48,6 +51,8 @@ class World:
     morpho: Morpho | None = None
     uniswap: Uniswap | None = None
     vaults: dict[str, VaultShare] = field(default_factory=dict)
+    lyra: Lyra | None = None
+    perp: Perp | None = None
 
     @property
     def deployments(self) -> list[Deployment]:
@@ -57,6 +62,10 @@ class World:
             rows.append(Deployment("morpho_blue", ETHEREUM, "blue", self.morpho.addresses))
         if self.uniswap:
             rows.append(Deployment("uniswap_v3", ETHEREUM, "v3", self.uniswap.addresses))
+        if self.lyra:
+            rows.append(Deployment("lyra_v1", OPTIMISM, "eth", self.lyra.addresses))
+        if self.perp:
+            rows.append(Deployment("perp_curie", OPTIMISM, "curie", self.perp.addresses))
         rows += [Deployment("erc4626", ETHEREUM, v.symbol, v.addresses) for v in self.vaults.values()]
         return rows
 
@@ -82,7 +91,8 @@ def wallets(seed: int, count: int) -> list[str]:
 
 
 def three_chains(tools: Toolchain, seed: int = 1, people: int = 20) -> World:
-    """Ethereum: Aave v3.6, Morpho Blue, Uniswap v3, vaults. Arbitrum: Aave v3.0. The same people on each.
+    """Ethereum: Aave v3.6, Morpho Blue, Uniswap v3, vaults. Optimism: Lyra v1, Perp Curie. Arbitrum: Aave v3.0.
+    The same people are on each.
 
     People are of every kind in turn (`crowds.KINDS`): multi-asset, e-mode, whales, dust, no debt, all repaid,
     collateral switched off, moved receipt tokens, nearly or wholly underwater after the price moves. Interest has
@@ -92,8 +102,11 @@ def three_chains(tools: Toolchain, seed: int = 1, people: int = 20) -> World:
     try:
         for chain in world.chains.values():
             chain.fund(*world.wallets)
-        _ethereum(tools, world, random.Random(f"{seed} ethereum"))
-        _arbitrum(tools, world, random.Random(f"{seed} arbitrum"))
+        with ThreadPoolExecutor(3) as pool:  # each chain has its own process, connection and generator
+            builders = (_ethereum, _optimism, _arbitrum)
+            jobs = [pool.submit(b, tools, world, random.Random(f"{seed} {b.__name__[1:]}")) for b in builders]
+            for job in jobs:
+                job.result()
     except BaseException:
         world.stop()
         raise
@@ -190,6 +203,39 @@ def _ethereum(tools: Toolchain, world: World, rng: random.Random) -> None:
     book.liquidate_some(world.wallets, chain.accounts[2])
     blue.liquidate_some(chain.accounts[2])
     chain.warp(7_201)
+
+
+def _optimism(tools: Toolchain, world: World, rng: random.Random) -> None:
+    chain = world.chains[OPTIMISM]
+    options = world.lyra = lyra.deploy(tools, chain, 2_000)
+    futures = world.perp = perp.deploy(tools, chain)
+    world.assets[OPTIMISM] = {"USDC": futures.collateral}
+    futures.fund_insurance(100_000)
+    futures.list_base("ETH", 2_000)
+    futures.list_base("BTC", 40_000)
+    for days, iv in ((28, 0.82), (56, 0.78), (168, 0.74)):
+        options.create_board(days, iv, (1_500, 1_750, 1_900, 2_000, 2_150, 2_400), (1.2, 1.08, 1.02, 1, 1.01, 1.06))
+    writers = crowds_derivatives.LyraPeople(options, rng)
+    writers.arrive(world.wallets)
+    writers.close_some()
+    traders = crowds_derivatives.PerpPeople(futures, rng)
+    traders.arrive(world.wallets, chain.accounts[1])
+    futures.deposit(chain.accounts[6], 2e7)
+    traders.arbitrage(chain.accounts[6])
+
+    futures.advance(41 * DAY)
+    writers.settle_some(options.boards()[0])
+    options.refresh()
+    options.add_liquidity(chain.accounts[4], 25_000)  # waits in the queue, for boards are live
+    writers.arrive(world.wallets[-5:])
+    writers.overreach(world.wallets[:2])
+    for usd in (1_900, 1_810, 1_721.5):
+        options.set_spot(usd)
+    traders.fall(chain.accounts[6], {"ETH": 1_721.5, "BTC": 36_480.25})
+    traders.liquidate_some(world.wallets, chain.accounts[2])
+    writers.liquidate_some(chain.accounts[2])
+    futures.advance(3 * DAY)
+    options.refresh()
 
 
 def _arbitrum(tools: Toolchain, world: World, rng: random.Random) -> None:
