@@ -20,9 +20,11 @@ from aggregator.snapshot.coverage import PRICE_REASONS, price_gaps
 I8 = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Snapshot:
-    """names: all texts, sorted; tables: every kind of `core.schema`, in canonical order; assets: those in use, by id.
+    """Equal and hashed by identity; compare digests.
+
+    names: all texts, sorted; tables: every kind of `core.schema`, in canonical order; assets: those in use, by id.
 
     digest: the same for the same rows at the same cut, whatever database and order they came in.
     memo: what has been derived so far (indices, prices); nothing else changes after `build`.

@@ -133,23 +133,20 @@ class Store:
 
     def read(self, cut: Cut) -> dict[str, RawTable]:
         """Every kind of `core.schema` as columns; feed to `snapshot.build`."""
-        number = self.cut(cut.digest).number
         with self._reader() as raw:
-            return read.tables(raw, number, cut)
+            return read.tables(raw, _number(raw, cut), cut)
 
     def assets(self, cut: Cut) -> list[Asset]:
         with self._reader() as raw:
             return read.assets(raw, cut)
 
     def coverage(self, cut: Cut) -> list[StoredCoverage]:
-        number = self.cut(cut.digest).number
         with self._reader() as raw:
-            return read.coverage(raw, number)
+            return read.coverage(raw, _number(raw, cut))
 
     def reconciliation(self, cut: Cut) -> list[StoredReconciliation]:
-        number = self.cut(cut.digest).number
         with self._reader() as raw:
-            return read.reconciliation(raw, number)
+            return read.reconciliation(raw, _number(raw, cut))
 
     def cursor(self, deployment: str) -> int | None:
         """Block up to which discovery is complete, None if it never was."""
@@ -219,3 +216,10 @@ class Store:
                     found=f"{block.number} {block.hash}",
                     fix="rewind to the fork first, or use another database",
                 )
+
+
+def _number(raw: Raw, cut: Cut) -> int:
+    found = raw.fetch("SELECT id FROM run WHERE digest = ?", (cut.digest,))
+    if not found:
+        raise StoreError("no such cut", expected="a cut of Store.cuts()", found=cut.digest, fix="spillover collect")
+    return int(found[0][0])

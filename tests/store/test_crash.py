@@ -1,0 +1,123 @@
+"""Killed at any point, the previous run is whole and the next one right."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aggregator.core.errors import StoreError
+from aggregator.core.rows import Exposure, Row
+from aggregator.store import Store
+from tests.store.test_roundtrip import MARKET_ROWS, A, D, M, cut_at, snapshot
+
+ACCOUNTS = 3000
+
+
+def rows(run: int) -> list[Row]:
+    return [Exposure(M, f"h{i}", "", A, "debt", i + run * (i % 7 == 0)) for i in range(ACCOUNTS)]
+
+
+def write(store: Store, number: int) -> None:
+    targets = [(M, f"h{i}", "") for i in range(ACCOUNTS)]
+    with store.write_run(cut_at(number)) as run:
+        run.cut_rows(D, MARKET_ROWS)
+        for first in range(0, ACCOUNTS, 500):
+            run.targets(D, targets[first : first + 500])
+            run.positions(D, targets[first : first + 500], rows(number)[first : first + 500])
+        run.cursor(D, number)
+
+
+def killed(work: Callable[[], Any], after_s: float) -> None:
+    """Do work in a child and SIGKILL it after_s later, whatever it is doing."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    time.sleep(after_s)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_killed_while_writing(url: str, new_store: Callable[[], Store]) -> None:
+    clean = new_store()
+    started = time.perf_counter()
+    write(clean, 1)
+    write(clean, 2)
+    whole_s = (time.perf_counter() - started) / 2
+    digests = {n: snapshot(clean, cut_at(n)).digest for n in (1, 2)}
+
+    with Store.open(url) as store:
+        store.migrate()
+        write(store, 1)
+
+    def second_run() -> None:
+        with Store.open(url) as mine:
+            write(mine, 2)
+
+    rng, before, after = random.Random(7), 0, 0
+    for _ in range(15):
+        killed(second_run, rng.uniform(0, 1.5 * whole_s))
+        with Store.open(url) as store:
+            numbers = [stored.cut.blocks[0].number for stored in store.cuts()]
+            assert numbers in ([1], [2, 1])
+            for number in numbers:
+                assert snapshot(store, cut_at(number)).digest == digests[number]
+            assert store.cursor(D) == numbers[0]
+            before, after = before + (numbers == [1]), after + (numbers != [1])
+            store.rewind("eip155:1", 1)
+    assert before > 0
+    with Store.open(url) as store:
+        write(store, 2)
+        assert snapshot(store, cut_at(2)).digest == digests[2]
+
+
+def test_killed_while_migrating(new_url: Callable[[], str]) -> None:
+    rng = random.Random(3)
+    for _ in range(8):
+        url = new_url()
+
+        def work(url: str = url) -> None:
+            with Store.open(url) as store:
+                store.migrate()
+
+        killed(work, rng.uniform(0, 0.3))
+        with Store.open(url) as store:
+            store.migrate()
+            write(store, 1)
+            assert len(store.cuts()) == 1
+
+
+def test_a_second_writer_waits_and_then_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aggregator.store.database.BUSY_TIMEOUT_S", 0.2)
+    url = f"sqlite:///{tmp_path}/one.db"
+    with Store.open(url) as first, Store.open(url) as second:
+        first.migrate()
+        second.migrate()
+        with first.write_run(cut_at(1)) as run:
+            run.cut_rows(D, MARKET_ROWS)
+            with pytest.raises(StoreError, match="another process"), second.write_run(cut_at(2)):
+                pass
+            assert second.cuts() == []  # readers are not held up and see nothing half done
+        assert len(second.cuts()) == 1
+
+
+def test_durable_settings(tmp_path: Path) -> None:
+    path = tmp_path / "one.db"
+    with Store.open(f"sqlite:///{path}") as store:
+        store.migrate()
+        with store._reader() as raw:
+            assert raw.fetch("PRAGMA synchronous") == [(2,)]
+            assert raw.fetch("PRAGMA journal_mode") == [("wal",)]
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()

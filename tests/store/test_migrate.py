@@ -1,0 +1,97 @@
+"""Schema versions: the models are what the migrations build, and a newer database is left alone."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic import command
+
+from aggregator.core.errors import StoreError
+from aggregator.store import Store
+from aggregator.store.migrate import alembic_config, head
+from tests.store.test_roundtrip import cut_at, snapshot, write
+
+
+def test_models_and_migrations_agree(store: Store) -> None:
+    with store._writer() as connection:
+        command.check(alembic_config(connection))
+
+
+def test_down_and_up_again(store: Store) -> None:
+    with store._writer() as connection:
+        command.downgrade(alembic_config(connection), "base")
+        command.upgrade(alembic_config(connection), "head")
+    write(store, cut_at(1))
+    assert snapshot(store, cut_at(1)).rows("exposure")
+
+
+def test_migrating_twice_is_nothing(url: str) -> None:
+    for _ in range(2):
+        with Store.open(url) as store:
+            store.migrate()
+            store.migrate()
+            assert store.cuts() == []
+
+
+def test_reading_before_migrating_says_so(url: str) -> None:
+    with Store.open(url) as store, pytest.raises(StoreError, match="no current schema") as caught:
+        store.cuts()
+    assert caught.value.expected == head()
+
+
+def test_a_newer_database_is_refused_and_untouched(url: str) -> None:
+    with Store.open(url) as store:
+        store.migrate()
+        write(store, cut_at(1))
+        with store._writer() as connection:
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    path = Path(url.removeprefix("sqlite:///"))
+    before = hashlib.sha256(path.read_bytes()).digest() if path.exists() else b""
+    with pytest.raises(StoreError, match="newer version") as caught:
+        Store.open(url)
+    assert "9999" in caught.value.found
+    assert "upgrade spillover" in caught.value.fix
+    if before:
+        assert hashlib.sha256(path.read_bytes()).digest() == before
+        assert [p.name for p in path.parent.iterdir() if p.name.startswith(path.name)] == [path.name]
+
+
+@pytest.mark.parametrize("data", [b"not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
+def test_a_broken_file_is_refused_and_untouched(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x.db"
+    path.write_bytes(data)
+    with pytest.raises(StoreError):
+        Store.open(f"sqlite:///{path}")
+    assert path.read_bytes() == data
+
+
+def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE wallet (id)")
+    connection.close()
+    with pytest.raises(StoreError, match="something else"):
+        Store.open(f"sqlite:///{path}")
+
+
+def test_no_server_behind_the_url(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        Store.open(f"postgresql://me:hunter2@/none?host={tmp_path}")
+
+
+def test_a_wheel_carries_its_migrations(
+    new_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import shutil
+
+    import aggregator.store.migrate as migrate
+
+    shutil.copytree(migrate._PACKAGE.parent / "migrations", tmp_path / "_data" / "migrations")
+    monkeypatch.setattr(migrate, "_PACKAGE", tmp_path)
+    with Store.open(new_url()) as store:
+        store.migrate()
+        assert store.cuts() == []
