@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from aggregator.core.fixed import plain
 from aggregator.core.ids import erc20, erc721
 from aggregator.core.rows import Claim, Depth, Exposure, Gap, Market, PositionRow, Row, Term
 from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
@@ -140,7 +141,7 @@ async def _pools(view: View, where: Where, addresses: Sequence[str]) -> list[Poo
 
 def _pool_rows(where: Where, pool: Pool, held: dict[str, Answer | Revert]) -> Iterator[Row]:
     market = pool.market
-    yield Market(market, "amm", "", f"{pool.fee_pips / 10_000} %", pool.got["token0"].src())
+    yield Market(market, "amm", "", f"{plain(pool.fee_pips, 4)} %", pool.got["token0"].src())
     for key in ("fee_pips", "tick_spacing", "liquidity"):
         yield fill(pool.got[key], Term(market, "", "", key, 0, 0), market, key)
     for word, key in enumerate(("sqrt_price_x96", "tick")):

@@ -1,0 +1,261 @@
+"""Morpho Blue read from real bytecode: totals accrued to the cut and every account equal what the contract books."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.morpho_blue import ADAPTER
+from aggregator import rules
+from aggregator.core.ids import erc20
+from aggregator.core.rows import Asset, Exposure, Gap, Index, Market, Price, Term, Total
+from tests.adapters.reading import Reading, assert_incremental, assert_replays, assert_sources, read, sums, where_is
+from tests.devnet.contract import Reverted
+from tests.devnet.morpho import WAD, Morpho
+from tests.devnet.tokens import ZERO_ADDRESS
+from tests.devnet.worlds import World
+
+DAY = 86_400
+
+
+@pytest.fixture(autouse=True)
+def markets_as_they_were(three_chains_world: World) -> Iterator[None]:
+    """The chain is put back after a test; so is the kit's list of its markets."""
+    before = dict(the(three_chains_world).markets)
+    yield
+    the(three_chains_world).markets.clear()
+    the(three_chains_world).markets.update(before)
+
+
+async def reading_of(world: World) -> Reading:
+    return await read(ADAPTER, world.chains[1], where_is(world, "morpho_blue", 1))
+
+
+def the(world: World) -> Morpho:
+    assert world.morpho
+    return world.morpho
+
+
+def assert_reconciles(reading: Reading) -> None:
+    """Supply and debt shares of all positions add up to the market's own; collateral has no total of its own."""
+    totals = {key: raw for key, raw in sums(reading, Total, "raw").items() if raw}
+    found = sums(reading, Exposure, "shares")
+    collateral = {(r.market, r.asset, "supply") for r in reading.of(Exposure, side="collateral")}
+    assert {k: v for k, v in found.items() if k not in collateral} == totals
+
+
+def accrued_by_the_contract(world: World, time_s: int) -> dict[str, tuple[int, ...]]:
+    """Every market's stored state after `accrueInterest` in a block of that time; undone afterwards."""
+    morpho, chain = the(world), world.chains[1]
+    with chain.undone():
+        with chain.automine_off():
+            for market in morpho.markets.values():
+                data = morpho.contract.encode("accrueInterest", market.params)
+                chain.rpc("eth_sendTransaction", {"from": chain.owner, "to": morpho.contract.address, "data": data,
+                                                  "gas": "0x100000", "gasPrice": "0x0"})  # fmt: skip
+            chain.rpc("evm_setNextBlockTimestamp", time_s)
+            chain.rpc("evm_mine")
+        assert chain.block()["timestamp"] == time_s
+        return {market.id: tuple(morpho.state(market)) for market in morpho.markets.values()}
+
+
+@pytest.mark.parametrize("elapsed_s", [1, 13, 40 * DAY, 3 * 365 * DAY])
+async def test_totals_equal_the_contracts_own_accrual(world: World, elapsed_s: int) -> None:
+    chain = world.chains[1]
+    time_s = chain.block()["timestamp"] + elapsed_s
+    theirs = accrued_by_the_contract(world, time_s)
+    chain.warp(elapsed_s)
+    reading = await reading_of(world)
+    assert reading.at.time_s == time_s
+    assert len(theirs) == len(reading.of(Market))
+    for market_id, (supply_assets, supply_shares, borrow_assets, borrow_shares, _, fee) in theirs.items():
+        market = f"{reading.where.id}/{market_id}"
+        term = {t.key: t.raw for t in reading.of(Term, market=market)}
+        assert term["total_supply_assets"] == supply_assets
+        assert term["total_supply_shares"] == supply_shares
+        assert term["total_borrow_assets"] == borrow_assets
+        assert term["total_borrow_shares"] == borrow_shares
+        assert term["fee_wad"] == fee
+        # SharesMathLib: one virtual asset, 10^6 virtual shares
+        supply, debt = (reading.one(Index, market=market, side=side) for side in ("supply", "debt"))
+        assert (supply.num, supply.den, supply.rounding) == (supply_assets + 1, supply_shares + 10**6, "down")
+        assert (debt.num, debt.den, debt.rounding) == (borrow_assets + 1, borrow_shares + 10**6, "up")
+    assert any(fee for *_, fee in theirs.values())
+    assert_reconciles(reading)
+
+
+async def test_every_position_is_the_contracts_own(three_chains_world: World) -> None:
+    morpho, reading = the(three_chains_world), await reading_of(three_chains_world)
+    assert_reconciles(reading)
+    assert not reading.of(Gap)
+    assert_sources(reading, three_chains_world.chains[1])
+    for market in morpho.markets.values():
+        name = f"{reading.where.id}/{market.id}"
+        for target in reading.where.targets:
+            if target.market == name:
+                theirs = morpho.position(market, target.holder, reading.at.hash)
+                rows = {r.side: (r.asset, r.shares) for r in reading.of(Exposure, market=name, holder=target.holder)}
+                loan, collateral = erc20(1, market.loan.address), erc20(1, market.collateral.address)
+                expected = {
+                    "supply": (loan, theirs.supply_shares),
+                    "debt": (loan, theirs.borrow_shares),
+                    "collateral": (collateral, theirs.collateral),
+                }
+                assert rows == {side: pair for side, pair in expected.items() if pair[1]}
+        price = reading.one(Price, market=name)
+        assert price.raw == market.oracle.call("price", block=reading.at.hash)
+        assert price.exp == 36 + market.loan.decimals - market.collateral.decimals
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_the_contract_agrees_on_who_can_be_liquidated(world: World, seed: int) -> None:
+    """`liquidate` checks health before it moves a token: only a healthy position is refused for being healthy."""
+    rng, morpho, chain = random.Random(seed), the(world), world.chains[1]
+    for symbol in ("WETH", "WBTC", "wstETH"):
+        asset = world.assets[1][symbol]
+        asset.set_price(asset.price_usd_e8 / 1e8 * rng.uniform(0.8, 1.1))
+    chain.warp(rng.randint(1, 100 * DAY))
+    reading = await reading_of(world)
+    verdicts = set()
+    for account in reading.accounts:
+        if account.side("debt"):
+            rule = rules.get(account.rule)
+            assert rule
+            ours = rule.judge(account).liquidatable
+            params = next(m.params for m in morpho.markets.values() if account.market.endswith(m.id))
+            with pytest.raises(Reverted) as refused:
+                morpho.contract.call("liquidate", params, account.holder, 1, 0, b"", block=reading.at.hash)
+            assert ours == ("position is healthy" not in str(refused.value)), account
+            verdicts.add(ours)
+    assert verdicts == {True, False}
+
+
+async def test_replays_the_same_in_any_slices(three_chains_world: World, tmp_path: Path) -> None:
+    where = where_is(three_chains_world, "morpho_blue", 1)
+    await assert_replays(ADAPTER, three_chains_world.chains[1], where, tmp_path / "morpho.json.gz")
+
+
+async def test_incremental_read_equals_full_read_and_finds_every_fee_recipient(world: World) -> None:
+    morpho, chain = the(world), world.chains[1]
+    before = await reading_of(world)
+    fee_market, plain = morpho.markets["wstETH/WETH"], morpho.markets["WBTC/USDC"]
+    second, third, user = chain.accounts[6], chain.accounts[7], chain.accounts[8]
+    chain.warp(5 * DAY)
+    morpho.accrue(fee_market)  # shares for the first recipient
+    morpho.contract.send("setFeeRecipient", second)
+    chain.warp(5 * DAY)
+    morpho.accrue(fee_market)
+    morpho.contract.send("setFeeRecipient", third)
+    chain.warp(5 * DAY)
+    morpho.accrue(fee_market)
+    morpho.supply_collateral(user, plain, plain.collateral.raw(2))
+    morpho.borrow(user, plain, plain.loan.raw(10_000))
+    debtor = next(r for r in before.of(Exposure, side="debt") if r.market.endswith(plain.id))
+    morpho.repay(debtor.holder, plain, debtor.shares)
+    fresh = morpho.create_market("new", plain.loan, fee_market.collateral, 0.77)
+    morpho.supply(user, fresh, plain.loan.raw(5))
+    chain.warp(DAY)
+    full = await assert_incremental(ADAPTER, chain, before)
+    assert_reconciles(full)
+    market = f"{full.where.id}/{fee_market.id}"
+    for recipient in (second, third):
+        assert full.one(Exposure, market=market, holder=recipient.lower(), side="supply").shares
+    assert not full.of(Exposure, market=debtor.market, holder=debtor.holder, side="debt")
+    assert full.of(Market, market=f"{full.where.id}/{fresh.id}")
+
+
+async def test_fee_shares_before_any_recipient_belong_to_the_zero_address(world: World) -> None:
+    morpho, chain = the(world), world.chains[1]
+    market = morpho.markets["wstETH/WETH"]
+    morpho.contract.send("setFeeRecipient", ZERO_ADDRESS)
+    chain.warp(30 * DAY)
+    morpho.accrue(market)
+    reading = await reading_of(world)
+    assert_reconciles(reading)
+    assert reading.one(Exposure, market=f"{reading.where.id}/{market.id}", holder=ZERO_ADDRESS).side == "supply"
+
+
+async def test_a_market_without_rate_model_earns_nothing(world: World) -> None:
+    morpho, chain = the(world), world.chains[1]
+    usdc, wbtc = world.assets[1]["USDC"], world.assets[1]["WBTC"]
+    lltv = 86 * WAD // 100
+    params = (usdc.address, wbtc.address, morpho.markets["WBTC/USDC"].oracle.address, ZERO_ADDRESS, lltv)
+    morpho.contract.send("enableIrm", ZERO_ADDRESS)
+    receipt = morpho.contract.send("createMarket", params)
+    (event,) = morpho.contract.events(receipt, "CreateMarket")
+    usdc.provide(chain.owner, morpho.contract, usdc.raw(1_000))
+    morpho.contract.send("supply", params, usdc.raw(1_000), 0, chain.owner, b"")
+    wbtc.provide(chain.owner, morpho.contract, wbtc.raw(1))
+    morpho.contract.send("supplyCollateral", params, wbtc.raw(1), chain.owner, b"")
+    morpho.contract.send("borrow", params, usdc.raw(600), 0, chain.owner, chain.owner)
+    chain.warp(300 * DAY)
+    reading = await reading_of(world)
+    market = f"{reading.where.id}/0x{bytes(event['id']).hex()}"
+    account = next(a for a in reading.accounts if (a.market, a.holder) == (market, chain.owner.lower()))
+    assert {leg.side: leg.amount for leg in account.legs} == {
+        "supply": usdc.raw(1_000), "debt": usdc.raw(600), "collateral": wbtc.raw(1)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", ["RevertingToken", "GasBurner", "zero price", "no code"])
+async def test_a_bad_oracle_costs_one_price(world: World, hostile: str) -> None:
+    morpho, chain = the(world), world.chains[1]
+    before = await reading_of(world)
+    if hostile == "zero price":
+        oracle = morpho.settable_oracle(0)
+    elif hostile == "no code":
+        oracle = chain.at("0x" + "ab" * 20, [])
+    else:
+        oracle = chain.deploy(morpho.tools.build("ours")[hostile])
+    usdc, wbtc = world.assets[1]["USDC"], world.assets[1]["WBTC"]
+    market = morpho.create_market(hostile, usdc, wbtc, 0.86, oracle=oracle)
+    reading = await reading_of(world)
+    gap = reading.one(Gap)
+    assert (gap.subject, gap.reason) == (erc20(1, wbtc.address), "no_price")
+    name = f"{reading.where.id}/{market.id}"
+    assert not reading.of(Price, market=name)
+    assert name in gap.detail
+    assert reading.of(Index, market=name, side="debt")
+    assert reading.of(Exposure) == before.of(Exposure)
+    assert len(reading.of(Price)) == len(before.of(Price))
+
+
+async def test_a_reverting_rate_model_leaves_the_amounts_unknown(world: World) -> None:
+    """With debt outstanding nothing in that market can move, and what it owes at the cut cannot be said."""
+    morpho, chain = the(world), world.chains[1]
+    chain.rpc(
+        "anvil_setCode", morpho.irm.address,
+        chain.rpc("eth_getCode", chain.deploy(morpho.tools.build("ours")["RevertingToken"]).address, "latest"),
+    )  # fmt: skip
+    reading = await reading_of(world)
+    without = {gap.subject for gap in reading.of(Gap, reason="reverted")}
+    assert without == {m.market for m in reading.of(Market)}
+    borrowed = {t.market for t in reading.of(Total, side="debt") if t.raw}
+    assert borrowed
+    assert not borrowed & {i.market for i in reading.of(Index, side="debt")}
+    account = next(a for a in reading.accounts if a.market in borrowed and a.side("debt"))
+    assert all(leg.price is None for leg in account.side("debt"))
+
+
+async def test_hostile_tokens_are_named_and_do_not_stop_the_run(world: World) -> None:
+    morpho, chain = the(world), world.chains[1]
+    ours = morpho.tools.build("ours")
+    old = chain.deploy(ours["Bytes32Token"], b"Old Maker".ljust(32, b"\0"), b"MKR".ljust(32, b"\0"))
+    many, none = chain.deploy(ours["Token"], "Many", "MANY", 77), chain.deploy(ours["RevertingToken"])
+    usdc, oracle = world.assets[1]["USDC"].address, morpho.settable_oracle(10**36)
+    lltv = 77 * WAD // 100
+    for token in (old, many, none):
+        morpho.contract.send("createMarket", (usdc, token.address, oracle.address, morpho.irm.address, lltv))
+    reading = await reading_of(world)
+    found = {r.id: r for r in reading.of(Asset)}
+    assert found[erc20(1, old.address)][1:3] == ("MKR", 18)
+    assert found[erc20(1, many.address)].decimals == -1
+    assert found[erc20(1, none.address)].decimals == -1
+    gaps = {(g.subject, g.reason) for g in reading.of(Gap)}
+    assert gaps == {(erc20(1, t.address), "bad_decimals") for t in (many, none)}
+    assert {p.asset for p in reading.of(Price)} & {erc20(1, t.address) for t in (old, many, none)} == {
+        erc20(1, old.address)
+    }

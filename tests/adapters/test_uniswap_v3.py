@@ -1,0 +1,198 @@
+"""Uniswap v3 read from real bytecode: our ticks quote what the quoter quotes, our claims pay what the pool pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.uniswap_v3 import ADAPTER
+from aggregator.core.errors import SourceError
+from aggregator.core.ids import erc20, erc721
+from aggregator.core.rows import Claim, Depth, Exposure, Gap, Market, Term
+from aggregator.quant import uniswap_v3 as quant
+from tests.adapters.reading import Reading, assert_incremental, assert_replays, assert_sources, read, viewing, where_is
+from tests.devnet.uniswap import FAR_FUTURE, Pool, Uniswap
+from tests.devnet.worlds import World
+
+UINT128_MAX = 2**128 - 1
+
+
+async def reading_of(world: World, **options: Any) -> Reading:
+    return await read(ADAPTER, world.chains[1], where_is(world, "uniswap_v3", 1, **options))
+
+
+def the(world: World) -> Uniswap:
+    assert world.uniswap
+    return world.uniswap
+
+
+def market_of(reading: Reading, pool: Pool) -> str:
+    return f"{reading.where.id}/{pool.contract.address.lower()}"
+
+
+def from_rows(reading: Reading, pool: Pool) -> quant.Pool:
+    """The pool as the engine sees it: terms and depth rows alone."""
+    market = market_of(reading, pool)
+    term = {t.key: t.raw for t in reading.of(Term, market=market, asset="")}
+    depth = sorted((d.point, d.raw) for d in reading.of(Depth, market=market))
+    return quant.Pool(
+        term["sqrt_price_x96"], term["tick"], term["liquidity"], term["fee_pips"], term["tick_spacing"],
+        tuple(point for point, _ in depth), tuple(raw for _, raw in depth),
+    )  # fmt: skip
+
+
+async def test_quotes_from_our_depth_equal_the_quoter(three_chains_world: World) -> None:
+    """Up to 1.5 times what the pool holds: through many ticks, both ways, in pools of three tick spacings."""
+    reading = await reading_of(three_chains_world)
+    crossed = []
+    for pool in the(three_chains_world).pools.values():
+        ours = from_rows(reading, pool)
+        ours.check()
+        for sell, zero_for_one in ((pool.token0, True), (pool.token1, False)):
+            held = sell.token.call("balanceOf", pool.contract.address, block=reading.at.hash)
+            for share in (10**-9, 0.001, 0.07, 0.6, 1.5):
+                raw = max(1, int(held * share))
+                result = quant.swap(ours, raw, zero_for_one)
+                if result.exhausted:
+                    continue
+                out, root, ticks = the(three_chains_world).quote(pool, sell, raw, reading.at.hash)
+                paid = -(result.amount1_raw if zero_for_one else result.amount0_raw)
+                assert (paid, result.sqrt_x96) == (out, root), (pool, share)
+                crossed.append(ticks)
+    assert len(crossed) > 30
+    assert max(crossed) > 5
+    assert not reading.of(Gap)
+    assert_sources(reading, three_chains_world.chains[1])
+
+
+async def test_terms_and_depth_are_the_pools_own(three_chains_world: World) -> None:
+    reading, lens = await reading_of(three_chains_world), the(three_chains_world).tick_lens
+    assert len(reading.of(Market)) == len(the(three_chains_world).pools)
+    for pool in the(three_chains_world).pools.values():
+        market, at = market_of(reading, pool), reading.at.hash
+        spacing = pool.contract.call("tickSpacing")
+        listed = {}
+        for word in range((-887272 // spacing >> 8) - 1, (887272 // spacing >> 8) + 2):
+            found = lens.call("getPopulatedTicksInWord", pool.contract.address, word, block=at)
+            listed |= {tick: net for tick, net, _ in found}
+        assert {d.point: d.raw for d in reading.of(Depth, market=market)} == listed
+        for index, token in enumerate((pool.token0, pool.token1)):
+            terms = {t.key: t.raw for t in reading.of(Term, market=market, asset=erc20(1, token.address))}
+            held = token.token.call("balanceOf", pool.contract.address, block=at)
+            assert terms == {"reserve": held, "token_index": index}
+
+
+async def test_claims_pay_what_the_position_manager_would_pay(world: World) -> None:
+    """Burning all liquidity at the cut pays num; poking then shows fees0 and fees1 as owed, to the unit."""
+    positions, chain = the(world).positions, world.chains[1]
+    reading = await reading_of(world)
+    where = reading.where
+    assert {r.ref for r in reading.of(Exposure)} <= {t.ref for t in where.targets}
+    in_range, fees_seen = 0, 0
+    for row in reading.of(Exposure):
+        token_id = int(row.ref)
+        data = positions.read("positions", token_id, block=reading.at.hash)
+        assert row.shares == data["liquidity"]
+        assert row.holder == positions.call("ownerOf", token_id, block=reading.at.hash).lower()
+        assert row.asset == erc721(1, positions.address, token_id)
+        claims = [
+            reading.one(Claim, asset=row.asset, underlying=erc20(1, data[token])) for token in ("token0", "token1")
+        ]
+        everything = (token_id, row.shares, 0, 0, FAR_FUTURE)
+        paid = positions.call("decreaseLiquidity", everything, sender=row.holder, block=reading.at.hash)
+        assert [c.num for c in claims] == list(paid)
+        for claim in claims:
+            assert (claim.den, claim.market, claim.kind) == (row.shares, row.market, "lp")
+            assert (claim.lower, claim.upper) == (data["tickLower"], data["tickUpper"])
+        in_range += all(paid)
+        fees = [reading.one(Term, asset=row.asset, key=f"fees{n}").raw for n in (0, 1)]
+        if all(fees):
+            with chain.undone():
+                positions.send("collect", (token_id, row.holder, 1, 1), sender=row.holder)
+                after = positions.read("positions", token_id)
+                assert fees == [after["tokensOwed0"] + 1, after["tokensOwed1"] + 1]
+            fees_seen += 1
+    assert in_range > 5
+    assert fees_seen > 5
+
+
+async def test_liquidity_burned_but_not_collected_is_still_owed(three_chains_world: World) -> None:
+    reading = await reading_of(three_chains_world)
+    positions, at = the(three_chains_world).positions, reading.at.hash
+    left = 0
+    for target in reading.where.targets:
+        data = positions.read("positions", int(target.ref), block=at)
+        if data["liquidity"] == 0 and (data["tokensOwed0"] or data["tokensOwed1"]):
+            asset = erc721(1, positions.address, int(target.ref))
+            fees = [reading.one(Term, asset=asset, key=f"fees{n}").raw for n in (0, 1)]
+            assert fees == [data["tokensOwed0"], data["tokensOwed1"]]
+            assert not reading.of(Exposure, ref=target.ref)
+            assert not reading.of(Claim, asset=asset)
+            left += 1
+    assert left
+
+
+async def test_replays_the_same_in_any_slices(three_chains_world: World, tmp_path: Path) -> None:
+    pool = next(iter(the(three_chains_world).pools.values())).contract.address
+    where = where_is(three_chains_world, "uniswap_v3", 1, pools=[pool])
+    await assert_replays(ADAPTER, three_chains_world.chains[1], where, tmp_path / "uniswap.json.gz")
+
+
+async def test_incremental_read_equals_full_read(world: World) -> None:
+    uniswap, chain = the(world), world.chains[1]
+    before = await reading_of(world)
+    pool = next(iter(uniswap.pools.values()))
+    user, receiver = chain.accounts[7:9]
+    kept = uniswap.add_liquidity(user, pool, 0.8, 1.3, 50_000)
+    gone = uniswap.add_liquidity(user, pool, 0.5, 0.7, 9_000)
+    uniswap.positions.send("transferFrom", user, receiver, kept.token_id, sender=user)
+    everything = (gone.token_id, user, UINT128_MAX, UINT128_MAX)
+    uniswap.remove_liquidity(user, gone.token_id, gone.liquidity)
+    uniswap.positions.send("collect", everything, sender=user)
+    uniswap.positions.send("burn", gone.token_id, sender=user)
+    old = before.of(Exposure)[0]
+    uniswap.remove_liquidity(old.holder, int(old.ref), old.shares)
+    uniswap.positions.send("collect", (int(old.ref), old.holder, UINT128_MAX, UINT128_MAX), sender=old.holder)
+    uniswap.positions.send("burn", int(old.ref), sender=old.holder)
+    uniswap.swap(chain.accounts[6], pool, pool.token0, pool.token0.worth(30_000))
+    chain.mine()
+    full = await assert_incremental(ADAPTER, chain, before)
+    assert full.one(Exposure, ref=str(kept.token_id)).holder == receiver.lower()
+    assert not full.of(Exposure, ref=old.ref)
+    assert not full.of(Gap)
+    out, root, _ = uniswap.quote(pool, pool.token1, pool.token1.worth(10_000), full.at.hash)
+    result = quant.swap(from_rows(full, pool), pool.token1.worth(10_000), False)
+    assert (-result.amount0_raw, result.sqrt_x96) == (out, root)
+
+
+async def test_pools_are_taken_by_address_or_by_their_tokens(three_chains_world: World) -> None:
+    pools = the(three_chains_world).pools
+    by_address = await reading_of(three_chains_world, pools=[next(iter(pools.values())).contract.address])
+    assert len(by_address.of(Market)) == 1
+    assert {r.market for r in by_address.of(Exposure)} == {by_address.one(Market).market}
+    tokens = [three_chains_world.assets[1][symbol].address for symbol in ("WETH", "USDC")]
+    by_tokens = await reading_of(three_chains_world, tokens=tokens)
+    expected = {pool.contract.address.lower() for (a, b, _), pool in pools.items() if {a, b} == {"WETH", "USDC"}}
+    assert {m.market.rsplit("/", 1)[1] for m in by_tokens.of(Market)} == expected
+    assert len(expected) == 2
+
+
+async def test_liquidity_of_no_known_position_is_a_gap_with_its_size(three_chains_world: World) -> None:
+    """As if one position in range had been minted past the position manager."""
+    reading = await reading_of(three_chains_world)
+    row = next(r for r in reading.of(Exposure) if all(c.num for c in reading.of(Claim, asset=r.asset)))
+    where = reading.where
+    async with viewing(three_chains_world.chains[1]) as view:
+        fewer = where._replace(targets=tuple(t for t in where.targets if t.ref != row.ref))
+        gaps = [r async for r in ADAPTER.terms(view, fewer) if isinstance(r, Gap)]
+    (gap,) = gaps
+    assert (gap.subject, gap.reason) == (row.market, "unlisted_accounts")
+    assert gap.detail.startswith(f"{row.shares} of ")
+
+
+async def test_an_address_that_is_no_pool_says_what_to_do(three_chains_world: World) -> None:
+    token = three_chains_world.assets[1]["WETH"].address
+    with pytest.raises(SourceError, match=r"(?s)config/deployments/uniswap_v3\.toml"):
+        await reading_of(three_chains_world, pools=[token])
