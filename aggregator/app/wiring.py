@@ -173,24 +173,27 @@ class App:
     # -- answers
 
     def wallet(self, address: str, at: str = "") -> dict[str, Any]:
-        snap = self.snapshot(at)
-        return self.wallet_of(snap, self._holder(snap, address))
+        snap, holder = self._held(address, at)
+        return self.wallet_of(snap, holder)
 
     def wallet_of(self, snap: Snapshot, holder: str) -> dict[str, Any]:
         from aggregator.report.wallet import wallet
 
         return wallet(snap, holder, int(time.time()))
 
-    @staticmethod
-    def _holder(snap: Snapshot, text: str) -> str:
+    def _held(self, text: str, at: str) -> tuple[Snapshot, str]:
         """EVM addresses in any case; names that a venue or an imported book uses as they stand."""
-        return text if snap.code(text) >= 0 and not text.lower().startswith("0x") else parse_address(text)
+        if text.lower().startswith("0x"):
+            holder = parse_address(text)
+            return self.snapshot(at), holder
+        snap = self.snapshot(at)
+        return snap, text if snap.code(text) >= 0 else parse_address(text)
 
     def explain_wallet(self, address: str, figure: str, at: str = "") -> dict[str, Any]:
         from aggregator.report.explain import explain_wallet
 
-        snap = self.snapshot(at)
-        return explain_wallet(snap, self._holder(snap, address), figure)
+        snap, holder = self._held(address, at)
+        return explain_wallet(snap, holder, figure)
 
     def gaps(self, snap: Snapshot) -> list[dict[str, Any]]:
         return [gap_json(g) for g in snap.gaps]

@@ -152,7 +152,9 @@ async def _pin(
             raise answer  # a configuration that points at another chain would store lies
         elif isinstance(answer, SpilloverError | OSError | asyncio.TimeoutError):
             log.warning("%s cannot be pinned: %s", source.id, answer)
-            failed[source.id] = str(answer)
+            failed[source.id] = (
+                f"{answer.message} ({answer.found})" if isinstance(answer, SpilloverError) else str(answer)
+            )
         elif isinstance(answer, BaseException):
             raise answer
         progress(Progress(source.id, "pin", done, len(sources)))

@@ -1,0 +1,102 @@
+"""Configuration is checked whole, before anything runs, and names what is nearest to what was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aggregator.app.config import data_dir, load_config, parse_config
+from aggregator.core.errors import ConfigError
+
+CONTRACT = """
+[store]
+url = "sqlite:///spillover.db"
+[[chains]]
+id = 1
+rpc = ["http://127.0.0.1:8545"]
+finality = "finalized"
+multicall = "0xcA11bde05977b3631167028862bE2a173976CA11"
+[[deployments]]
+adapter = "aave_v3"
+chain = 1
+name = "core"
+start_block = 0
+addresses = { pool_addresses_provider = "0x2f39d218133AFaB8F2B819B1066c7E434Ad94E9e" }
+"""
+
+
+def test_the_documented_contract_is_read_as_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(CONTRACT)
+    config = load_config(file, env={})
+    assert config.store.url == "sqlite:///spillover.db"
+    assert config.chain(1).rpc == ("http://127.0.0.1:8545",)
+    (row,) = config.deployments
+    assert (row.adapter, row.source, row.name) == ("aave_v3", "eip155:1", "core")
+    assert row.addresses["pool_addresses_provider"] == "0x2f39d218133afab8f2b819b1066c7e434ad94e9e"
+
+
+def test_the_environment_overrides_endpoints_and_store(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(CONTRACT)
+    env = {"SPILLOVER_RPC_1": "http://127.0.0.1:1, http://127.0.0.1:2", "SPILLOVER_STORE_URL": "sqlite:///other.db"}
+    config = load_config(file, env)
+    assert config.chain(1).rpc == ("http://127.0.0.1:1", "http://127.0.0.1:2")
+    assert config.store.url == "sqlite:///other.db"
+
+
+def test_the_shipped_default_names_real_deployments_and_leaves_out_chains_without_endpoint() -> None:
+    config = load_config(data_dir("config") / "default.toml", env={"SPILLOVER_RPC_8453": "http://127.0.0.1:1"})
+    assert {c.id for c in config.chains} >= {1, 10, 42161, 8453}
+    readable = config.readable()
+    assert {c.id for c in readable.chains} == {8453}
+    assert {d.source for d in readable.deployments} <= {"eip155:8453", "venue:deribit"}
+    assert any(d.adapter == "aave_v3" for d in readable.deployments)
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "hint"),
+    [
+        (("[store]\nurl", "[store]\nurll"), "urll", "did you mean 'url'?"),
+        (("[[chains]]", "[[chain]]"), "chain", "did you mean 'chains'?"),
+        (('"finalized"', '"final"'), "'final'", ""),
+        (('"http://127.0.0.1:8545"', '"ftp://secret@host"'), "ftp", ""),
+        (("id = 1\n", 'id = "one"\n'), "'one'", ""),
+        (("chain = 1", "chain = 7"), "eip155:7", "add [[chains]] id = 7"),
+        (("0x2f39d218133AFaB8F2B819B1066c7E434Ad94E9e", "0x12"), "0x12", ""),
+        (("start_block = 0", "start_block = -4"), "-4", ""),
+        (('name = "core"', ""), "None", ""),
+        (('adapter = "aave_v3"\n', 'adapter = "aave_v3"\nchian = 2\n'), "", ""),
+    ],
+)
+def test_a_wrong_configuration_says_what_was_found(
+    tmp_path: Path, change: tuple[str, str], found: str, hint: str
+) -> None:
+    file = tmp_path / "c.toml"
+    text = CONTRACT.replace(*change)
+    assert text != CONTRACT
+    file.write_text(text)
+    if "chian" in text:  # keys of a deployment that we do not know belong to its adapter
+        assert load_config(file, env={}).deployments[0].options == {"chian": 2}
+        return
+    with pytest.raises(ConfigError) as error:
+        load_config(file, env={})
+    assert found in error.value.found
+    assert hint in error.value.fix
+    assert "secret" not in str(error.value)
+
+
+def test_unreadable_files_are_usage_errors(tmp_path: Path) -> None:
+    binary = tmp_path / "c.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for file in (binary, tmp_path / "absent.toml"):
+        with pytest.raises(ConfigError) as error:
+            load_config(file, env={})
+        assert error.value.exit_code == 2
+
+
+def test_a_deployment_named_twice_is_refused() -> None:
+    row = {"adapter": "aave_v3", "chain": 1, "name": "core"}
+    with pytest.raises(ConfigError, match="twice"):
+        parse_config({"chains": [{"id": 1}], "deployments": [row, row]})
