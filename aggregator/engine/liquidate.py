@@ -14,7 +14,7 @@ import numpy as np
 
 from aggregator.core.errors import DomainError
 from aggregator.engine.book import Book, Codes, Flags, Floats, Indices, add_up
-from aggregator.rules import Calls, Taken, get
+from aggregator.rules import Calls, Taken, lending
 
 
 class Legs(NamedTuple):
@@ -77,7 +77,7 @@ def wave(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats, val
     owed = add_up(legs.owner, np.where(legs.debt, legs.usd, 0.0), n)
     held = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd), n)
     absorbs = _absorbs(book)[book.account_market[accounts]]
-    c, d = _pairs(legs, n, terms.threshold_frac[term] > 0.0, ~absorbs[legs.owner])
+    c, d = _pairs(legs, n, terms.callable[term] & ~absorbs[legs.owner])
     owner = np.concatenate([legs.owner[c], np.flatnonzero(absorbs)])
     single = len(c)
     market = book.account_market[accounts[owner]]
@@ -121,7 +121,7 @@ def judge(book: Book, market: Codes, calls: Calls) -> Taken:
     codes = _rule_codes(book)[market]
     for code in np.unique(codes).tolist():
         name = sorted(set(book.rules))[code]
-        rule = get(name) if name else None
+        rule = lending(name) if name else None
         if rule is None:
             if name:
                 raise DomainError(f"rule {name!r} is unknown to the engine", expected="a name of aggregator.rules")
@@ -142,10 +142,10 @@ def _absorbs(book: Book) -> Flags:
     return np.array([rule.startswith("comet@") for rule in book.rules], np.bool_)
 
 
-def _pairs(legs: Legs, n: int, seizable: Flags, paired: Flags) -> tuple[Indices, Indices]:
+def _pairs(legs: Legs, n: int, callable_: Flags) -> tuple[Indices, Indices]:
     """All (collateral, debt) pairs of each owner, as positions in `legs`, by owner, collateral, debt."""
-    live = (legs.usd > 0.0) & paired
-    c, d = np.flatnonzero(live & ~legs.debt & seizable), np.flatnonzero(live & legs.debt)
+    live = (legs.usd > 0.0) & callable_
+    c, d = np.flatnonzero(live & ~legs.debt), np.flatnonzero(live & legs.debt)
     debts = np.bincount(legs.owner[d], minlength=n)
     first = np.cumsum(debts) - debts
     repeat = debts[legs.owner[c]]

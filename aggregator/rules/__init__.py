@@ -6,17 +6,32 @@
 from __future__ import annotations
 
 from aggregator.rules.aave_v3 import AaveV3
-from aggregator.rules.base import Calls, CannotJudgeError, Rule, Taken, WouldRevertError
+from aggregator.rules.base import Calls, CannotJudgeError, LendingRule, Rule, Taken, WouldRevertError
 from aggregator.rules.comet import Comet
 from aggregator.rules.compound_v2 import CompoundV2
+from aggregator.rules.lyra_v1 import LyraV1
 from aggregator.rules.morpho_blue import MorphoBlue
+from aggregator.rules.perp_curie import PerpCurie
 
-__all__ = ["NAMES", "Calls", "CannotJudgeError", "Rule", "Taken", "WouldRevertError", "get"]
+__all__ = [
+    "LENDING", "NAMES", "Calls", "CannotJudgeError", "LendingRule", "Rule", "Taken", "WouldRevertError", "get",
+    "lending",
+]  # fmt: skip
 
-_ALL: tuple[Rule, ...] = (*(AaveV3((3, minor)) for minor in range(8)), MorphoBlue(), CompoundV2(), Comet())
-_RULES = {rule.name: rule for rule in _ALL}
-NAMES: tuple[str, ...] = tuple(sorted(_RULES))
+_LENDING: tuple[LendingRule, ...] = (
+    *(AaveV3((3, minor)) for minor in range(8)), MorphoBlue(), CompoundV2(), Comet(),
+)  # fmt: skip
+_ALL: tuple[Rule, ...] = (*_LENDING, LyraV1(), PerpCurie())
+_BY_NAME = {rule.name: rule for rule in _ALL}
+_LENDING_BY_NAME = {rule.name: rule for rule in _LENDING}
+NAMES: tuple[str, ...] = tuple(sorted(_BY_NAME))
+LENDING: tuple[str, ...] = tuple(sorted(_LENDING_BY_NAME))
 
 
 def get(name: str) -> Rule | None:
-    return _RULES.get(name)
+    return _BY_NAME.get(name)
+
+
+def lending(name: str) -> LendingRule | None:
+    """The rule if it is a lending one, which has the array form `batch`."""
+    return _LENDING_BY_NAME.get(name)

@@ -63,7 +63,7 @@ class Taken(NamedTuple):
 class Rule(Protocol):
     """judge equals the contract's own view to the unit; liquidate what it does; best_liquidation the call to make.
 
-    All raise CannotJudgeError; liquidate raises WouldRevertError. batch is the float64 form of best_liquidation.
+    All raise CannotJudgeError; liquidate raises WouldRevertError.
     """
 
     @property
@@ -71,6 +71,11 @@ class Rule(Protocol):
     def judge(self, account: Account) -> Judgement: ...
     def liquidate(self, account: Account, collateral: str, debt: str, to_cover: int = MAX) -> Liquidation: ...
     def best_liquidation(self, account: Account) -> Liquidation | None: ...
+
+
+class LendingRule(Rule, Protocol):
+    """batch is the float64 form of best_liquidation, with one signature for all of lending."""
+
     def batch(self, calls: Calls) -> Taken: ...
 
 

@@ -10,15 +10,15 @@ import pytest
 from aggregator.core.account import Account, Leg, Liquidation
 from aggregator.core.errors import DomainError
 from aggregator.core.fixed import RAY, Fixed
-from aggregator.rules import NAMES, Calls, Rule, get
+from aggregator.rules import LENDING, Calls, LendingRule, lending
 from aggregator.rules.morpho_blue import bonus_frac
 from tests.rules.worlds import aave, aave_leg, morpho
 
 WAD, E8 = 10**18, 10**8
 
 
-def rule_of(name: str) -> Rule:
-    rule = get(name)
+def rule_of(name: str) -> LendingRule:
+    rule = lending(name)
     assert rule is not None
     return rule
 
@@ -66,7 +66,7 @@ def aave_account(rng: random.Random, directional: bool) -> tuple[Account, float,
     return aave(*pair), bonus / 10_000 - 1, fee / 10_000
 
 
-def check(rule: Rule, account: Account, bonus: float, fee: float) -> Liquidation | None:
+def check(rule: LendingRule, account: Account, bonus: float, fee: float) -> Liquidation | None:
     exact = rule.best_liquidation(account)
     judged = rule.judge(account)
     if exact is None:
@@ -103,7 +103,7 @@ def check(rule: Rule, account: Account, bonus: float, fee: float) -> Liquidation
     return exact
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("aave_v3")])
+@pytest.mark.parametrize("name", [n for n in LENDING if n.startswith("aave_v3")])
 def test_aave_arrays_equal_the_exact_form(name: str) -> None:
     rng, rule, seen = random.Random(name), rule_of(name), 0
     for _ in range(150):
