@@ -1,0 +1,163 @@
+r"""One interface for option and perp margin: whole books in, equity and requirements out.
+
+A `MarginModel` turns accounts on one underlying into equity :math:`E`, initial requirement :math:`I` and
+maintenance requirement :math:`M` per account; an account is liquidatable when :math:`E<M`.  Venues that publish a
+net figure (Derive's ``getMargin``) publish :math:`E-I` and :math:`E-M`, here `initial_excess` and
+`maintenance_excess`.  The models: `margin_derive` (standard, portfolio 1 and 2), `margin_deribit` (standard,
+portfolio), `margin_span`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.core.errors import DomainError
+from aggregator.quant._option_inputs import Floats, Signs, kind_sign
+
+Ints = npt.NDArray[np.int64]
+COLUMNS = ("K", "seconds", "forward_fixed", "forward_variable", "amount", "sigma", "rate", "discount", "confidence")
+
+
+@dataclass(frozen=True)
+class Market:
+    """The underlying: prices in USD, confidence of each feed in [0, 1], price of the settlement stablecoin."""
+
+    spot_usd: float
+    perp_usd: float = 0.0
+    stable_usd: float = 1.0
+    spot_confidence: float = 1.0
+    perp_confidence: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("spot_usd", "stable_usd"):
+            if not 0.0 < getattr(self, name) < np.inf:
+                raise DomainError(f"{name} is unusable", expected="a positive price", found=str(getattr(self, name)))
+        for name in ("spot_confidence", "perp_confidence"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise DomainError(f"{name} is unusable", expected="between 0 and 1", found=str(getattr(self, name)))
+
+
+@dataclass(frozen=True)
+class MarginBook:
+    """Accounts on one underlying; build it with `margin_book`.
+
+    offsets (n+1,): options of account i are rows offsets[i]:offsets[i+1], by expiry and strike; sign (m,);
+    options (9, m), rows named by COLUMNS; per account (n,): cash, perps [contracts], perp_pnl, base [coins],
+    collateral [USD, not counted as exposure], cancelling [USD, moves with spot], haircuts [USD].
+    """
+
+    offsets: Ints
+    sign: Signs
+    options: Floats
+    cash: Floats
+    perps: Floats
+    perp_pnl: Floats
+    base: Floats
+    collateral: Floats
+    cancelling: Floats
+    haircut_maintenance: Floats
+    haircut_initial: Floats
+    account: Ints = field(repr=False)
+
+    @property
+    def accounts(self) -> int:
+        return int(self.cash.size)
+
+    def column(self, name: str) -> Floats:
+        """One option column by its name in COLUMNS, shape (m,)."""
+        return np.asarray(self.options[COLUMNS.index(name)])
+
+
+class MarginResult(NamedTuple):
+    """Per account (n,), in the account's currency: equity, requirements, index of the worst scenario
+    (number of scenarios = the basis contingency; -1 where the model has none)."""
+
+    equity: Floats
+    initial: Floats
+    maintenance: Floats
+    worst_scenario: Ints
+
+    @property
+    def initial_excess(self) -> Floats:
+        return self.equity - self.initial
+
+    @property
+    def maintenance_excess(self) -> Floats:
+        return self.equity - self.maintenance
+
+
+class MarginModel(Protocol):
+    """A venue's margin rule and its parameters."""
+
+    def margin(self, book: MarginBook, market: Market) -> MarginResult: ...
+
+
+def margin_book(
+    accounts: int,
+    *,
+    account: npt.ArrayLike = (),
+    kind: npt.ArrayLike = (),
+    K: npt.ArrayLike = (),
+    seconds: npt.ArrayLike = (),
+    forward_fixed: npt.ArrayLike = 0.0,
+    forward_variable: npt.ArrayLike = (),
+    amount: npt.ArrayLike = (),
+    sigma: npt.ArrayLike = (),
+    rate: npt.ArrayLike = 0.0,
+    discount: npt.ArrayLike = 1.0,
+    confidence: npt.ArrayLike = 1.0,
+    cash: npt.ArrayLike = 0.0,
+    perps: npt.ArrayLike = 0.0,
+    perp_pnl: npt.ArrayLike = 0.0,
+    base: npt.ArrayLike = 0.0,
+    collateral: npt.ArrayLike = 0.0,
+    cancelling: npt.ArrayLike = 0.0,
+    haircut_maintenance: npt.ArrayLike = 0.0,
+    haircut_initial: npt.ArrayLike = 0.0,
+) -> MarginBook:
+    """Sort option rows into accounts.
+
+    Option arguments broadcast to (m,): account index, kind, strike, seconds to expiry, the settled and the
+    still-moving part of the forward (they add up), signed amount, volatility, rate, price discount factor, least
+    confidence of the feeds.  Account arguments broadcast to (n,).  DomainError names the first bad element.
+    """
+    owner = np.atleast_1d(np.asarray(account, dtype=np.int64))
+    sign = np.broadcast_to(kind_sign(kind if np.size(np.asarray(kind)) else np.empty(0, np.int8)), owner.shape)
+    given = (K, seconds, forward_fixed, forward_variable, amount, sigma, rate, discount, confidence)
+    rows = np.empty((len(COLUMNS), owner.size))
+    for row, values in zip(rows, given, strict=True):
+        row[...] = np.asarray(values, dtype=np.float64)
+    k, secs, fixed, moving, size, vol, _, df, trust = rows
+    usable = (owner >= 0) & (owner < accounts) & np.all(np.isfinite(rows), axis=0)
+    usable &= (k > 0) & (secs >= 0) & (fixed >= 0) & (moving >= 0) & (fixed + moving > 0) & (vol >= 0)
+    usable &= (df > 0) & (trust >= 0) & (trust <= 1)
+    if not np.all(usable):
+        i = int(np.argmin(usable))
+        found = ", ".join(f"{name}={value:.17g}" for name, value in zip(COLUMNS, rows[:, i], strict=True))
+        raise DomainError(
+            f"option [{i}] of the book is unusable",
+            expected=f"account in [0, {accounts}), positive strike, forward and discount, seconds and sigma >= 0",
+            found=f"account={owner[i]}, {found}",
+        )
+    per_account: dict[str, Floats] = {}
+    names = ("cash", "perps", "perp_pnl", "base", "collateral", "cancelling", "haircut_maintenance", "haircut_initial")
+    for name, values in zip(
+        names, (cash, perps, perp_pnl, base, collateral, cancelling, haircut_maintenance, haircut_initial), strict=True
+    ):
+        column = np.array(np.broadcast_to(np.asarray(values, dtype=np.float64), (accounts,)))
+        if not np.all(np.isfinite(column)):
+            raise DomainError(f"{name}[{int(np.argmin(np.isfinite(column)))}] is not finite")
+        per_account[name] = column
+    order = np.lexsort((size, -sign.astype(np.int64), k, secs, owner))
+    offsets = np.searchsorted(owner[order], np.arange(accounts + 1))
+    return MarginBook(
+        offsets.astype(np.int64),
+        np.ascontiguousarray(sign[order]),
+        np.ascontiguousarray(rows[:, order]),
+        account=owner[order],
+        **per_account,
+    )

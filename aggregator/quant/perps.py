@@ -1,0 +1,203 @@
+r"""Perpetual futures: when an account is liquidated, who is deleveraged, what a trade moves.
+
+Cross margin, equity :math:`E`, positions :math:`n_i` (signed contracts) at marks :math:`P_i` with maintenance share
+:math:`l_i`; liquidation when :math:`E<M=\sum_i l_i|n_i|P_i`, maintenance re-marked at the moved price.  With the others
+fixed, and along joint relative moves :math:`s\,d_i`:
+
+.. math::
+   P_i^* &= P_i - \mathrm{side}_i\,\frac{E-M}{|n_i|\,(1-l_i\,\mathrm{side}_i)}                             \tag{1}\\
+   s^*   &= \frac{E-M}{\sum_i l_i|n_i|P_id_i-\sum_i n_iP_id_i}                                        \tag{2}
+
+(1) is Hyperliquid's published liq_price (docs, *Liquidations*: maintenance is half the initial margin at maximum
+leverage, the backstop takes over below 2/3 of it); an isolated position is an account of one.
+Auto-deleveraging ranks by
+
+.. math:: \text{long: } \frac{P}{P_0}\cdot\frac{|n|P}{E},\quad \text{short: } \frac{P_0}{P}\cdot\frac{|n|P}{E}   \tag{3}
+
+GMX v2 charges imbalance :math:`d=|\text{long}-\text{short}|` (gmx-synthetics a5c0c88 PricingUtils.sol), with
+:math:`f^+\le f^-` enforced as the contract does:
+
+.. math:: \text{same side: } f^\pm\,(d_0^e-d_1^e),\qquad \text{crossing zero: } f^+d_0^e - f^-d_1^e              \tag{4}
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from aggregator.core.errors import DomainError
+from aggregator.quant._option_inputs import Floats
+
+Ints = npt.NDArray[np.int64]
+BACKSTOP_SHARE = 2.0 / 3.0
+
+
+class CrossMargin(NamedTuple):
+    """maintenance (n,) and excess E - M (n,) per account; liquidation price (m,) per position, others fixed: NaN where
+    no positive price liquidates."""
+
+    maintenance: Floats
+    excess: Floats
+    liquidation_price: Floats
+
+
+def cross_margin(
+    account: npt.ArrayLike,
+    size: npt.ArrayLike,
+    mark: npt.ArrayLike,
+    maintenance_frac: npt.ArrayLike,
+    equity: npt.ArrayLike,
+) -> CrossMargin:
+    """Eq. (1) for whole books.
+
+    account (m,) index into equity (n,); size (m,) signed contracts; mark (m,) price; maintenance_frac (m,) in (0, 1).
+    An account already below maintenance gets the price at which it would be back on it.  DomainError names the row.
+    """
+    owner, n, p, share = _positions(account, size, mark, maintenance_frac)
+    value = np.asarray(equity, dtype=np.float64)
+    if owner.size and (owner.min() < 0 or owner.max() >= value.size):
+        raise DomainError("a position's account is unknown", expected=f"0 to {value.size - 1}", found=str(owner.max()))
+    maintenance = np.bincount(owner, weights=share * np.abs(n) * p, minlength=value.size).astype(np.float64)
+    excess = value - maintenance
+    side = np.sign(n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        price = p - side * excess[owner] / (np.abs(n) * (1.0 - share * side))
+    return CrossMargin(maintenance, excess, np.where((n != 0.0) & (price > 0.0), price, np.nan))
+
+
+def joint_liquidation_move(
+    account: npt.ArrayLike,
+    size: npt.ArrayLike,
+    mark: npt.ArrayLike,
+    maintenance_frac: npt.ArrayLike,
+    equity: npt.ArrayLike,
+    direction: npt.ArrayLike,
+) -> Floats:
+    """Eq. (2): the least s >= 0 at which prices mark x (1 + s direction) liquidate each account; inf if none does.
+
+    0 for an account that is already below maintenance.  Shapes as in `cross_margin`, direction (m,).
+    """
+    owner, n, p, share = _positions(account, size, mark, maintenance_frac)
+    d = np.broadcast_to(np.asarray(direction, dtype=np.float64), n.shape)
+    value = np.asarray(equity, dtype=np.float64)
+    excess = cross_margin(owner, n, p, share, value).excess
+    speed = np.bincount(owner, weights=(share * np.abs(n) - n) * p * d, minlength=value.size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        move = np.where(speed > 0.0, excess / speed, np.inf)
+    return np.where(excess < 0.0, 0.0, move)
+
+
+def adl_score(size: npt.ArrayLike, entry: npt.ArrayLike, mark: npt.ArrayLike, account_value: npt.ArrayLike) -> Floats:
+    """Eq. (3), any broadcast shape; the highest score is closed first. DomainError names a bad element."""
+    n, p0, p, value = np.broadcast_arrays(
+        *(np.asarray(x, dtype=np.float64) for x in (size, entry, mark, account_value))
+    )
+    good = (p0 > 0) & (p > 0) & (value > 0) & np.isfinite(n)
+    if not np.all(good):
+        i = int(np.argmin(good.ravel()))
+        raise DomainError(f"position [{i}] cannot be ranked", expected="positive entry, mark and account value")
+    gain = np.where(n > 0.0, p / p0, p0 / p)
+    return np.asarray(gain * np.abs(n) * p / value, dtype=np.float64)
+
+
+def adl_close(size_to_close: float, size: npt.ArrayLike, score: npt.ArrayLike) -> Floats:
+    """Contracts closed per position (n,), taking whole positions from the highest score down until the sum is reached.
+
+    size: contracts on the profitable side, any sign; equal scores go by index.  DomainError if there is not enough.
+    """
+    available, rank = np.abs(np.asarray(size, dtype=np.float64)), np.asarray(score, dtype=np.float64)
+    total = float(np.sum(available))
+    if not 0.0 <= size_to_close <= total * (1.0 + 1e-12):
+        raise DomainError("cannot deleverage that much", expected=f"0 to {total} contracts", found=str(size_to_close))
+    order = np.argsort(-rank, kind="stable")
+    before = np.concatenate([[0.0], np.cumsum(available[order])[:-1]])
+    closed = np.empty_like(available)
+    closed[order] = np.clip(size_to_close - before, 0.0, available[order])
+    return closed
+
+
+def gmx_price_impact(
+    imbalance_before_usd: npt.ArrayLike,
+    imbalance_after_usd: npt.ArrayLike,
+    positive_factor: npt.ArrayLike,
+    negative_factor: npt.ArrayLike,
+    exponent: npt.ArrayLike = 2.0,
+) -> Floats:
+    """Eq. (4): what the trader is paid (> 0) or pays, in USD; imbalances are long minus short, signed."""
+    before, after = np.asarray(imbalance_before_usd, float), np.asarray(imbalance_after_usd, float)
+    plus, minus = np.asarray(positive_factor, float), np.asarray(negative_factor, float)
+    if not (np.all(plus >= 0) and np.all(minus >= 0) and np.all(np.asarray(exponent) >= 1)):
+        raise DomainError("not impact factors", expected="factors >= 0 and exponent >= 1")
+    plus = np.minimum(plus, minus)
+    d0, d1 = np.abs(before) ** exponent, np.abs(after) ** exponent
+    same = np.where(d1 <= d0, plus, minus) * (d0 - d1)
+    return np.asarray(np.where(before * after < 0.0, plus * d0 - minus * d1, same), dtype=np.float64)
+
+
+def gmx_liquidatable(
+    collateral_usd: npt.ArrayLike,
+    pnl_usd: npt.ArrayLike,
+    impact_usd: npt.ArrayLike,
+    fees_usd: npt.ArrayLike,
+    size_usd: npt.ArrayLike,
+    min_collateral_usd: float,
+    min_collateral_factor: float,
+) -> npt.NDArray[np.bool_]:
+    """GMX v2: remaining collateral (only negative impact counts) below the floor, the factor of size, or zero."""
+    parts = (collateral_usd, pnl_usd, impact_usd, fees_usd, size_usd)
+    collateral, pnl, impact, fees, size = (np.asarray(x, dtype=np.float64) for x in parts)
+    remaining = collateral + pnl + np.minimum(impact, 0.0) - fees
+    least = np.maximum(min_collateral_usd, size * min_collateral_factor)
+    return np.asarray((remaining < least) | (remaining <= 0.0), dtype=np.bool_)
+
+
+class Bankruptcy(NamedTuple):
+    """shortfall of accounts with negative equity; what the fund pays; what winners pay in sum; haircut of profits;
+    charge (n,) and equity after (n,), bankrupt accounts at zero; beyond: loss that profits could not cover."""
+
+    shortfall: float
+    fund_pays: float
+    socialised: float
+    haircut_frac: float
+    charged: Floats
+    equity_after: Floats
+    beyond: float
+
+
+def socialise(equity: npt.ArrayLike, profit: npt.ArrayLike, fund: float) -> Bankruptcy:
+    """Insurance fund first, then winners pro rata to their session profit (Deribit's rule).
+
+    equity, profit (n,): profit counts where positive and the account is not itself bankrupt.
+    """
+    e, gain = np.asarray(equity, dtype=np.float64), np.asarray(profit, dtype=np.float64)
+    if not (np.all(np.isfinite(e)) and np.all(np.isfinite(gain)) and e.shape == gain.shape and fund >= 0.0):
+        raise DomainError("cannot socialise", expected="finite equity and profit of one shape and a fund >= 0")
+    shortfall = float(-np.sum(np.minimum(e, 0.0)))
+    pays = min(shortfall, fund)
+    winners = np.where(e > 0.0, np.maximum(gain, 0.0), 0.0)
+    pool = float(np.sum(winners))
+    left = shortfall - pays
+    haircut = min(left / pool, 1.0) if pool > 0.0 else 0.0
+    charged = haircut * winners
+    taken = float(np.sum(charged))
+    return Bankruptcy(shortfall, pays, taken, haircut, charged, np.maximum(e, 0.0) - charged, max(left - taken, 0.0))
+
+
+def _positions(
+    account: npt.ArrayLike, size: npt.ArrayLike, mark: npt.ArrayLike, maintenance_frac: npt.ArrayLike
+) -> tuple[Ints, Floats, Floats, Floats]:
+    owner = np.atleast_1d(np.asarray(account, dtype=np.int64))
+    n, p, share = (
+        np.broadcast_to(np.asarray(x, dtype=np.float64), owner.shape) for x in (size, mark, maintenance_frac)
+    )
+    good = np.isfinite(n) & (p > 0.0) & (p < np.inf) & (share > 0.0) & (share < 1.0)
+    if not np.all(good):
+        i = int(np.argmin(good))
+        raise DomainError(
+            f"position [{i}] is unusable",
+            expected="finite size, positive mark, maintenance share in (0, 1)",
+            found=f"size={n[i]}, mark={p[i]}, maintenance_frac={share[i]}",
+        )
+    return owner, n, p, share

@@ -1,0 +1,430 @@
+"""Option margin: the venues' published cases, an independent scan, and laws every margin obeys."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aggregator.core.errors import DomainError
+from aggregator.quant import black, margin_reference, margin_scan
+from aggregator.quant.margin import MarginBook, MarginModel, Market, margin_book
+from aggregator.quant.margin_deribit import DeribitPortfolio, DeribitStandard, short_option_margin
+from aggregator.quant.margin_derive import (
+    PMRM_RULES,
+    PMRM_SCENARIOS,
+    DerivePortfolio,
+    DerivePortfolio2,
+    DeriveStandard,
+    derive_standard_mainnet,
+)
+from aggregator.quant.margin_rules import ScanRules, Scenario
+from aggregator.quant.margin_span import SpanScan
+from tests.quant._published_pmrm import CASES, Published
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_pmrm_equals_the_contract_tests(case: Published) -> None:
+    columns = np.array(case.options, dtype=float).reshape(-1, 9).T
+    seconds, K, kind, amount, vol, confidence, fixed, moving, rate = columns
+    book = margin_book(
+        1,
+        account=np.zeros(seconds.size, int),
+        kind=kind,
+        K=K,
+        seconds=seconds,
+        forward_fixed=fixed,
+        forward_variable=moving,
+        amount=amount,
+        sigma=vol,
+        rate=rate,
+        confidence=confidence,
+        cash=case.cash,
+        perps=case.perps,
+        base=case.base,
+        perp_pnl=case.perp_pnl,
+    )
+    found = DerivePortfolio().margin(book, Market(1500.0, 1505.0, case.stable, case.spot_conf, case.perp_conf))
+    assert found.equity[0] - case.cash == pytest.approx(case.mtm, abs=1e-9)
+    assert found.initial_excess[0] == pytest.approx(case.initial, abs=1e-9)
+    assert found.maintenance_excess[0] == pytest.approx(case.maintenance, abs=1e-9)
+
+
+# PMRM 2 cases 12, 43 and 35 of derivexyz/v2-core test/risk-managers/unit-tests/PMRM_2/portfolio_cases.
+STABLE = 1.00019088635
+GRID_2 = (
+    Scenario(1.18, "up"),
+    *(Scenario(s, v) for s in (1.135, 1.09, 1.045, 1.0, 0.955, 0.91, 0.865) for v in ("down", "none", "up")),
+    Scenario(0.82, "up"),
+)
+TAILS = tuple(Scenario(s, "up", 0.036 / abs(s - 1)) for s in (0.34, 0.67, 1.5, 2.0, 3.0, 4.0))
+STEEP_TAILS = tuple(
+    Scenario(s, "up", damping) for s, damping in ((0.34, 4.0), (0.67, 2.0), (1.5, 1.0), (2.0, 0.0), (3.0, 5.0))
+)
+RULES_2 = ScanRules(
+    vol_up=0.5,
+    vol_down=0.275,
+    short_power=0.3,
+    long_power=0.13,
+    floor_s=86_400.0,
+    least_vol_up=0.45,
+    gain_base=0.95,
+    gain_mult=1.0,
+    gain_add=0.08,
+    loss_base=1.04,
+    loss_mult=0.5,
+    loss_add=0.08,
+    basis_up=1.045,
+    basis_down=0.955,
+    basis_add=0.5,
+    basis_mult=2.0,
+    confidence_threshold=0.55,
+    use_discount=1.0,
+    linear_cap=0.15,
+    linear_slope=-0.05,
+    abs_cap=0.15,
+    abs_slope=-0.05,
+    least_k_star=0.01,
+    width=4.0,
+    vol_static=0.6,
+    vol_slope=-0.1,
+)
+
+
+def pmrm2(rules: ScanRules, tails: tuple[Scenario, ...], linear_damping: float) -> DerivePortfolio2:
+    scenarios = (*GRID_2, *tails, Scenario(1.0, "linear", linear_damping), Scenario(1.0, "abs"))
+    return DerivePortfolio2(
+        rules, scenarios, peg_threshold=0.98, peg_factor=2.0, perp_maintenance_frac=0.015, perp_initial_frac=0.005
+    )
+
+
+def held(*collaterals: tuple[float, float, bool, float, float]) -> dict[str, float]:
+    """Amount, price, offsets with spot, initial and maintenance haircut -> book columns in stablecoin terms."""
+    values = [amount * price / STABLE for amount, price, *_ in collaterals]
+    return {
+        "collateral": sum(v for v, c in zip(values, collaterals, strict=True) if not c[2]),
+        "cancelling": sum(v for v, c in zip(values, collaterals, strict=True) if c[2]),
+        "haircut_initial": sum(v * c[3] for v, c in zip(values, collaterals, strict=True)),
+        "haircut_maintenance": sum(v * c[4] for v, c in zip(values, collaterals, strict=True)),
+    }
+
+
+def test_pmrm2_naked_short_call() -> None:
+    book = margin_book(
+        1,
+        account=[0],
+        kind="c",
+        K=100_000.0,
+        seconds=794_852,
+        forward_variable=95776.67392708939,
+        amount=-1.0,
+        sigma=0.453803924321583,
+        rate=0.15,
+        discount=0.9962264490688729,
+        confidence=0.95,
+    )
+    found = pmrm2(RULES_2, TAILS, 1.0).margin(book, Market(95663.50604855, stable_usd=STABLE))
+    assert found.equity[0] == pytest.approx(-1186.4185694587657, rel=1e-12)
+    assert found.initial_excess[0] == pytest.approx(-14604.048120144837, rel=1e-12)
+    assert found.maintenance_excess[0] == pytest.approx(-11824.858703959073, rel=1e-12)
+
+
+def test_pmrm2_where_the_skew_scenario_is_worst() -> None:
+    book = margin_book(
+        1,
+        account=[0, 0, 0],
+        kind=["c", "p", "c"],
+        K=[6000.0, 7500.0, 4000.0],
+        seconds=[794_852, 794_852, 3_214_052],
+        forward_variable=[2682.9997436016715, 2682.9997436016715, 2695.7814942763334],
+        amount=[-2.0, -4.0, 15.0],
+        sigma=[0.8833255402190362, 0.8833255402190362, 0.7703304445358251],
+        rate=[0.15, 0.15, 0.21],
+        discount=[0.9962264490688729, 0.9962264490688729, 0.9788248561009755],
+        confidence=0.95,
+        cash=-5000.0,
+        **held(
+            (10_000.0, 0.99984231175, False, 0.03, 0.02),
+            (0.5, 95569.65243595604, False, 0.05, 0.3),
+            (1.5, 2840.575164415104, True, 0.01, 0.05),
+        ),
+    )
+    rules = RULES_2._replace(linear_cap=9.5, vol_static=4.5, vol_slope=0.9)
+    found = pmrm2(rules, TAILS, 2.0).margin(book, Market(2681.6029850999994, stable_usd=STABLE))
+    assert found.initial_excess[0] == pytest.approx(17453.18787430053, rel=1e-12)
+    assert found.maintenance_excess[0] == pytest.approx(20836.150107000496, rel=1e-12)
+    assert found.worst_scenario[0] == len(GRID_2) + len(TAILS)
+
+
+def test_pmrm2_where_a_tail_is_worst() -> None:
+    book = margin_book(
+        1,
+        account=[0, 0, 0],
+        kind=["c", "p", "c"],
+        K=[4000.0, 2000.0, 3500.0],
+        seconds=[3_214_052, 3_214_052, 18_938_852],
+        forward_variable=[1014.178509176334, 1014.178509176334, 1119.5818673976705],
+        amount=[-109.0, -4.0, -2.0],
+        sigma=[0.9247166607631531, 0.872626818678352, 0.8124384856010328],
+        rate=[0.21, 0.21, 0.29],
+        discount=[0.9788248561009755, 0.9788248561009755, 0.8401635979647669],
+        confidence=0.95,
+        cash=-33_000.0,
+        **held(
+            (0.46, 95663.50604855, False, 0.05, 0.25),
+            (10.12, 1000.0, True, 0.005, 0.015),
+            (2.31, 2765.7082515126017, True, 0.01, 0.03),
+            (12311.0, 0.99984231175, False, 0.03, 0.02),
+            (12353.0, 1.1470506863329273, False, 0.03, 0.12),
+        ),
+    )
+    found = pmrm2(RULES_2, STEEP_TAILS, 1.0).margin(book, Market(1000.0, stable_usd=STABLE, spot_confidence=0.9))
+    assert found.initial_excess[0] == pytest.approx(-21392.355000009404, rel=1e-12)
+    assert found.maintenance_excess[0] == pytest.approx(-7152.948464247913, rel=1e-12)
+
+
+# Derive standard margin of one short option: StandardManager.sol at 7736900, parameters of test/config-test.sol.
+# spot = forward, strike, years, volatility, kind, initial, maintenance
+SRM = [
+    (2000, 2000, 0.0821917808219178, 0.7, 1, -459.8541824923383, -309.8541824923383),
+    (2000, 2150, 0.0821917808219178, 0.7, 1, -301.46135456053275, -251.46135456053275),
+    (2000, 2600, 0.019178082191780823, 0.8, 1, -200.75519751183046, -150.75519751183046),
+    (2000, 1800, 0.0821917808219178, 0.7, -1, -272.23062905551024, -222.23062905551024),
+    (2000, 3200, 0.0821917808219178, 0.7, -1, -1501.6357641280517, -1351.6357641280517),
+    (60000, 50000, 0.1643835616438356, 0.55, -1, -7417.927243659513, -5917.927243659513),
+]
+
+
+@pytest.mark.parametrize(("spot", "K", "years", "vol", "kind", "initial", "maintenance"), SRM)
+def test_derive_standard_margin_of_one_short(
+    spot: float, K: float, years: float, vol: float, kind: int, initial: float, maintenance: float
+) -> None:
+    book = margin_book(
+        1,
+        account=[0],
+        kind=kind,
+        K=K,
+        seconds=years * black.SECONDS_PER_YEAR,
+        forward_variable=spot,
+        amount=-1.0,
+        sigma=vol,
+    )
+    found = DeriveStandard().margin(book, Market(spot))
+    assert found.initial_excess[0] == pytest.approx(initial, rel=1e-9)
+    assert found.maintenance_excess[0] == pytest.approx(maintenance, rel=1e-9)
+
+
+def _srm(**columns: object) -> tuple[float, float]:
+    inputs = {"seconds": 30 * 86_400, "forward_variable": 2000.0, "sigma": 0.7} | columns
+    book = margin_book(1, account=np.zeros(np.size(columns["K"]), int), **inputs)  # type: ignore[arg-type]
+    found = DeriveStandard().margin(book, Market(2000.0, 2000.0))
+    return float(found.initial_excess[0]), float(found.maintenance_excess[0])
+
+
+def test_derive_standard_spreads_cost_at_most_their_loss() -> None:
+    # a put spread loses at most 100 at settlement, a call spread 100, an unpaired call falls back to isolated margin
+    assert _srm(kind=["p", "p"], K=[1900.0, 1800.0], amount=[-1.0, 1.0]) == pytest.approx((-100, -100))
+    assert _srm(kind=["c", "c"], K=[2100.0, 2200.0], amount=[-1.0, 1.0]) == pytest.approx((-100, -100))
+    assert _srm(kind=["c", "c"], K=[2100.0, 2000.0], amount=[-1.0, 1.0]) == (0, 0)
+    alone = _srm(kind=["c"], K=[2100.0], amount=[-2.0])
+    assert _srm(kind=["c", "c"], K=[2100.0, 2200.0], amount=[-2.0, 1.0])[0] >= alone[0]
+
+
+def test_derive_standard_perps_base_depeg_and_doubt() -> None:
+    book = margin_book(1, perps=-2.0, base=1.0, cash=500.0, perp_pnl=-50.0)
+    model = DeriveStandard()
+    found = model.margin(book, Market(2000.0, 2010.0))
+    assert found.initial_excess[0] == pytest.approx(450 - 0.1 * 4020 + 0.8 * 2000)
+    assert found.maintenance_excess[0] == pytest.approx(450 - 0.065 * 4020 + 0.8 * 2000)
+    depegged = model.margin(book, Market(2000.0, 2010.0, stable_usd=0.95))
+    assert depegged.initial_excess[0] == pytest.approx(found.initial_excess[0] - 2 * 0.04 * 2000 * 2)
+    assert depegged.maintenance_excess[0] == pytest.approx(found.maintenance_excess[0])
+    doubted = model.margin(book, Market(2000.0, 2010.0, perp_confidence=0.3))
+    assert doubted.initial_excess[0] == pytest.approx(found.initial_excess[0] - 0.4 * 0.7 * 2000 * 2)
+    assert derive_standard_mainnet().margin(book, Market(2000.0, 2010.0)).initial_excess[0] < found.initial_excess[0]
+
+
+# Deribit standard margin of one short option in BTC (rules as copied at doc.tslab.pro), index 50000:
+# K, mark, kind, initial, maintenance
+DERIBIT = [
+    (50000, 0.05, 1, 0.2, 0.125),
+    (55000, 0.02, 1, 0.12, 0.095),
+    (70000, 0.004, 1, 0.104, 0.079),
+    (45000, 0.03, -1, 0.13, 0.105),
+    (30000, 0.002, -1, 0.102, 0.077),
+]
+
+
+def test_deribit_standard_margin_of_one_short() -> None:
+    K, mark, kind, initial, maintenance = np.array(DERIBIT).T
+    found = short_option_margin(kind.astype(np.int8), 50_000.0, K, mark)
+    assert found[0] == pytest.approx(initial, rel=1e-12)
+    assert found[1] == pytest.approx(maintenance, rel=1e-12)
+
+
+def test_deribit_standard_book_in_coin() -> None:
+    model = DeribitStandard(perp_initial_frac=0.02, perp_maintenance_frac=0.01, perp_slope_per_coin=0.00005)
+    book = margin_book(
+        2,
+        account=[0, 0],
+        kind=["c", "p"],
+        K=[55_000.0, 45_000.0],
+        seconds=30 * 86_400,
+        forward_variable=50_000.0,
+        amount=[-3.0, 5.0],
+        sigma=0.6,
+        cash=[1.0, 2.0],
+        perps=[0.0, -10.0],
+    )
+    found = model.margin(book, Market(50_000.0))
+    mark = float(black.black76_price("c", 50_000, 55_000, 30 / 365, 0.6)) / 50_000
+    assert found.initial[0] == pytest.approx(3 * (0.1 + mark))
+    assert found.maintenance[0] == pytest.approx(3 * (0.075 + mark))
+    assert found.initial[1] == pytest.approx(10 * (0.02 + 0.0005))
+    assert list(found.equity) == [1.0, 2.0]
+
+
+def random_book(seed: int, accounts: int = 12, legs: int = 60) -> MarginBook:
+    rng = np.random.default_rng(seed)
+    return margin_book(
+        accounts,
+        account=rng.integers(0, accounts, legs),
+        kind=rng.random(legs) < 0.5,
+        K=rng.choice([1000.0, 1500.0, 1800.0, 2000.0, 2200.0, 3000.0], legs),
+        seconds=rng.choice([43_200.0, 604_800.0, 2_592_000.0, 7_776_000.0], legs),
+        forward_fixed=rng.choice([0.0, 300.0], legs),
+        forward_variable=rng.uniform(1500, 2100, legs),
+        amount=rng.normal(size=legs),
+        sigma=rng.uniform(0.3, 1.2, legs),
+        rate=rng.choice([-0.01, 0.0, 0.05], legs),
+        discount=rng.uniform(0.95, 1.0, legs),
+        confidence=rng.choice([0.3, 1.0], legs),
+        perps=rng.normal(size=accounts),
+    )
+
+
+def _one_rate_per_expiry(book: MarginBook) -> MarginBook:
+    """Feeds are per expiry on the venue: make rate and discount a function of it."""
+    options = book.options.copy()
+    options[6] = 0.02
+    options[7] = np.exp(-0.02 * options[1] / black.SECONDS_PER_YEAR)
+    return margin_book(
+        book.accounts,
+        account=book.account,
+        kind=book.sign,
+        K=options[0],
+        seconds=options[1],
+        forward_fixed=options[2],
+        forward_variable=options[3],
+        amount=options[4],
+        sigma=options[5],
+        rate=options[6],
+        discount=options[7],
+        confidence=options[8],
+        perps=book.perps,
+    )
+
+
+@pytest.mark.parametrize("rules", [PMRM_RULES, RULES_2, RULES_2._replace(coin=1.0)], ids=["pmrm", "pmrm2", "coin"])
+def test_compiled_scan_equals_the_numpy_scan(rules: ScanRules) -> None:
+    book = _one_rate_per_expiry(random_book(1))
+    scenarios = (*PMRM_SCENARIOS, *TAILS, Scenario(1.0, "linear", 2.0), Scenario(1.0, "abs"))
+    linear, trust = 2000.0 * book.perps, np.full(book.accounts, 0.9)
+    fast = margin_scan.scan(book, linear, trust, rules, scenarios)
+    slow = margin_reference.scan(book, linear, trust, rules, scenarios)
+    scale = np.bincount(book.account, weights=np.abs(book.column("amount")) * 3000.0, minlength=book.accounts) + 2000.0
+    for name in ("value", "worst", "basis", "naked", "distrust"):
+        assert np.all(np.abs(getattr(fast, name) - getattr(slow, name)) <= 1e-12 * scale), name
+    assert np.array_equal(fast.worst_scenario, slow.worst_scenario)
+
+
+MODELS: list[MarginModel] = [
+    DeriveStandard(),
+    DerivePortfolio(),
+    pmrm2(RULES_2, TAILS, 1.0),
+    DeribitStandard(0.02, 0.01),
+    DeribitPortfolio(tuple(0.036 / abs(m) for m in (-0.66, -0.33, 0.5, 1, 2, 3, 4, 5)), 1.3, 0.01),
+    SpanScan(0.15, 0.25, short_floor_frac=0.01, initial_factor=1.2),
+]
+MODEL_IDS = ["srm", "pmrm", "pmrm2", "deribit", "deribit_pm", "span"]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=MODEL_IDS)
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10_000))
+def test_laws_of_every_model(model: MarginModel, seed: int) -> None:
+    book, market = random_book(seed), Market(1900.0, 1905.0)
+    found = model.margin(book, market)
+    assert np.all(np.isfinite(found.initial))
+    assert np.all(found.initial >= found.maintenance - 1e-9)
+    assert np.all(found.maintenance >= -1e-9)
+    # accounts do not see each other: reversing their order reverses the answer
+    flipped = margin_book(
+        book.accounts,
+        account=book.accounts - 1 - book.account,
+        kind=book.sign,
+        K=book.column("K"),
+        seconds=book.column("seconds"),
+        forward_fixed=book.column("forward_fixed"),
+        forward_variable=book.column("forward_variable"),
+        amount=book.column("amount"),
+        sigma=book.column("sigma"),
+        rate=book.column("rate"),
+        discount=book.column("discount"),
+        confidence=book.column("confidence"),
+        perps=book.perps[::-1],
+    )
+    assert np.allclose(model.margin(flipped, market).initial[::-1], found.initial, rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=MODEL_IDS)
+def test_an_empty_account_needs_nothing_and_cash_is_cash(model: MarginModel) -> None:
+    found = model.margin(margin_book(3, cash=[0.0, 100.0, -100.0]), Market(1900.0, 1900.0))
+    assert list(found.equity) == [0.0, 100.0, -100.0]
+    assert np.all(found.initial == 0.0)
+    assert np.all(found.maintenance == 0.0)
+
+
+def test_long_and_short_of_the_same_option_leave_only_contingencies() -> None:
+    pair = {"account": [0, 0], "kind": "c", "K": 2000.0, "seconds": 864_000, "forward_variable": 2000.0}
+    book = margin_book(1, amount=[-1.0, 1.0], sigma=0.7, **pair)
+    found = DerivePortfolio().margin(book, Market(2000.0))
+    assert found.equity[0] == pytest.approx(0, abs=1e-12)
+    assert found.initial[0] == pytest.approx(0, abs=1e-12)
+
+
+def test_span_floor_and_scenarios() -> None:
+    model = SpanScan(0.15, 0.25, short_floor_frac=0.05)
+    assert len(model.scenarios()) == 16
+    far = margin_book(
+        1, account=[0], kind="c", K=90_000.0, seconds=86_400, forward_variable=2000.0, amount=-1.0, sigma=0.5
+    )
+    assert model.margin(far, Market(2000.0)).maintenance[0] == pytest.approx(100.0)
+    perp = model.margin(margin_book(1, perps=1.0), Market(2000.0, 2000.0))
+    assert perp.maintenance[0] == pytest.approx(0.15 * 2000)
+
+
+def test_deribit_portfolio_of_one_inverse_perp_is_the_coin_loss_at_the_end_of_the_range() -> None:
+    model = DeribitPortfolio((0.0,) * 8, 1.3, 0.0)
+    found = model.margin(margin_book(2, perps=[1.0, -1.0]), Market(50_000.0))
+    assert found.maintenance == pytest.approx([1 / 0.84 - 1, 1 - 1 / 1.16])
+
+
+def test_bad_input() -> None:
+    good = {"account": [0, 1], "kind": "c", "K": 2000.0, "seconds": 1.0, "forward_variable": 1.0, "sigma": 0.5}
+    for name, value in (("K", [1.0, -1.0]), ("sigma", [0.1, np.nan]), ("account", [0, 2]), ("seconds", [1.0, -1.0])):
+        with pytest.raises(DomainError, match=r"option \[1\]"):
+            margin_book(2, amount=1.0, **(good | {name: value}))
+    with pytest.raises(DomainError, match=r"cash\[1\]"):
+        margin_book(2, cash=[0.0, np.inf])
+    with pytest.raises(DomainError, match="spot_usd"):
+        Market(0.0)
+    with pytest.raises(DomainError, match="confidence"):
+        Market(1.0, spot_confidence=1.5)
+    with pytest.raises(DomainError, match=r"scenario \[0\]"):
+        DerivePortfolio(scenarios=(Scenario(1.0, "sideways"),)).margin(margin_book(1), Market(1.0))
+    with pytest.raises(DomainError, match="no scenarios"):
+        DerivePortfolio(scenarios=()).margin(margin_book(1), Market(1.0))
+    with pytest.raises(DomainError, match="extended table"):
+        DeribitPortfolio((1.0,), 1.3, 0.01).margin(margin_book(1), Market(1.0))

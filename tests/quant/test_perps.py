@@ -1,0 +1,141 @@
+"""Perp liquidation, deleveraging, GMX impact, insurance: published figures, exact worlds, laws."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.core.errors import DomainError
+from aggregator.quant import perps
+
+# Hyperliquid rules (docs: Liquidations): side, mark, size, maintenance, account value, liq price, backstop equity
+HYPERLIQUID = [
+    (1, 100, 10, 0.01, 100, 90.9090909090909, 6.0606060606060606),
+    (-1, 3000, 2, 0.02, 600, 3235.294117647059, 86.27450980392157),
+    (1, 61000, 0.5, 0.0125, 4500.0, 52658.22784810126, 219.40928270042193),
+]
+
+
+@pytest.mark.parametrize(("side", "mark", "size", "frac", "value", "price", "backstop"), HYPERLIQUID)
+def test_liquidation_price_of_one_position(
+    side: int, mark: float, size: float, frac: float, value: float, price: float, backstop: float
+) -> None:
+    found = perps.cross_margin([0], side * size, mark, frac, [value]).liquidation_price[0]
+    assert found == pytest.approx(price, rel=1e-12)
+    assert perps.BACKSTOP_SHARE * frac * size * found == pytest.approx(backstop, rel=1e-12)
+
+
+def test_cross_margined_account_in_two_markets() -> None:
+    # exact rationals: 2 BTC long at 60000 (1.25 %), 30 ETH short at 3000 (2 %), 20000 of collateral
+    book = ([0, 0], [2.0, -30.0], [60_000.0, 3_000.0], [0.0125, 0.02], [20_000.0])
+    found = perps.cross_margin(*book)
+    assert found.maintenance[0] == pytest.approx(3300)
+    assert found.liquidation_price == pytest.approx([4072000 / 79, 542500 / 153], rel=1e-12)
+    assert perps.joint_liquidation_move(*book, [-1, -1])[0] == pytest.approx(167 / 267, rel=1e-12)
+    assert perps.joint_liquidation_move(*book, [-1, 1])[0] == pytest.approx(167 / 2103, rel=1e-12)
+    assert perps.joint_liquidation_move(*book, [-1, 0])[0] == pytest.approx(167 / 1185, rel=1e-12)
+
+
+@given(
+    st.floats(-50, 50).filter(lambda n: abs(n) > 1e-3),
+    st.floats(1, 1e5),
+    st.floats(0.002, 0.2),
+    st.floats(-0.5, 3.0),
+)
+def test_at_the_liquidation_price_equity_equals_maintenance(n: float, mark: float, frac: float, cover: float) -> None:
+    equity = cover * abs(n) * mark
+    found = perps.cross_margin([0], n, mark, frac, [equity])
+    price = found.liquidation_price[0]
+    if np.isnan(price):
+        assert n > 0  # only a long that is more than fully covered has none
+        assert equity >= n * mark
+    else:
+        assert equity + n * (price - mark) == pytest.approx(frac * abs(n) * price, abs=1e-9 * abs(n) * (mark + price))
+
+
+def test_no_liquidation_and_already_liquidated() -> None:
+    found = perps.cross_margin([0, 1, 1], [1.0, 0.0, -2.0], 100.0, 0.01, [500.0, -10.0])
+    assert np.isnan(found.liquidation_price[0])
+    assert np.isnan(found.liquidation_price[1])
+    assert found.excess[1] < 0
+    moves = perps.joint_liquidation_move([0, 1], [1.0, -2.0], 100.0, 0.01, [500.0, -10.0], 1.0)
+    assert list(moves) == [np.inf, 0.0]
+
+
+def test_adl_ranking_and_closing() -> None:
+    # entry, size, account value at mark 80; scores of shorts by Hyperliquid's rule
+    size, entry, value = (
+        np.array([-10.0, -5, -100, -20]),
+        np.array([100.0, 120, 82, 75]),
+        np.array([400.0, 300, 500, 300]),
+    )
+    score = perps.adl_score(size, entry, 80.0, value)
+    assert score == pytest.approx([2.5, 2.0, 16.4, 5.0], rel=1e-12)
+    assert perps.adl_score(3.0, 50.0, 75.0, 100.0) == pytest.approx(1.5 * 225 / 100)
+    assert list(perps.adl_close(115.0, size, score)) == [0, 0, 100, 15]
+    assert list(perps.adl_close(0.0, size, score)) == [0, 0, 0, 0]
+    assert list(perps.adl_close(135.0, size, score)) == [10, 5, 100, 20]
+    # equal scores go by index
+    assert list(perps.adl_close(3.0, [2.0, 2.0], [1.0, 1.0])) == [2.0, 1.0]
+    with pytest.raises(DomainError, match="that much"):
+        perps.adl_close(136.0, size, score)
+
+
+def test_gmx_price_impact_of_the_contract() -> None:
+    # gmx-synthetics a5c0c88 PricingUtils: factors 2e-9 and 4e-9, exponent 2; imbalance before, after -> USD
+    before, after = np.array([1e6, 1e6, 0.0, 1e6]), np.array([1.5e6, 4e5, 1e6, -5e5])
+    assert perps.gmx_price_impact(before, after, 2e-9, 4e-9) == pytest.approx([-5000, 1680, -4000, 1000], rel=1e-12)
+
+
+@given(st.floats(-1e7, 1e7), st.floats(-1e7, 1e7), st.floats(0, 1e-8), st.floats(0, 1e-8))
+def test_gmx_round_trip_never_pays(before: float, after: float, plus: float, minus: float) -> None:
+    there = perps.gmx_price_impact(before, after, plus, minus)
+    back = perps.gmx_price_impact(after, before, plus, minus)
+    assert there + back <= 1e-6
+
+
+def test_gmx_liquidation_rule() -> None:
+    flags = perps.gmx_liquidatable(
+        [100, 100, 100, 100], [-85, -95, 0, -80], [5, 0, -70, 0], [0, 0, 0, 0], 2000, 5, 0.01
+    )
+    assert list(flags) == [True, True, False, False]
+
+
+def test_insurance_fund_then_winners() -> None:
+    # exact: shortfall 500, fund 200, 300 spread over profits 1800 + 750 + 800
+    equity = [-500.0, 1500.0, 2400.0, 4750.0, 900.0]
+    profit = [-2000.0, -500.0, 1800.0, 750.0, 800.0]
+    found = perps.socialise(equity, profit, 200.0)
+    assert (found.shortfall, found.fund_pays) == (500, 200)
+    assert found.haircut_frac == pytest.approx(6 / 67, rel=1e-12)
+    assert found.charged == pytest.approx([0, 0, 10800 / 67, 4500 / 67, 4800 / 67], rel=1e-12)
+    assert found.equity_after == pytest.approx([0, 1500, 150000 / 67, 313750 / 67, 55500 / 67], rel=1e-12)
+
+
+@given(st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)), min_size=1, max_size=8), st.floats(0, 1e4))
+def test_insurance_conserves_value(rows: list[tuple[float, float]], fund: float) -> None:
+    equity, profit = np.array(rows).T
+    found = perps.socialise(equity, profit, fund)
+    assert found.fund_pays + found.socialised + found.beyond == pytest.approx(found.shortfall, abs=1e-6)
+    assert 0 <= found.haircut_frac <= 1
+    total = np.sum(equity) + found.fund_pays + found.beyond
+    assert np.sum(found.equity_after) == pytest.approx(total, abs=1e-6)
+
+
+def test_bad_input() -> None:
+    for size, mark, frac in itertools.product((1.0, np.nan), (1.0, -1.0), (0.1, 1.5)):
+        if (size, mark, frac) != (1.0, 1.0, 0.1):
+            with pytest.raises(DomainError, match=r"position \[1\]"):
+                perps.cross_margin([0, 0], [1.0, size], [1.0, mark], [0.1, frac], [1.0])
+    with pytest.raises(DomainError, match="account"):
+        perps.cross_margin([3], 1.0, 1.0, 0.1, [1.0])
+    with pytest.raises(DomainError, match=r"position \[0\]"):
+        perps.adl_score(1.0, 0.0, 1.0, 1.0)
+    with pytest.raises(DomainError, match="impact"):
+        perps.gmx_price_impact(1.0, 2.0, -1.0, 1.0)
+    with pytest.raises(DomainError, match="socialise"):
+        perps.socialise([np.nan], [1.0], 0.0)
