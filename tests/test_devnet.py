@@ -8,6 +8,12 @@ Morpho Blue (incentive 1 / (0.3 LLTV + 0.7), at most 1.15), worked by hand for 1
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from math import exp, log, sqrt
 from pathlib import Path
 from statistics import NormalDist
@@ -20,7 +26,7 @@ from tests.devnet.anvil import MULTICALL3, Chain, Tx
 from tests.devnet.contract import Reverted
 from tests.devnet.lyra import OptionType
 from tests.devnet.tokens import deploy_asset, deploy_feed
-from tests.devnet.toolchain import Toolchain, ToolchainUnavailable
+from tests.devnet.toolchain import REPOSITORY, Toolchain, ToolchainUnavailable
 from tests.devnet.worlds import World, standard_reserves
 
 VERSIONS = pytest.mark.parametrize("version", ["3.0", "3.6"])
@@ -61,6 +67,30 @@ def test_aave_closes_half_or_all_by_health(
     assert done.covered / 1e6 == pytest.approx(covered, abs=1e-4)  # seconds of interest
     assert done.seized / 1e18 == pytest.approx(to_liquidator, abs=1e-7)
     assert done.protocol_fee / 1e18 == pytest.approx(to_treasury, abs=1e-7)
+
+
+@VERSIONS
+def test_a_liquidator_may_take_receipt_tokens(version: str, devnet_tools: Toolchain, chain: Chain) -> None:
+    market = market_of(version, devnet_tools, chain)
+    user, liquidator = borrower(market, 100, 155_000), chain.accounts[2]
+    market.asset("WETH").set_price(1_840)
+    done = market.liquidate(liquidator, user, "WETH", "USDC", receive_a_token=True)
+    assert done.seized / 1e18 == pytest.approx(44.01494565, abs=1e-7)
+    assert market.supplied(liquidator, "WETH") == pytest.approx(done.seized, abs=1)
+
+
+def test_aave_v36_foretells_its_liquidations(devnet_tools: Toolchain, chain: Chain) -> None:
+    market = market_of("3.6", devnet_tools, chain)
+    user = borrower(market, 100, 155_000)
+    market.asset("WETH").set_price(1_500)
+    assert market.liquidation_data_provider is not None
+    weth, usdc = market.asset("WETH").address, market.asset("USDC").address
+    market.asset("USDC").provide(chain.accounts[2], market.pool, 10**12)
+    foretold = market.liquidation_data_provider.read("getLiquidationInfo", user, weth, usdc)
+    done = market.liquidate(chain.accounts[2], user, "WETH", "USDC")
+    assert done.covered == pytest.approx(foretold["maxDebtToLiquidate"], abs=10)
+    assert done.seized == pytest.approx(foretold["maxCollateralToLiquidate"], rel=1e-9)
+    assert done.protocol_fee == pytest.approx(foretold["liquidationProtocolFee"], rel=1e-6)
 
 
 @VERSIONS
@@ -278,6 +308,10 @@ def test_a_world_has_every_kind_of_account(world: World) -> None:
         used = [r for r in market.reserves.values() if r.borrowable]
         assert all(market.pool.read("getReserveData", r.asset.address)["variableBorrowIndex"] > 10**27 for r in used)
     assert world.aave[worlds.ETHEREUM].deficit("USDC") > 0
+    assert world.morpho is not None
+    blue = world.morpho.contract
+    done = blue.events(blue.chain.logs(address=blue.address), "Liquidate")
+    assert {bool(e["badDebtAssets"]) for e in done} == {True, False}
 
 
 def test_the_derivatives_world_is_lived_in(world: World) -> None:
@@ -399,6 +433,34 @@ def test_a_feed_can_be_negative_and_stale(devnet_tools: Toolchain, chain: Chain)
 
 
 # -- toolchain --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("ci", "word"), [("", "1 skipped"), ("true", "1 error")])
+def test_a_missing_toolchain_is_seen(ci: str, word: str) -> None:
+    this = f"{Path(__file__)}::test_a_feed_can_be_negative_and_stale"
+    env = {**os.environ, "SPILLOVER_DEVNET_DIR": "/dev/null/nowhere", "CI": ci}
+    command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", this]
+    done = subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert word in done.stdout
+    assert "devnet toolchain unavailable: cannot set up /dev/null/nowhere" in done.stdout
+
+
+def test_anvil_dies_with_its_parent(devnet_tools: Toolchain) -> None:
+    program = (
+        "import os, signal\n"
+        "from tests.devnet.anvil import Chain\n"
+        "from tests.devnet.toolchain import toolchain\n"
+        "print(Chain(toolchain()).port, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", int(done.stdout))):
+                return
+        time.sleep(0.05)
+    pytest.fail("anvil still listens")
+
+
 def test_without_a_registry_the_reason_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "cache"))

@@ -22,6 +22,8 @@ from tests.devnet.toolchain import Toolchain
 GENESIS = 1_750_000_000
 ETHER = 10**18
 STATES_IN_MEMORY = "4000"  # with a bound given, anvil writes none to disk; beyond it old blocks cannot be called
+# A shell that runs its arguments and kills them when our end of the pipe goes, however we end.
+UNTIL_STDIN_CLOSES = ("sh", "-c", '"$@" & read -r _; kill -9 $!', "sh")
 MULTICALL3 = "0xcA11bde05977b3631167028862bE2a173976CA11"
 MULTICALL3_ABI: Abi = [
     {
@@ -80,13 +82,13 @@ class Chain:
         self.chain_id = chain_id
         self._connection: http.client.HTTPConnection | None = None
         command = [
-            str(tools.anvil()), "--host", "127.0.0.1", "--port", "0", "--chain-id", str(chain_id),
+            *UNTIL_STDIN_CLOSES, str(tools.anvil()), "--host", "127.0.0.1", "--port", "0", "--chain-id", str(chain_id),
             "--timestamp", str(timestamp), "--auto-impersonate", "--base-fee", "0", "--gas-price", "0",
             "--gas-limit", "60000000", "--order", "fifo", "--no-request-size-limit",
             "--prune-history", STATES_IN_MEMORY, *flags,
         ]  # fmt: skip
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         atexit.register(self.stop)
         self.port = self._listening_port()
@@ -117,11 +119,10 @@ class Chain:
         atexit.unregister(self.stop)
         if self._connection:
             self._connection.close()
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(10)
-        if self.process.stdout:
-            self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
+        self.process.wait(10)
 
     def __enter__(self) -> Self:
         return self

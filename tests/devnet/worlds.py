@@ -177,6 +177,7 @@ def _ethereum(tools: Toolchain, world: World, rng: random.Random) -> None:
     world.morpho.create_market("wstETH/WETH", weth, wsteth, 0.945, fee=0.1)
     world.morpho.create_market("svETH/USDC", usdc, share, 0.77)
     world.morpho.create_market("waUSDC/DAI", dai, wrapped, 0.915)
+    world.morpho.create_market("CRV/USDC", usdc, crv, 0.625)
     world.morpho.create_market("WETH/WBTC idle", wbtc, weth, 0.86)
     blue = crowds.MorphoPeople(world.morpho, rng)
     blue.arrive(world.wallets, chain.accounts[1])
