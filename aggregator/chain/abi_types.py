@@ -36,7 +36,7 @@ def split_types(text: str, sig: str) -> tuple[str, ...]:
         parsed.validate()
     except (ParseError, ABITypeError, ValueError):
         raise _bad(sig) from None
-    if not isinstance(parsed, TupleType) or parsed.arrlist:
+    if not isinstance(parsed, TupleType) or parsed.arrlist or not _known(parsed):
         raise _bad(sig)
     return tuple(component.to_type_str() for component in parsed.components)
 
@@ -44,6 +44,13 @@ def split_types(text: str, sig: str) -> tuple[str, ...]:
 def layout(type_str: str) -> Layout | None:
     """Layout of a static type, None for a dynamic one."""
     return _layout(parse(type_str))
+
+
+def _known(parsed: Any) -> bool:
+    """Whether all elementary types exist: eth-abi's grammar takes any word for one."""
+    if isinstance(parsed, TupleType):
+        return all(_known(component) for component in parsed.components)
+    return parsed.base in ("uint", "int", "bool", "address", "bytes", "string")
 
 
 def _layout(parsed: Any) -> Layout | None:

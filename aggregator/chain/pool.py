@@ -147,15 +147,18 @@ class RpcPool(AsyncJSONBaseProvider):
                     answer = [RpcError(413, answer.text)] * len(part)
                 else:
                     self._blame(endpoint, answer, clock())
-                    tried.add(endpoint)
+                    if answer.kind != "rate":  # that one waits its pause out; it costs no round
+                        tried.add(endpoint)
                     stats.retries += 1
                     continue
             if len(part) > 1 and all(isinstance(a, RpcError) and a.is_batch_limit for a in answer):
                 endpoint.max_batch = len(part) // 2
                 continue
-            left = self._sort_out(endpoint, part, answer, out, clock(), last=rounds + 1 >= self.rounds)
+            left = self._sort_out(endpoint, part, items, answer, out, clock(), last=rounds + 1 >= self.rounds)
             if left:
-                tried.add(endpoint)
+                left = part if accept else left  # what is judged as a whole is asked as a whole
+                if endpoint.cool_until_s <= clock():
+                    tried.add(endpoint)
                 stats.retries += 1
             todo = left + todo[len(part) :]
         if todo and all(isinstance(out[i], RpcError) for i in todo):
@@ -218,7 +221,15 @@ class RpcPool(AsyncJSONBaseProvider):
         return answer[n:-n]
 
     def _sort_out(
-        self, endpoint: Endpoint, part: list[int], answer: list[Any], out: list[Any], now_s: float, *, last: bool
+        self,
+        endpoint: Endpoint,
+        part: list[int],
+        items: Sequence[Item],
+        answer: list[Any],
+        out: list[Any],
+        now_s: float,
+        *,
+        last: bool,
     ) -> list[int]:
         """Store what is final; the items to ask elsewhere or later."""
         left = []
@@ -233,7 +244,7 @@ class RpcPool(AsyncJSONBaseProvider):
                     left.append(i)
                     continue
                 out[i] = result
-                if not (result.is_execution or result.is_too_big or result.rpc_code in (-32601, -32602)) and not last:
+                if not last and not result.is_final(items[i][0]):
                     endpoint.last_failure = result.rpc_message
                     left.append(i)
             else:

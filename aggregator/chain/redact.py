@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from aggregator.core.errors import ConfigError
 
@@ -43,7 +43,8 @@ class Redactor:
         for url in urls:
             parts = urlsplit(url)
             pieces = [piece for piece in parts.path.split("/") if len(piece) >= 5]
-            pieces += [value for _, value in parse_qsl(parts.query) if len(value) >= 4]
+            values = [value for pair in parts.query.split("&") if (value := pair.partition("=")[2] or pair)]
+            pieces += [value for value in values if len(value) >= 4]
             pieces += [part for part in (parts.username, parts.password) if part]
             secrets.update(pieces)
             secrets.update(unquote(piece) for piece in pieces)

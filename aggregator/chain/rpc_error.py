@@ -28,7 +28,7 @@ _TOO_BIG = _words(
 _LOG_RANGE = _words(
     r"more than \d+ (results|logs)", "too many (results|logs|blocks)", "(block|log|query) ?range",
     "range (is )?(too|limit)",
-    "response size", "too (large|wide)", "limited to", "max(imum)? (block|range)", "exceed", "(query )?time(d )?out",
+    "response size", "too (large|wide)", "limited to", "max(imum)? (block|range)", "(query )?time(d )?out",
     "up to a", "please narrow", "logs matched", "block ?count",
 )  # fmt: skip
 _RATE = _words(
@@ -78,6 +78,12 @@ class RpcError(SourceError):
     @property
     def is_too_big(self) -> bool:
         return self.rpc_code == 413 or bool(_TOO_BIG.search(self.rpc_message))
+
+    def is_final(self, method: str) -> bool:
+        """Whether asking again, here or elsewhere, is of no use."""
+        if method == "eth_getLogs" and self.is_log_range:
+            return True
+        return self.is_execution or self.is_too_big or (self.rpc_code in (-32601, -32602) and not self.is_no_state)
 
     @property
     def is_batch_limit(self) -> bool:

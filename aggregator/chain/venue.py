@@ -11,6 +11,7 @@ from typing import Any, NoReturn, Self
 from urllib.parse import urlencode
 
 import aiohttp
+import orjson
 
 from aggregator.chain.endpoint import Endpoint, Failed, dumps, send
 from aggregator.chain.redact import Redactor, check_url
@@ -132,6 +133,7 @@ class Venue:
 def parse_json(text: str, what: str) -> Any:
     """JSON with exact numbers: integers as int, all others as Decimal. MalformedAnswerError for NaN and broken text."""
     try:
+        orjson.loads(text)  # refuses deep nesting, which overflows the C stack of the exact parser
         return json.loads(text, parse_float=Decimal, parse_constant=_not_a_number)
     except (ValueError, RecursionError):
         raise MalformedAnswerError(

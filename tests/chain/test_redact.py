@@ -1,0 +1,48 @@
+"""Keys inside URLs never come out."""
+
+import pytest
+
+from aggregator.chain.redact import Redactor, check_url, redact
+from aggregator.core.errors import ConfigError
+
+URLS = [
+    "https://mainnet.infura.io/v3/0123456789abcdef0123456789abcdef",
+    "https://eth-mainnet.g.alchemy.com/v2/AbC-dEf_123456",
+    "https://user:hunter22@node.example:8545/",
+    "https://rpc.example/?apikey=s3cr3t%2Fkey&x=1",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_only_scheme_and_host_are_shown(url):
+    shown = redact(url)
+    assert shown.endswith("/***")
+    assert not any(part in shown for part in ("0123456789", "AbC", "hunter22", "user", "s3cr3t"))
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_text_of_others_is_cleaned(url):
+    clean = Redactor([url])
+    said = clean(
+        f"project {url} key 0123456789abcdef0123456789abcdef AbC-dEf_123456 hunter22 s3cr3t/key s3cr3t%2Fkey rejected"
+    )
+    secret = {0: "0123456789abcdef", 1: "AbC-dEf", 2: "hunter22", 3: "s3cr3t"}[URLS.index(url)]
+    assert secret not in said
+    assert said.endswith("rejected")
+
+
+def test_urls_of_strangers_are_cleaned_and_text_is_bounded():
+    said = Redactor([])("see https://other.example/v2/thekeyofsomeone\x1b[31m " + "x" * 1000)
+    assert "thekeyofsomeone" not in said
+    assert len(said) <= 256
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "node.example", "ws://node.example/k3y", "file:///etc/passwd", "http://", "http://h:99999/k3y"]
+)
+def test_a_broken_url_is_refused_without_showing_it(url):
+    with pytest.raises(ConfigError) as caught:
+        check_url(url)
+    assert "k3y" not in str(caught.value)
+    assert "passwd" not in str(caught.value)
