@@ -63,6 +63,15 @@ class Pool(NamedTuple):
     reserves: tuple[Reserve, ...]
 
 
+class Leg(NamedTuple):
+    """One balance to ask of an account: sig of token. side stable: debt at a stable rate."""
+
+    asset: str
+    side: str
+    token: str
+    sig: str
+
+
 class AaveV3(Adapter):
     name = "aave_v3"
 
@@ -112,27 +121,29 @@ class AaveV3(Adapter):
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
         pool = await _pool(view, where)
         holders = [t.holder for t in targets if t.holder] if pool.minor is not None else []
-        sigs = {"flags": "getUserConfiguration(address)(uint256)", "emode": "getUserEMode(address)(uint256)"}
-        users = await ask(view, [{k: Call(pool.address, s, (holder,)) for k, s in sigs.items()} for holder in holders])
-        legs = [_legs(pool, user["flags"]) for user in users]
-        balances = await ask(
-            view,
-            [{f"{side} {r.id}": _balance(r, side, h) for r, side in leg} for h, leg in zip(holders, legs, strict=True)],
-        )
-        for holder, user, leg, balance in zip(holders, users, legs, balances, strict=True):
-            account, rows = f"{where.id}#{holder}", list[PositionRow | Gap]()
-            for (r, side), answer in zip(leg, balance.values(), strict=True):
+        flags = await view.calls([Call(pool.address, "getUserConfiguration(address)(uint256)", (h,)) for h in holders])
+        emodes = await view.calls([Call(pool.address, "getUserEMode(address)(uint256)", (h,)) for h in holders])
+        legs_of = {f.value: _legs(pool, f.value) for f in flags if isinstance(f, Answer)}  # few kinds, many accounts
+        legs = [legs_of[f.value] if isinstance(f, Answer) else () for f in flags]
+        calls = [Call(leg.token, leg.sig, (h,)) for h, mine in zip(holders, legs, strict=True) for leg in mine]
+        answers = iter(await view.calls(calls))
+        for holder, flag, emode, mine in zip(holders, flags, emodes, legs, strict=True):
+            rows: list[PositionRow | Gap] = [
+                gap(answer, f"{where.id}#{holder}", what)
+                for what, answer in (("getUserConfiguration", flag), ("getUserEMode", emode))
+                if isinstance(answer, Revert)
+            ]
+            for leg, answer in zip(mine, answers, strict=False):
                 if isinstance(answer, Revert):
-                    rows.append(gap(answer, account, f"{side} of {r.asset}"))
-                elif answer.value and side == "stable":
-                    detail = f"{answer.value} raw of {r.asset} owed at a stable rate"
-                    rows.append(Gap(account, "unread", detail, accounts=1, src=answer.src()))
+                    rows.append(gap(answer, f"{where.id}#{holder}", f"{leg.side} of {leg.asset}"))
+                elif answer.value and leg.side == "stable":
+                    detail = f"{answer.value} raw of {leg.asset} owed at a stable rate"
+                    rows.append(Gap(f"{where.id}#{holder}", "unread", detail, accounts=1, src=answer.src()))
                 elif answer.value:
-                    rows.append(Exposure(where.id, holder, "", r.asset, side, answer.value, answer.src()))
-            emode = user["emode"]
-            if isinstance(emode, Answer) and emode.value and rows:
+                    rows.append(Exposure(where.id, holder, "", leg.asset, leg.side, answer.value, answer.src()))
+            if rows and isinstance(emode, Answer) and emode.value:
                 yield AccountTerm(where.id, holder, "", "emode", emode.value, emode.src())
-            for row in (*(gap(a, account, sigs[k]) for k, a in user.items() if isinstance(a, Revert)), *rows):
+            for row in rows:
                 yield row
 
 
@@ -165,25 +176,16 @@ async def _pool(view: View, where: Where) -> Pool:
     return Pool(pool, _need(oracle).value, guard, _need(revision), minor, tuple(reserves))
 
 
-def _legs(pool: Pool, flags: Answer | Revert) -> list[tuple[Reserve, str]]:
+def _legs(pool: Pool, flags: int) -> tuple[Leg, ...]:
     """What to ask of an account. UserConfiguration.sol: bit 2i is set while reserve i is owed, 2i+1 as collateral."""
-    if isinstance(flags, Revert):
-        return []
-    legs = []
+    scaled, legs = "scaledBalanceOf(address)(uint256)", list[Leg]()
     for r in pool.reserves:
-        legs.append((r, "collateral" if flags.value >> 2 * r.id + 1 & 1 else "supply"))
-        if flags.value >> 2 * r.id & 1:
-            legs.append((r, "debt"))
+        legs.append(Leg(r.asset, "collateral" if flags >> 2 * r.id + 1 & 1 else "supply", r.a_token, scaled))
+        if flags >> 2 * r.id & 1:
+            legs.append(Leg(r.asset, "debt", r.debt_token, scaled))
             if r.stable_token != ZERO and (pool.minor or 0) < 2:
-                legs.append((r, "stable"))
-    return legs
-
-
-def _balance(reserve: Reserve, side: str, holder: str) -> Call:
-    if side == "stable":
-        return Call(reserve.stable_token, "balanceOf(address)(uint256)", (holder,))
-    token = reserve.debt_token if side == "debt" else reserve.a_token
-    return Call(token, "scaledBalanceOf(address)(uint256)", (holder,))
+                legs.append(Leg(r.asset, "stable", r.stable_token, "balanceOf(address)(uint256)"))
+    return tuple(legs)
 
 
 def _questions(pool: Pool, r: Reserve, minor: int) -> dict[str, Call]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from aggregator.core.errors import SourceError
 from aggregator.core.ids import erc20
 from aggregator.core.rows import Asset, Exposure, Gap, Index, Market, PositionRow, Price, Row, Term, Total
 from aggregator.core.solmath import MorphoTotals, morpho_accrue
@@ -149,10 +148,15 @@ def _terms(
     supply_assets, supply_shares, borrow_assets, borrow_shares, last_update_s, fee_wad = state.values
     yield Term(market, "", "", "last_update_s", last_update_s, 0, state.src(4))
     yield Term(market, "", "", "fee_wad", fee_wad, 0, state.src(5))
-    if loan is None:
-        raise SourceError("a market lends no token", expected="a loan token", found=market)
+    if loan is None:  # anybody may open such a market; nothing can be in it
+        yield Gap(market, "no_code", "the market lends the zero address", accounts=0, src=params.src(0))
+        return
     yield Total(market, loan.id, "supply", supply_shares, state.src(1))
     yield Total(market, loan.id, "debt", borrow_shares, state.src(3))
+
+    if collateral:
+        yield Index(market, collateral.id, "collateral", 1, 1, "down", params.src(1))
+        yield _price(market, collateral, loan, got["price"])
 
     rate = got.get("rate")
     if isinstance(rate, Revert):
@@ -162,6 +166,9 @@ def _terms(
         src = rate.src() if isinstance(rate, Answer) else b""
         totals = MorphoTotals(supply_assets, supply_shares, borrow_assets, borrow_shares)
         totals = morpho_accrue(totals, rate_wad, fee_wad, time_s - last_update_s)
+        if max(totals) >= 2**128:
+            yield Gap(market, "reverted", f"interest at {rate_wad} a second overflows uint128", src=src)
+            return
         yield Term(market, "", "", "rate_wad", rate_wad, 0, src)
         for word, (key, raw) in enumerate(totals._asdict().items()):
             yield Term(market, "", "", f"total_{key}", raw, 0, state.src(word))
@@ -169,9 +176,6 @@ def _terms(
         yield Index(market, loan.id, "supply", num, den, "down", state.src(0))
         num, den = totals.borrow_assets + VIRTUAL_ASSETS, totals.borrow_shares + VIRTUAL_SHARES
         yield Index(market, loan.id, "debt", num, den, "up", state.src(2))
-    if collateral:
-        yield Index(market, collateral.id, "collateral", 1, 1, "down", params.src(1))
-        yield _price(market, collateral, loan, got["price"])
 
 
 def _price(market: str, collateral: Asset, loan: Asset, answer: Answer | Revert) -> Row:

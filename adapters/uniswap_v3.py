@@ -18,6 +18,7 @@ from aggregator.sdk.amm import fee_growth_inside, fees_owed, position_amounts
 from aggregator.sdk.rows import ask, assets, fill, gap, need
 
 MAX_TICK = 887272
+CHUNK = 10_000  # positions looked up together: the manager serves all pools of a chain, a million tokens on the largest
 CREATED = "PoolCreated(address indexed token0,address indexed token1,uint24 indexed fee,int24 tickSpacing,address pool)"
 EVENTS = (
     "IncreaseLiquidity(uint256 indexed tokenId,uint128 liquidity,uint256 amount0,uint256 amount1)",
@@ -76,13 +77,15 @@ class UniswapV3(Adapter):
         known = {int(t.ref): t for t in where.targets if t.ref}
         new = [i for i in touched if i not in known]
         markets = {(*p.tokens, p.fee_pips): p.market for p in await _pools(view, where, sorted(addresses))}
-        found = dict(zip(new, await view.calls([Call(manager, POSITION, (i,)) for i in new]), strict=True))
         for i in touched:
-            answer = found.get(i)
             if i in known:
                 yield known[i]
-            elif isinstance(answer, Answer) and (market := markets.get(answer.values[2:5])):
-                yield Target(market, ref=str(i))
+        for first in range(0, len(new), CHUNK):
+            ids = new[first : first + CHUNK]
+            answers = await view.calls([Call(manager, POSITION, (i,)) for i in ids])
+            for i, answer in zip(ids, answers, strict=True):
+                if isinstance(answer, Answer) and (market := markets.get(answer.values[2:5])):
+                    yield Target(market, ref=str(i))
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         pools = await _pools(view, where, [m.market.rsplit("/", 1)[1] for m in where.markets])

@@ -200,12 +200,12 @@ async def test_a_market_without_rate_model_earns_nothing(world: World) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("hostile", ["RevertingToken", "GasBurner", "zero price", "no code"])
+@pytest.mark.parametrize("hostile", ["RevertingToken", "GasBurner", "zero price", "huge price", "no code"])
 async def test_a_bad_oracle_costs_one_price(world: World, hostile: str) -> None:
     morpho, chain = the(world), world.chains[1]
     before = await reading_of(world)
-    if hostile == "zero price":
-        oracle = morpho.settable_oracle(0)
+    if hostile.endswith("price"):
+        oracle = morpho.settable_oracle(0 if hostile == "zero price" else 2**256 - 1)
     elif hostile == "no code":
         oracle = chain.at("0x" + "ab" * 20, [])
     else:
@@ -245,17 +245,45 @@ async def test_hostile_tokens_are_named_and_do_not_stop_the_run(world: World) ->
     ours = morpho.tools.build("ours")
     old = chain.deploy(ours["Bytes32Token"], b"Old Maker".ljust(32, b"\0"), b"MKR".ljust(32, b"\0"))
     many, none = chain.deploy(ours["Token"], "Many", "MANY", 77), chain.deploy(ours["RevertingToken"])
+    whole = chain.deploy(ours["Token"], "Whole", "WHOLE", 0)
     usdc, oracle = world.assets[1]["USDC"].address, morpho.settable_oracle(10**36)
     lltv = 77 * WAD // 100
-    for token in (old, many, none):
+    for token in (old, whole, many, none):
         morpho.contract.send("createMarket", (usdc, token.address, oracle.address, morpho.irm.address, lltv))
     reading = await reading_of(world)
     found = {r.id: r for r in reading.of(Asset)}
     assert found[erc20(1, old.address)][1:3] == ("MKR", 18)
+    assert found[erc20(1, whole.address)].decimals == 0
     assert found[erc20(1, many.address)].decimals == -1
     assert found[erc20(1, none.address)].decimals == -1
     gaps = {(g.subject, g.reason) for g in reading.of(Gap)}
     assert gaps == {(erc20(1, t.address), "bad_decimals") for t in (many, none)}
-    assert {p.asset for p in reading.of(Price)} & {erc20(1, t.address) for t in (old, many, none)} == {
-        erc20(1, old.address)
-    }
+    exps = {p.asset: p.exp for p in reading.of(Price)}
+    assert [exps.get(erc20(1, t.address)) for t in (old, whole, many, none)] == [36 + 6 - 18, 36 + 6, None, None]
+
+
+async def test_a_market_that_lends_nothing_does_not_stop_the_run(world: World) -> None:
+    """Anybody may create one: Morpho checks neither token."""
+    morpho = the(world)
+    before = await reading_of(world)
+    weth, oracle = world.assets[1]["WETH"].address, morpho.settable_oracle(10**36)
+    for collateral in (ZERO_ADDRESS, weth):
+        params = (ZERO_ADDRESS, collateral, oracle.address, morpho.irm.address, 77 * WAD // 100)
+        morpho.contract.send("createMarket", params)
+    reading = await reading_of(world)
+    assert [(g.reason, g.accounts) for g in reading.of(Gap)] == [("no_code", 0)] * 2
+    assert reading.of(Exposure) == before.of(Exposure)
+    assert len(reading.of(Market)) == len(before.of(Market)) + 2
+
+
+async def test_interest_that_the_contract_could_not_book_is_not_invented(world: World) -> None:
+    """A rate model that answers 2^255: `_accrueInterest` would revert on uint128."""
+    morpho, chain = the(world), world.chains[1]
+    absurd = morpho.settable_oracle(2**255)
+    code = "0x600160ff1b60005260206000f3"  # returns 1 << 255 whatever is asked
+    chain.rpc("anvil_setCode", morpho.irm.address, code)
+    assert int.from_bytes(chain.eth_call(morpho.irm.address, "0x"), "big") == absurd.call("price")
+    reading = await reading_of(world)
+    borrowed = {t.market for t in reading.of(Total, side="debt") if t.raw}
+    assert {g.subject for g in reading.of(Gap)} == borrowed
+    assert not borrowed & {i.market for i in reading.of(Index, side="debt")}
