@@ -18,8 +18,6 @@ from aggregator.sdk.view import ChainView, ReplayView, VenueView
 
 
 class OpenSource(Source, Protocol):
-    @property
-    def stats(self) -> Stats: ...
     async def close(self) -> None: ...
 
 

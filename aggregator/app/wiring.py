@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from aggregator import __version__
 from aggregator.app.config import Config, data_dir, load_config
@@ -21,6 +22,13 @@ from aggregator.report.coverage import coverage_json, reconcile
 from aggregator.report.plain import cut_json, gap_json
 from aggregator.snapshot import Snapshot
 from aggregator.store import Store
+
+if TYPE_CHECKING:
+    from aggregator.app.sources import OpenSource
+    from aggregator.chain.recording import Recording
+    from aggregator.ingest.collect import RunResult
+    from aggregator.ingest.estimate import Estimate
+    from aggregator.sdk.adapter import Where
 
 Tick = Callable[[str, int, int], None]
 
@@ -102,37 +110,57 @@ class App:
             recorder.save(record)
         return self._collected(result.cut, result.failed)
 
-    async def _collect(self, tick: Tick, recorder: Any) -> Any:
-        from aggregator.app.sources import open_sources
-        from aggregator.chain.recording import Recording
-        from aggregator.ingest.collect import Progress, collect
-        from aggregator.sdk.adapter import Where
-        from aggregator.sdk.registry import load_adapters
+    async def _collect(self, tick: Tick, recorder: Recording | None) -> RunResult:
+        from aggregator.ingest.collect import collect
 
-        config = self.config.readable()
-        replayed = Recording.load(_beside(config.path, config.replay.recording)) if config.replay.recording else None
-        sources = open_sources(config, replayed, recorder)
-        if replayed is not None:
-            known = {s.id for s in sources}
-            config_deployments = [d for d in config.deployments if d.source in known]
-        else:
-            config_deployments = list(config.deployments)
-        where = [Where(d.adapter, d.source, d.name, d.addresses, d.start_block, d.options) for d in config_deployments]
-
-        def show(p: Progress) -> None:
-            tick(f"{p.phase} {p.deployment}".strip(), p.done, p.total)
-
-        try:
+        async with self._line(recorder) as (sources, where, adapters):
             return await collect(
                 self.store,
                 sources,
                 where,
-                load_adapters(),
-                slice_size=config.collect.slice_size,
-                concurrency=config.collect.concurrency,
+                adapters,
+                slice_size=self.config.collect.slice_size,
+                concurrency=self.config.collect.concurrency,
                 facts={"version": __version__, "config_digest": self._config_digest(), "started_s": int(time.time())},
-                progress=show,
+                progress=lambda p: tick(f"{p.phase} {p.deployment}".strip(), p.done, p.total),
             )
+
+    def dry_run(self, tick: Tick) -> list[dict[str, Any]]:
+        """What a run would cost by deployment; nothing is written."""
+        return [e._asdict() for e in asyncio.run(self._estimate(tick))]
+
+    async def _estimate(self, tick: Tick) -> list[Estimate]:
+        from aggregator.ingest.estimate import estimate
+
+        async with self._line(None) as (sources, where, adapters):
+            return await estimate(
+                self.store,
+                sources,
+                where,
+                adapters,
+                slice_size=self.config.collect.slice_size,
+                progress=lambda p: tick("dry run", p.done, p.total),
+            )
+
+    @asynccontextmanager
+    async def _line(self, recorder: Recording | None) -> AsyncIterator[tuple[list[OpenSource], list[Where], Any]]:
+        """Sources that can be read, the deployments on them and the adapters; the sources closed at the end."""
+        from aggregator.app.sources import open_sources
+        from aggregator.chain.recording import Recording
+        from aggregator.sdk.adapter import Where
+        from aggregator.sdk.registry import load_adapters
+
+        config, file = self.config.readable(), self.config.replay.recording
+        replayed = Recording.load(_beside(config.path, file)) if file else None
+        sources = open_sources(config, replayed, recorder)
+        known = {s.id for s in sources}
+        where = [
+            Where(d.adapter, d.source, d.name, d.addresses, d.start_block, d.options)
+            for d in config.deployments
+            if replayed is None or d.source in known
+        ]
+        try:
+            yield sources, where, load_adapters()
         finally:
             for source in sources:
                 await source.close()
@@ -217,13 +245,15 @@ class App:
     def scenario_names(self) -> list[str]:
         return sorted(f.stem for f in (data_dir("config") / "scenarios").glob("*.toml"))
 
+    def scenario(self, text: str) -> Scenario:
+        """A scenario file, or a name from config/scenarios."""
+        file = Path(text)
+        return load_scenario(file) if file.suffix == ".toml" and file.is_file() else self.scenario_by_name(text)
+
     def scenario_by_name(self, name: str) -> Scenario:
-        """A file, or a name from config/scenarios."""
+        """A name from config/scenarios, and nothing else: requests come from anybody."""
         from difflib import get_close_matches
 
-        file = Path(name)
-        if file.suffix == ".toml" and file.is_file():
-            return load_scenario(file)
         names = self.scenario_names()
         if name not in names:
             near = get_close_matches(name, names, n=1)
@@ -239,7 +269,7 @@ class App:
         self, scenario: str | Scenario, at: str, tick: Tick, report: Path | None = None, *, keep: bool = False
     ) -> dict[str, Any]:
         """Run, keep in the store if asked, and write report (HTML) and its JSON beside it if named."""
-        chosen = self.scenario_by_name(scenario) if isinstance(scenario, str) else scenario
+        chosen = scenario if isinstance(scenario, Scenario) else self.scenario(scenario)
         snap = self.snapshot(at)
         result = self._run(snap, chosen, tick)
         body = result.json()

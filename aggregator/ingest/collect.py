@@ -24,11 +24,27 @@ from aggregator.store import Store
 log = logging.getLogger("spillover.ingest")
 
 
+class Stats(Protocol):
+    @property
+    def calls(self) -> int: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def bytes_in(self) -> int: ...
+    @property
+    def bytes_out(self) -> int: ...
+
+
 class Source(Protocol):
     """A chain or venue that can be frozen at one point; live or replayed."""
 
     @property
     def id(self) -> str: ...
+
+    @property
+    def stats(self) -> Stats:
+        """What reading it has cost so far."""
+        ...
 
     async def pin(self) -> BlockRef: ...
 

@@ -87,8 +87,6 @@ def _account(snap: Snapshot, account: Account, figure: str) -> Node | None:
             amount = judgement.collateral if figure == "collateral_usd" else judgement.debt
             sides = ("debt",) if figure == "debt_usd" else ("collateral", "margin", "long", "short")
             inputs = [_value(snap, account, leg, protocol) for leg in account.legs if leg.side in sides]
-            if not inputs:
-                return None
             unit = _symbol(snap, judgement.unit)
             dollars = unit_usd(snap, judgement, amount) or f"unknown; {plain(amount, judgement.exp)} {unit}"
             top = _node(figure, dollars, f"sum of leg values in {unit}", "as the contract rounds each leg", inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ def deployments(world: World) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     vaults: dict[int, list[str]] = {}
     for d in world.deployments:
+        if find_spec(f"adapters.{d.adapter}") is None:
+            continue
         if d.adapter == "erc4626":
             vaults.setdefault(d.chain, []).extend(d.addresses.values())
             continue

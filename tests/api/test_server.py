@@ -1,0 +1,137 @@
+"""The service over real HTTP on loopback: what is served decodes into the documented types and equals the command."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from aggregator.api import make_app, types
+from aggregator.api.openapi import document
+from aggregator.app import App
+from tests.devnet.worlds import World
+from tests.line.fixtures import Opener, quiet
+
+Client = TestClient[aiohttp.web.Request, aiohttp.web.Application]
+
+
+def client_of(app: App) -> Client:
+    return TestClient(TestServer(make_app(app, look_s=0.0)))
+
+
+async def test_a_wallet_is_served_as_the_command_prints_it(collected: App, three_chains_world: World) -> None:
+    async with client_of(collected) as client:
+        for address in (three_chains_world.wallets[0], three_chains_world.wallets[0].lower()):
+            answer = await client.get(f"/v1/wallets/{address}")
+            body = await answer.read()
+            assert answer.status == 200, body
+            envelope = msgspec.json.decode(body, type=types.Envelope)
+            wallet = msgspec.convert(envelope.data, types.WalletOut)
+            printed = collected.wallet(address)
+            assert [p.health_factor for p in wallet.positions] == [p["health_factor"] for p in printed["positions"]]
+            assert envelope.meta.cut.digest == printed["cut"]["digest"]
+
+
+async def test_cuts_coverage_health_and_document(collected: App) -> None:
+    async with client_of(collected) as client:
+        cuts = msgspec.json.decode(await (await client.get("/v1/cuts")).read(), type=types.Envelope)
+        assert msgspec.convert(cuts.data, list[types.CutOut])[0].digest == collected.latest_digest()
+        coverage = msgspec.json.decode(await (await client.get("/v1/coverage")).read(), type=types.Envelope)
+        answer = msgspec.convert(coverage.data, types.CoverageAnswer)
+        assert answer.coverage
+        assert all(line.equal for line in answer.reconciliation)
+        health = msgspec.json.decode(await (await client.get("/healthz")).read(), type=types.Health)
+        assert health.status == "ok"
+        assert await (await client.get("/openapi.json")).json() == document()
+
+
+async def test_every_documented_path_is_served_and_every_route_documented(collected: App) -> None:
+    service = make_app(collected)
+    served = {
+        (r.method.lower(), r.resource.canonical) for r in service.router.routes() if r.resource and r.method != "HEAD"
+    }
+    documented = {(method, path) for path, item in document()["paths"].items() for method in item}
+    assert served == documented
+
+
+async def test_a_stress_is_computed_once_per_question(collected: App) -> None:
+    async with client_of(collected) as client:
+        scenario = {"name": "mild", "price": {"WETH": -0.1}}
+        first = await (await client.post("/v1/stress", json=scenario)).json()
+        again = await (await client.post("/v1/stress", json=scenario)).json()
+        assert first["data"]["job"] == again["data"]["job"]
+        assert first["data"] == again["data"]
+        assert first["data"]["convergence"]["converged"] in (True, False)
+        named = await client.get("/v1/stress", params={"scenario": "eth_down_30"})
+        assert named.status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/v1/wallets/vitalik.eth", None, 422),
+        ("GET", "/v1/wallets/0x12", None, 422),
+        ("GET", "/v1/wallets/0x" + "g" * 40, None, 422),
+        ("GET", "/v1/wallets/%2e%2e%2fetc", None, 422),
+        ("GET", "/v1/nothing", None, 404),
+        ("DELETE", "/v1/cuts", None, 405),
+        ("GET", "/v1/stress", None, 422),
+        ("GET", "/v1/stress?scenario=eth_down", None, 422),
+        ("GET", "/v1/stress?scenario=../../config/default.toml", None, 422),
+        ("POST", "/v1/stress", b"{", 422),
+        ("POST", "/v1/stress", b"[]", 422),
+        ("POST", "/v1/stress", b'{"name": "x", "price": {"WETH": -2}}', 422),
+        ("POST", "/v1/stress", b'{"name": "x", "price": {"WETHH": -0.2}}', 422),
+        ("POST", "/v1/stress", b'{"name": "x", "prices": {}}', 422),
+        ("POST", "/v1/stress", b'{"name": "x", "price": {"WETH": NaN}}', 422),
+        ("POST", "/v1/stress", b" " * (300 * 1024), 413),
+    ],
+)
+async def test_wrong_requests_get_one_problem_object(
+    collected: App, method: str, path: str, body: bytes | None, status: int
+) -> None:
+    async with client_of(collected) as client:
+        answer = await client.request(method, path, data=body)
+        problem = await answer.json(content_type="application/problem+json")
+        assert answer.status == status, problem
+        assert {"title", "detail", "status", "code"} <= set(problem)
+
+
+async def test_an_empty_store_is_alive_and_says_so(three_chains_world: World, open_app: Opener) -> None:
+    async with client_of(open_app(three_chains_world)) as client:
+        assert (await (await client.get("/healthz")).json())["status"] == "empty"
+        assert (await client.get("/v1/cuts")).status == 503
+
+
+async def test_a_new_cut_is_swapped_in_whole_while_requests_run(world: World, open_app: Opener, tmp_path: Path) -> None:
+    app = open_app(world)
+    await asyncio.to_thread(app.collect, quiet)
+    async with client_of(app) as client:
+        digests: set[str] = set()
+        done = asyncio.Event()
+
+        async def ask() -> None:
+            while not done.is_set():
+                answer = await client.get(f"/v1/wallets/{world.wallets[1]}")
+                assert answer.status == 200
+                data = await answer.json()
+                assert data["meta"]["cut"]["digest"] == data["data"]["cut"]["digest"]
+                digests.add(data["meta"]["cut"]["digest"])
+
+        readers = [asyncio.create_task(ask()) for _ in range(4)]
+        world.aave[1].supply(world.wallets[1], "USDC", 10**9)
+        await asyncio.to_thread(app.collect, quiet)
+        await client.get("/v1/cuts")
+        await ask_once(client, world, digests)
+        done.set()
+        await asyncio.gather(*readers)
+        assert len(digests) == 2
+
+
+async def ask_once(client: Client, world: World, digests: set[str]) -> None:
+    data = await (await client.get(f"/v1/wallets/{world.wallets[1]}")).json()
+    digests.add(data["meta"]["cut"]["digest"])

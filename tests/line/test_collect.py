@@ -1,0 +1,205 @@
+"""The whole line on real bytecode: what a user reads is what the contracts answer, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from aggregator.app import App
+from aggregator.core.errors import WrongChainError
+from tests.devnet import configuration
+from tests.devnet.tokens import UINT256_MAX
+from tests.devnet.worlds import World
+from tests.line.fixtures import Opener, quiet
+
+
+def _raw(text: str) -> int:
+    return int(text.replace(".", ""))
+
+
+def test_every_wallet_reads_as_the_pools_answer(collected: App, three_chains_world: World) -> None:
+    seen = 0
+    for wallet in three_chains_world.wallets:
+        answer = collected.wallet(wallet)
+        for position in answer["positions"]:
+            if position["protocol"] != "aave_v3":
+                continue
+            theirs = three_chains_world.aave[position["chain"]].account(wallet)
+            assert _raw(position["collateral_usd"]) == theirs.collateral_usd_e8
+            assert _raw(position["debt_usd"]) == theirs.debt_usd_e8
+            health = position["health_factor"]
+            assert (UINT256_MAX if health is None else _raw(health)) == theirs.health_e18
+            seen += 1
+    assert seen >= len(three_chains_world.wallets)
+
+
+def test_all_totals_reconcile(collected: App) -> None:
+    lines = collected.reconciliation(collected.snapshot())
+    assert len(lines) > 20
+    assert [line for line in lines if not line["equal"]] == []
+
+
+def test_the_json_of_collect_keeps_its_contract(three_chains_world: World, tmp_path: Path) -> None:
+    config = configuration.write(three_chains_world, tmp_path / "c.toml", f"sqlite:///{tmp_path / 'x.db'}")
+    command = [sys.executable, "-m", "aggregator", "collect", "--config", str(config), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode in (0, 3), done.stderr
+    data = json.loads(done.stdout)
+    assert set(data) == {"run", "cut", "coverage", "reconciliation"}
+    assert set(data["cut"]) == {"digest", "skew_s", "blocks"}
+    assert {b["chain"] for b in data["cut"]["blocks"]} == set(three_chains_world.chains)
+    assert all(set(b) == {"chain", "number", "hash", "timestamp", "finality"} for b in data["cut"]["blocks"])
+    assert all(set(c) == {"chain", "protocol", "level", "accounts", "value_usd", "gaps"} for c in data["coverage"])
+    wallet = subprocess.run(
+        [*command[:3], "wallet", three_chains_world.wallets[0], "--config", str(config), "--json"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    answer = json.loads(wallet.stdout)
+    assert set(answer) == {"address", "cut", "age_s", "coverage", "positions", "totals", "greeks", "gaps"}
+    keys = {"chain", "protocol", "deployment", "market", "kind", "legs", "collateral_usd", "debt_usd", "health_factor"}
+    assert all(keys | {"liquidation"} <= set(p) for p in answer["positions"])
+    legs = [leg for p in answer["positions"] for leg in p["legs"]]
+    assert all(set(leg) == {"asset", "symbol", "side", "raw", "amount", "value_usd"} for leg in legs)
+
+
+def test_a_reorg_leaves_the_store_as_if_the_dropped_blocks_had_never_been(world: World, open_app: Opener) -> None:
+    app, chain, aave = open_app(world), world.chains[1], world.aave[1]
+    app.collect(quiet)
+    first = app.snapshot()
+    before = chain.block("latest")["number"]
+    for user in world.wallets[:4]:
+        aave.supply(user, "USDC", 5_000 * 10**6)
+    world.assets[1]["WETH"].set_price(2_345)
+    second = app.collect(quiet).data["cut"]
+    assert second["digest"] != first.cut.digest
+    head = chain.block("latest")["number"]
+    chain.reorg(int(head, 16) - int(before, 16) if isinstance(head, str) else head - before)
+    chain.mine(3)
+    app.collect(quiet)
+    fresh = open_app(world, "fresh")
+    fresh.collect(quiet)
+    assert app.snapshot().digest == fresh.snapshot().digest
+    assert second["digest"] not in {cut.digest for cut in app.cuts()}
+    assert app.snapshot(first.cut.digest).digest == first.digest
+
+
+def test_an_incremental_run_equals_a_full_one(world: World, open_app: Opener) -> None:
+    app, aave = open_app(world), world.aave[1]
+    app.collect(quiet)
+    for user in world.wallets[:3]:
+        aave.supply(user, "DAI", 10**20)
+    world.chains[1].warp(3_600)
+    app.collect(quiet)
+    fresh = open_app(world, "fresh")
+    fresh.collect(quiet)
+    assert app.snapshot().digest == fresh.snapshot().digest
+
+
+def test_sigkill_at_any_point_leaves_the_previous_run_whole(world: World, open_app: Opener) -> None:
+    app = open_app(world)
+    app.collect(quiet)
+    first = app.snapshot().digest
+    world.aave[1].supply(world.wallets[1], "USDC", 10**9)
+    command = [sys.executable, "-m", "aggregator", "collect", "--config", str(app.config.path), "--json"]
+    chance = random.Random(7)
+    killed = 0
+    for _ in range(8):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.8, 4.5))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed += 1
+        with App.open(app.config.path) as again:
+            assert again.snapshot().digest == first or len(again.cuts()) == 2
+    assert killed > 0
+    with App.open(app.config.path) as again:
+        again.collect(quiet)
+        fresh = open_app(world, "fresh")
+        fresh.collect(quiet)
+        assert again.snapshot().digest == fresh.snapshot().digest
+
+
+@pytest.mark.parametrize("slice_size", [1, 7, 500])
+def test_a_recording_replays_to_the_same_snapshot_in_any_slices(
+    collected: App, three_chains_world: World, tmp_path: Path, slice_size: int
+) -> None:
+    recording = collected.config.path.with_name("world.jsonl.gz")
+    text = configuration.toml(
+        three_chains_world, f"sqlite:///{tmp_path / 'r.db'}", rpc=False,
+        replay={"recording": str(recording)}, collect={"slice_size": slice_size, "concurrency": 1 + slice_size % 3},
+    )  # fmt: skip
+    (tmp_path / "r.toml").write_text(text)
+    with App.open(tmp_path / "r.toml") as app:
+        app.collect(quiet)
+        assert app.snapshot().digest == collected.snapshot().digest
+        assert app.store.cuts()[0].cut == collected.store.cuts()[0].cut
+
+
+def test_explained_lines_answer_with_the_stored_integers(collected: App, three_chains_world: World) -> None:
+    """`cast call` lines run as plain eth_call at that block."""
+    checked = 0
+    for wallet in three_chains_world.wallets[:8]:
+        for figure in ("health_factor", "collateral_usd", "debt_usd"):
+            if all(p[figure] is None for p in collected.wallet(wallet)["positions"]):
+                continue
+            tree = collected.explain_wallet(wallet, figure)
+            for part in tree["positions"]:
+                for leaf in _leaves(part):
+                    source = leaf["source"]
+                    if "call" not in source or leaf["figure"] not in ("shares", "account emode"):
+                        continue
+                    words = source["call"].split()
+                    chain = three_chains_world.chains[int(words[-1].strip('"').rsplit("_", 1)[1])]
+                    answer = chain.rpc("eth_call", {"to": words[2], "data": words[3]}, hex(int(words[5])))
+                    word = answer[2 + 64 * source["word"] : 66 + 64 * source["word"]]
+                    assert int(word, 16) == int(leaf["value"]), leaf
+                    checked += 1
+    assert checked > 20
+
+
+def _leaves(node: dict) -> list[dict]:
+    return [leaf for child in node["inputs"] for leaf in _leaves(child)] if "inputs" in node else [node]
+
+
+def test_a_source_that_fails_costs_its_own_rows(three_chains_world: World, tmp_path: Path) -> None:
+    text = configuration.toml(three_chains_world, f"sqlite:///{tmp_path / 'x.db'}")
+    text = text.replace(three_chains_world.chains[10].url, "http://127.0.0.1:9").replace(
+        'id = 10\nfinality = "latest"\n', 'id = 10\nfinality = "latest"\ntimeout_s = 1.0\ndeadline_s = 2.0\n'
+    )
+    (tmp_path / "c.toml").write_text(text)
+    with App.open(tmp_path / "c.toml") as app:
+        answer = app.collect(quiet)
+        assert answer.too_many_gaps
+        assert {b["chain"] for b in answer.data["cut"]["blocks"]} == {1, 42161}
+        lost = [c for c in answer.data["coverage"] if c["level"] == "failed"]
+        assert lost
+        assert all(c["chain"] == 10 for c in lost)
+        assert {g.reason for g in app.snapshot().gaps if g.subject.startswith("eip155:10/")} == {"source_failed"}
+
+
+def test_a_wrong_chain_behind_a_url_stores_nothing(three_chains_world: World, tmp_path: Path) -> None:
+    text = configuration.toml(three_chains_world, f"sqlite:///{tmp_path / 'x.db'}")
+    text = text.replace(three_chains_world.chains[10].url, three_chains_world.chains[1].url)
+    (tmp_path / "c.toml").write_text(text)
+    with App.open(tmp_path / "c.toml") as app:
+        with pytest.raises(WrongChainError) as error:
+            app.collect(quiet)
+        assert "10" in error.value.expected + error.value.message
+        assert app.cuts() == []
+
+
+def test_dry_run_counts_and_writes_nothing(three_chains_world: World, open_app: Opener) -> None:
+    app = open_app(three_chains_world)
+    rows = app.dry_run(quiet)
+    assert app.cuts() == []
+    assert {r["deployment"].split("/")[1] for r in rows} == {d.adapter for d in app.config.deployments}
+    assert all(r["calls"] > 0 and r["requests"] > 0 for r in rows if r["targets"])
