@@ -7,13 +7,17 @@ threshold, bonus) is a row of `terms`, so a leg costs twelve bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+
+if TYPE_CHECKING:
+    from aggregator.snapshot import Snapshot
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int32]
@@ -40,7 +44,10 @@ class Oracles(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """(t,) columns; threshold, bonus and fee are 0 on the debt side. fee_frac as in `rules.Calls`."""
+    """(t,) columns; threshold, bonus and fee are 0 on the debt side. fee_frac as in `rules.Calls`.
+
+    callable: whether a liquidator may seize or repay the leg (a paused reserve still counts, but nobody can touch it).
+    """
 
     market: Codes
     asset: Codes
@@ -49,6 +56,7 @@ class Terms(NamedTuple):
     threshold_frac: Floats
     bonus_frac: Floats
     fee_frac: Floats
+    callable: Flags
 
 
 class Claims(NamedTuple):
@@ -91,10 +99,19 @@ class Pots(NamedTuple):
 
 
 class Supplies(NamedTuple):
-    """(s,) who owns a pot."""
+    """(s,) who owns a pot. posted: it is collateral of its holder's account too, so its value is in the legs."""
 
     pot: Codes
     holder: Codes
+    units: Floats
+    posted: Flags
+
+
+class Holdings(NamedTuple):
+    """(h,) what holders own beside accounts and pots: vault shares, liquidity positions, margin."""
+
+    holder: Codes
+    asset: Codes
     units: Floats
 
 
@@ -182,10 +199,12 @@ def add_up(codes: npt.NDArray[Any], weights: Floats, n: int) -> Floats:
 _Table = TypeVar("_Table")
 
 
-def _none(kind: type[_Table]) -> _Table:
-    shape = {"npt.NDArray[np.int8]": np.int8, "Codes": np.int32, "Floats": np.float64, "Flags": np.bool_}
-    notes = kind.__annotations__
-    return kind(*(np.zeros(0, shape[str(getattr(notes[f], "__forward_arg__", notes[f]))]) for f in notes))
+def table(kind: type[_Table], rows: Sequence[tuple[Any, ...]] = ()) -> _Table:
+    """Rows of one of the tables above as its columns."""
+    types = {"npt.NDArray[np.int8]": np.int8, "Codes": np.int32, "Floats": np.float64, "Flags": np.bool_}
+    notes = [str(getattr(note, "__forward_arg__", note)) for note in kind.__annotations__.values()]
+    columns: Iterable[tuple[Any, ...]] = zip(*rows, strict=True) if rows else [()] * len(notes)
+    return kind(*(np.array(column, types[note]) for column, note in zip(columns, notes, strict=True)))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -214,15 +233,16 @@ class Book:
     pools: tuple[Pool, ...] = ()
     close_frac: Floats = field(default_factory=lambda: np.zeros(0))
     storefront_frac: Floats = field(default_factory=lambda: np.zeros(0))
-    claims: Claims = field(default_factory=lambda: _none(Claims))
-    lps: Lps = field(default_factory=lambda: _none(Lps))
-    pots: Pots = field(default_factory=lambda: _none(Pots))
-    supplies: Supplies = field(default_factory=lambda: _none(Supplies))
+    claims: Claims = field(default_factory=lambda: table(Claims))
+    lps: Lps = field(default_factory=lambda: table(Lps))
+    pots: Pots = field(default_factory=lambda: table(Pots))
+    supplies: Supplies = field(default_factory=lambda: table(Supplies))
+    holdings: Holdings = field(default_factory=lambda: table(Holdings))
     issuers: tuple[tuple[int, int], ...] = ()
-    options: Options = field(default_factory=lambda: _none(Options))
-    option_pools: OptionPools = field(default_factory=lambda: _none(OptionPools))
-    perps: Perps = field(default_factory=lambda: _none(Perps))
-    perp_accounts: PerpAccounts = field(default_factory=lambda: _none(PerpAccounts))
+    options: Options = field(default_factory=lambda: table(Options))
+    option_pools: OptionPools = field(default_factory=lambda: table(OptionPools))
+    perps: Perps = field(default_factory=lambda: table(Perps))
+    perp_accounts: PerpAccounts = field(default_factory=lambda: table(PerpAccounts))
     insurance_usd: tuple[tuple[int, float], ...] = ()
     gaps: tuple[dict[str, object], ...] = ()
 
@@ -275,7 +295,8 @@ def _check_codes(book: Book) -> None:
         "oracles.source": n["asset"], "oracles.quote": n["asset"], "claims.asset": n["asset"],
         "claims.underlying": n["asset"], "lps.asset": n["asset"], "lps.base": n["asset"], "lps.quote": n["asset"],
         "pots.market": n["market"], "pots.asset": n["asset"], "supplies.pot": len(book.pots.market),
-        "supplies.holder": n["holder"], "options.underlying": n["asset"], "options.quote": n["asset"],
+        "supplies.holder": n["holder"],
+        "holdings.holder": n["holder"], "holdings.asset": n["asset"], "options.underlying": n["asset"], "options.quote": n["asset"],
         "options.market": n["market"], "options.holder": n["holder"], "perps.account": len(book.perp_accounts.market),
         "perps.asset": n["asset"],
     }  # fmt: skip
@@ -297,3 +318,10 @@ def _check_range(name: str, codes: npt.NDArray[np.int32], limit: int) -> None:
 
 def _refuse(name: str, at: int, expected: str, column: npt.NDArray[np.float64] | npt.NDArray[np.int32]) -> None:
     raise DomainError(f"{name}[{at}] is not usable", expected=expected, found=repr(column[at].item()))
+
+
+def from_snapshot(snapshot: Snapshot) -> Book:
+    """Every account of a cut that its rule can judge; see `aggregator.engine.load`."""
+    from aggregator.engine.load import from_snapshot as load
+
+    return load(snapshot)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,19 @@ from aggregator.engine.derivatives import Derivatives
 from aggregator.engine.settle import NOTHING, Flow, liquidate
 from aggregator.engine.state import SECTORS, State
 
-OnRound = Callable[[RoundRecord], None]
+OnRound = Callable[[int], None]
+
+
+class First(NamedTuple):
+    """Where a round left things: amounts of legs, values, accounts written off, pots, option P&L, credits, loss."""
+
+    amount: Floats
+    value_usd: Floats
+    dead: Flags
+    lost_frac: Floats
+    leg_pnl_usd: Floats
+    refund_usd: Floats
+    credit_loss_usd: float
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,8 +57,7 @@ class Cascade:
     health_before: Floats
     health_after: Floats
     conservation: dict[str, float]
-    first_usd: Floats
-    first_credit_loss_usd: float
+    first: First
     unprofitable: Indices
 
     @property
@@ -82,9 +94,11 @@ def cascade(
     sequential = rules.rounds == "sequential"
     start, units = state.sectors(), state.units_total()
     records: list[RoundRecord] = []
-    first_usd, first_loss, refused = state.value_usd, 0.0, np.zeros(0, np.int64)
+    first, refused = _first(state, extra), np.zeros(0, np.int64)
     moved, settled, worst = np.inf, False, 0.0
     opening_extra = extra.mark(state.value_usd, liquidate=False)
+    if state.providers_lost(extra.pool_loss_units(state.value_usd)):
+        state.refresh()
     for number in range(1, rules.max_rounds + 1):
         opened, opened_sectors = state.value_usd, state.sectors()
         answers = state.answers()
@@ -103,6 +117,8 @@ def cascade(
         state.previous_usd, state.silent = opened, False
         state.refresh()
         pnl = extra.mark(state.value_usd, liquidate=liquidations)
+        if state.providers_lost(extra.pool_loss_units(state.value_usd)):
+            state.refresh()
         if number == 1:
             pnl += opening_extra
         error = _conservation_error(state, opened_sectors, opened, units)
@@ -111,18 +127,17 @@ def cascade(
         written = _written_down(state, lost_before)
         records.append(_record(state, number, flow, written, pnl, error))
         if on_round:
-            on_round(records[-1])
+            on_round(number)
         if number == 1:
-            first_usd = state.value_usd
-            first_loss = float(state.bad_usd.sum()) + float(state.shortfall_usd().sum())
-        if flow.calls == 0 and extra.quiet and settled and moved <= _STILL:
+            first = _first(state, extra)
+        if flow.calls == 0 and settled and moved <= _STILL:
             break
     end = state.sectors()
     changes = {s: end[s] - start[s] for s in SECTORS}
     changes["total"] = float(sum(changes[s] for s in SECTORS))
     changes["units_times_price_change"] = float((units * (state.value_usd - state.blow_usd)).sum())
     changes["largest_round_error"] = worst
-    done = flow.calls == 0 and extra.quiet and settled and moved <= _STILL
+    done = flow.calls == 0 and settled and moved <= _STILL
     after = health.sums(book, state.amount, state.answers()).health
     return Cascade(
         book,
@@ -135,13 +150,20 @@ def cascade(
         before,
         after,
         changes,
-        first_usd,
-        first_loss,
+        first,
         refused,
     )
 
 
 _STILL = 1e-12
+
+
+def _first(state: State, extra: Derivatives) -> First:
+    loss = float(state.bad_usd.sum()) + float(state.shortfall_usd().sum())
+    pnl = extra.leg_pnl_usd.copy()
+    return First(
+        state.amount.copy(), state.value_usd, state.dead.copy(), state.lost_frac, pnl, state.refund.copy(), loss
+    )
 
 
 def _sequential(state: State, due: Indices, rules: Conventions) -> Flow:
@@ -185,7 +207,8 @@ def _written_down(state: State, before: Floats) -> float:
 
 
 def _record(state: State, number: int, flow: Flow, written: float, pnl: float, error: float) -> RoundRecord:
-    prices = {a: float(p) for a, p in zip(state.book.assets, state.value_usd, strict=True)}
+    named = zip(state.book.assets, state.value_usd.tolist(), state.priced.tolist(), strict=True)
+    prices = {asset: usd for asset, usd, priced in named if priced and "/erc721:" not in asset}
     return RoundRecord(
         number=number,
         prices_usd=prices,

@@ -27,7 +27,9 @@ class State:
         self.amount = book.leg_amount.copy()
         self.dead = np.zeros(accounts, np.bool_)
         self.lost_units, self.lost_usd = np.zeros(len(book.pots.market)), np.zeros(len(book.pots.market))
+        self.marked_units = np.zeros(len(book.pots.market))  # losses of option pools, which may come back
         self.cut_usd, self.par, top = _at_cut(book, self.look)
+        self.priced = self.look.is_claim | np.isfinite(book.price_usd)
         self.price = _blown_price(book, self.look, self.cut_usd, blow)
         moved = self.price / np.where(self.cut_usd > 0.0, self.cut_usd, 1.0)
         rise = float(np.nanmax(np.where(self.look.is_claim, 1.0, moved), initial=1.0))
@@ -53,6 +55,7 @@ class State:
             np.zeros(markets),
             np.zeros(markets),
         )  # losses without a pot; paid by Comet
+        self.refund = np.zeros(accounts)  # USD that absorptions credited beyond the debt
         self.credit_usd = self.refund_usd = self.storefront_usd = 0.0
 
     # prices -------------------------------------------------------------------------------------------------------
@@ -61,7 +64,7 @@ class State:
         ratio = depth.ratio if depth else 1.0
         price = np.where(self.look.is_claim, self.price, self.price * ratio)
         par = np.where(self.look.is_claim, self.par * ratio, self.par)
-        found = self.look.solve(price, par, self.lost_units, self.top, self.amount)
+        found = self.look.solve(price, par, self.lost_units + self.marked_units, self.top, self.amount)
         return found.value_usd, found.backing_usd, found.lost_frac, found.residual
 
     def refresh(self) -> None:
@@ -118,6 +121,12 @@ class State:
         self.cash["pools"] -= walked
         self.cash["outside"] -= received - walked
         return received
+
+    def providers_lost(self, units: Floats) -> bool:
+        """Set what option pools have lost so far, (pots,); whether that changed anything."""
+        changed = bool((units != self.marked_units).any())
+        self.marked_units = units
+        return changed
 
     def recover(self, frac: float) -> None:
         """Others buy a share of what stands in the pools back out of them."""

@@ -70,10 +70,10 @@ class World:
             self.close.append(close)
         m, c, d = self.market[name], self.asset[collateral], self.asset[debt]
         oracle = self.row("oracles", PATHS[path], c, level, d, cap, before)
-        self.collateral_term[name, collateral] = self.row("terms", m, c, oracle, False, threshold, bonus, fee)
+        self.collateral_term[name, collateral] = self.row("terms", m, c, oracle, False, threshold, bonus, fee, True)
         if (name, debt) not in self.collateral_term:
             plain = self.row("oracles", b.LIVE, d, 1.0, d, float("inf"), float("nan"))
-            self.collateral_term[name, debt] = self.row("terms", m, d, plain, True, 0.0, 0.0, 0.0)
+            self.collateral_term[name, debt] = self.row("terms", m, d, plain, True, 0.0, 0.0, 0.0, True)
         if supply is not None:
             self.row("pots", m, d, supply, reserve, shock)
         return self
@@ -91,7 +91,7 @@ class World:
         return self
 
     def supplier(self, pot: int, holder: str, units: float) -> World:
-        self.row("supplies", pot, self.who(holder), units)
+        self.row("supplies", pot, self.who(holder), units, False)
         return self
 
     def book(self) -> b.Book:
@@ -109,16 +109,8 @@ class World:
             leg_term=np.array([t for t, _ in legs], np.int32), leg_amount=np.array([x for _, x in legs], np.float64),
             pools=tuple(self.pools), close_frac=np.array(self.close), storefront_frac=np.array(self.storefront),
             issuers=tuple(self.issuers),
-            **{name: table(kind, self.rows.get(name, [])) for name, kind in kinds.items()}, **self.more,
+            **{name: b.table(kind, self.rows.get(name, [])) for name, kind in kinds.items()}, **self.more,
         )  # fmt: skip
-
-
-def table(kind: type, rows: list[tuple[Any, ...]]) -> Any:
-    types = {"npt.NDArray[np.int8]": np.int8, "Codes": np.int32, "Floats": np.float64, "Flags": np.bool_}
-    notes = kind.__annotations__
-    columns = zip(*rows, strict=True) if rows else ([] for _ in notes)
-    cast = (types[getattr(n, "__forward_arg__", n)] for n in notes.values())
-    return kind(*(np.array(list(c), t) for c, t in zip(columns, cast, strict=True)))
 
 
 def conventions(rounds: str = "batch", profit: bool = False, capacity: int = 0, **more: Any) -> Conventions:

@@ -1,0 +1,78 @@
+"""Option legs of a snapshot with the volatility their own market quotes for the series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from aggregator.core.fixed import plain
+from aggregator.core.rows import OptionLeg, Term
+from aggregator.engine.book import Floats, Indices, OptionPools, Options, Pots, table
+from aggregator.quant.black import SECONDS_PER_YEAR
+from aggregator.snapshot import Snapshot
+
+_Gaps = tuple[dict[str, object], ...]
+
+
+def options_of(
+    snap: Snapshot, place: Mapping[str, int], markets: Mapping[str, int], holder_of: Indices, price_usd: Floats
+) -> tuple[Options, OptionPools, Pots, _Gaps]:
+    """Legs with a known volatility and price; settled legs are gone, the others become Gaps by market."""
+    legs: list[tuple[Any, ...]] = []
+    missing: dict[str, int] = {}
+    live: dict[str, tuple[int, int]] = {}
+    vols: dict[str, dict[tuple[str, str], Term]] = {}
+    for row in snap.rows("option"):
+        if row.market not in vols:
+            vols[row.market] = {(t.asset, t.scope): t for t in snap.rows("term", market=row.market) if t.key == "iv"}
+        expiry_yr = (row.expiry_s - snap.time_s(row.market)) / SECONDS_PER_YEAR
+        if expiry_yr <= 0.0:
+            continue
+        leg = _leg(snap, row, vols[row.market], place, price_usd)
+        if leg is None or row.market not in markets:
+            missing[row.market] = missing.get(row.market, 0) + 1
+            continue
+        u, q, vol, rate = leg
+        live[row.market] = (u, q)
+        holder = int(holder_of[snap.code(row.holder)])
+        right = 1 if row.right == "C" else -1
+        size, strike = (raw / 10**row.exp for raw in (row.size, row.strike))
+        legs.append((markets[row.market], holder, u, q, right, size, strike, expiry_yr, vol, rate))
+    gaps = tuple(
+        {"subject": m, "reason": "unpriced_options", "detail": "no volatility or price of the series",
+         "accounts": n, "value_usd": ""}
+        for m, n in sorted(missing.items())
+    )  # fmt: skip
+    pools, pots = _pools(snap, live, markets)
+    return table(Options, legs), pools, pots, gaps
+
+
+def _leg(
+    snap: Snapshot, row: OptionLeg, vols: Mapping[tuple[str, str], Term], place: Mapping[str, int], price_usd: Floats
+) -> tuple[int, int, float, float] | None:
+    series = vols.get((row.underlying, f"series:{row.expiry_s}:{row.strike}"))
+    u, q = place.get(row.underlying, -1), place.get(row.quote, -1)
+    if series is None or series.raw <= 0 or min(u, q) < 0 or not np.isfinite(price_usd[[u, q]]).all():
+        return None
+    rate = _market_term(snap, row.market, "rate_and_carry")
+    return u, q, float(plain(series.raw, series.exp)), rate if rate is not None else 0.0
+
+
+def _market_term(snap: Snapshot, market: str, key: str) -> float | None:
+    """Market-level terms of option markets are at 18 places where the row names none."""
+    rows = [t for t in snap.rows("term", market=market, asset="") if t.key == key and not t.scope]
+    return rows[0].raw / 10.0 ** (rows[0].exp or 18) if rows else None
+
+
+def _pools(snap: Snapshot, live: Mapping[str, tuple[int, int]], markets: Mapping[str, int]) -> tuple[OptionPools, Pots]:
+    """The liquidity pool of every market with legs, and the pot that its providers share where its value is known."""
+    rows = []
+    for market, (u, q) in sorted(live.items()):
+        nav, hedge = (_market_term(snap, market, key) for key in ("nav", "hedger_delta"))
+        rows.append((markets[market], u, q, nav if nav is not None else 0.0, hedge if hedge is not None else 0.0))
+    pools = table(OptionPools, rows)
+    known = pools.nav_units > 0.0
+    zero = np.zeros(int(known.sum()))
+    return pools, Pots(pools.market[known], pools.quote[known], pools.nav_units[known], zero, zero.copy())

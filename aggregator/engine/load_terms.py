@@ -1,0 +1,168 @@
+"""Static part of every leg: threshold, bonus and oracle by (market, asset, side, e-mode), asked of the rules.
+
+The exact rule is the only place that knows an account's threshold and bonus (e-mode, version). So one account that
+holds the leg is rebuilt with that leg alone: `judge` gives the price and threshold the contract would use, and the
+call that empties an under-water account gives the bonus, seized / repaid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from aggregator.core.account import Account, Leg
+from aggregator.core.errors import DomainError
+from aggregator.core.fixed import Fixed
+from aggregator.core.ids import USD
+from aggregator.core.rows import Price
+from aggregator.core.table import Table
+from aggregator.engine.book import CAPPED, CONSTANT, LAGGED, LIVE, RATE, Flags, Floats, Indices, Oracles, Terms, table
+from aggregator.rules import CannotJudgeError, Rule, WouldRevertError, get
+from aggregator.rules.morpho_blue import bonus_frac
+from aggregator.snapshot import Snapshot, accounts
+from aggregator.snapshot.prices import rank
+
+Lent = set[tuple[int, int]]
+_PATHS = {"lagged": LAGGED, "rate": RATE, "capped": CAPPED, "constant": CONSTANT}
+_PROBE = 10**30  # raw units of the rebuilt leg: rounding of the contract is 1e-12 of it or less
+_WAD, _BPS = 1e18, 1e4
+
+
+def lends_collateral(rule: str) -> bool:
+    """Whether what is posted as collateral is lent on (and so bears the market's losses)."""
+    return rule.startswith(("aave_v3@", "compound_v2@"))
+
+
+class TermTable:
+    def __init__(self, snap: Snapshot, place: Mapping[str, int], price_usd: Floats, markets: Mapping[str, int]) -> None:
+        self.snap, self.place, self.price_usd, self.markets = snap, place, price_usd, markets
+        self.rows: list[tuple[int, int, int, bool, float, float, float, bool]] = []
+        self.oracles: list[tuple[int, int, float, int, float, float]] = []
+        self.why: dict[str, str] = {}
+        self.lent: Lent = set()
+        self._close: dict[str, float] = {}
+        self._storefront: dict[str, float] = {}
+
+    def codes(self, exposures: Table, legs: Indices, debt: Flags) -> Indices:
+        """(legs,) row of the term table, -1 where the rule cannot judge the leg (`why` by market says so)."""
+        market, asset, holder = (exposures[c][legs].astype(np.int64) for c in ("market", "asset", "holder"))
+        emode = self._emodes(market, holder)
+        key = np.stack([market, asset, debt.astype(np.int64), np.where(debt, 0, emode)])
+        unique, first, inverse = np.unique(key, axis=1, return_index=True, return_inverse=True)
+        made = np.full(unique.shape[1], -1, np.int64)
+        for i, at in enumerate(first.tolist()):
+            names = [self.snap.names[c] for c in (market[at], asset[at], holder[at])]
+            try:
+                made[i] = self._make(names[0], names[1], names[2], bool(debt[at]))
+            except (CannotJudgeError, DomainError) as error:
+                self.why.setdefault(names[0], error.message)
+        return made[inverse.reshape(-1)]
+
+    def columns(self) -> Terms:
+        return table(Terms, self.rows)
+
+    def oracle_columns(self) -> Oracles:
+        return table(Oracles, self.oracles)
+
+    def close_frac(self, markets: tuple[str, ...]) -> Floats:
+        return np.array([self._close.get(m, 0.5) for m in markets])
+
+    def storefront_frac(self, markets: tuple[str, ...]) -> Floats:
+        return np.array([self._storefront.get(m, np.nan) for m in markets])
+
+    def _emodes(self, market: Indices, holder: Indices) -> Indices:
+        own = self.snap.tables["account_term"]
+        rows = np.flatnonzero(own["key"] == self.snap.code("emode"))
+        key = own["market"][rows].astype(np.int64) << 32 | own["holder"][rows].astype(np.int64)
+        order = np.argsort(key)
+        key, value = key[order], own["raw_f"][rows][order].astype(np.int64)
+        wanted = market << 32 | holder
+        if not len(key):
+            return np.zeros(len(wanted), np.int64)
+        at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+        return np.where(key[at] == wanted, value[at], 0)
+
+    def _make(self, market: str, asset: str, holder: str, debt: bool) -> int:
+        account = accounts.account(self.snap, market, holder)
+        rule = get(account.rule)
+        if rule is None or asset not in self.place:
+            raise DomainError(f"{asset} has no decimals or its market no rule", expected="both known")
+        side = "debt" if debt else "collateral"
+        leg = next(leg for leg in account.legs if leg.asset == asset and leg.side == side)
+        m, a = self.markets[market], self.place[asset]
+        oracle = self._oracle(rule, account, leg)
+        threshold = bonus = fee = 0.0
+        call = True
+        if debt:
+            self.lent.add((m, a))
+        else:
+            threshold, bonus, fee, call = self._profile(rule, account, leg)
+        self.rows.append((m, a, oracle, debt, threshold, bonus, fee, call))
+        return len(self.rows) - 1
+
+    def _profile(self, rule: Rule, account: Account, leg: Leg) -> tuple[float, float, float, bool]:
+        """(threshold, bonus, fee, whether a call may seize this leg)."""
+        terms, family = account.terms, rule.name.split("@")[0]
+        if family == "morpho_blue":
+            return _term(terms, "lltv_wad") / _WAD, bonus_frac(_term(terms, "lltv_wad")), 0.0, True
+        if family == "compound_v2":
+            self._close[account.market] = _term(terms, "close_factor_wad") / _WAD
+            bonus = _term(terms, "liquidation_incentive_wad") / _WAD - 1.0
+            fee = leg.terms.get("protocol_seize_share_wad", 0) / _WAD
+            return _term(leg.terms, "collateral_factor_wad") / _WAD, bonus, fee, True
+        if family == "comet":
+            factor = terms.get("store_front_price_factor_wad")
+            if factor is not None:
+                self._storefront[account.market] = factor / _WAD
+            cut = 1.0 - _term(leg.terms, "liquidation_factor_wad") / _WAD
+            return _term(leg.terms, "liquidate_collateral_factor_wad") / _WAD, cut, 0.0, True
+        alone = leg._replace(side="collateral", shares=_PROBE, amount=_PROBE, num=1, den=1)
+        owed = alone._replace(side="debt", shares=4 * _PROBE, amount=4 * _PROBE)
+        threshold = rule.judge(account._replace(legs=(alone,))).threshold_wad / _WAD
+        fee = leg.terms.get("liquidation_protocol_fee_bps", 0) / _BPS
+        try:
+            probe = rule.liquidate(account._replace(legs=(alone, owed)), leg.asset, leg.asset)
+        except WouldRevertError:
+            return threshold, 0.0, fee, False
+        return threshold, probe.seized / probe.repaid - 1.0, fee, True
+
+    def _oracle(self, rule: Rule, account: Account, leg: Leg) -> int:
+        market, a = account.market, self.place[leg.asset]
+        rows = sorted((p for p in self.snap.rows("price", market=market, asset=leg.asset) if p.raw > 0), key=rank)
+        if not rows:
+            if leg.side == "debt" and rule.name.startswith("morpho_blue@"):  # counts in its own loan asset
+                return self._add(LIVE, a, 1.0, a, np.inf)
+            raise DomainError(f"no price for {leg.asset} in {market}", expected="a Price row of the market")
+        row = rows[0]
+        quote = self.place.get(row.quote, -1)
+        if quote < 0 or not np.isfinite(self.price_usd[[a, quote]]).all() or self.price_usd[a] <= 0.0:
+            raise DomainError(f"no USD price for {leg.asset} or {row.quote}", expected="a price of both")
+        in_quote = self._judged_price(rule, account, leg, row)
+        usd = in_quote * float(self.price_usd[quote])
+        path = _PATHS.get(row.path, LIVE)
+        if path == CONSTANT:
+            return self._add(path, a, in_quote, quote, np.inf)
+        level = usd / float(self.price_usd[a])
+        level = 1.0 if abs(level - 1.0) < 1e-12 else level
+        return self._add(path, a, level, quote, usd if path == CAPPED else np.inf)
+
+    def _judged_price(self, rule: Rule, account: Account, leg: Leg, row: Price) -> float:
+        """Whole quote per whole asset as the rule uses it (an e-mode category may have a price of its own)."""
+        if leg.side == "collateral" and rule.name.startswith("aave_v3@") and row.quote == USD:
+            alone = leg._replace(shares=_PROBE, amount=_PROBE, num=1, den=1)
+            judged = rule.judge(account._replace(legs=(alone,)))
+            if judged.collateral:
+                return float(Fixed(judged.collateral, judged.exp).decimal() / Fixed(_PROBE, leg.decimals).decimal())
+        return float(Fixed(row.raw, row.exp).decimal())
+
+    def _add(self, path: int, source: int, level: float, quote: int, cap: float) -> int:
+        row = (path, source, level, quote, cap, float("nan"))
+        self.oracles.append(row)
+        return len(self.oracles) - 1
+
+
+def _term(terms: Mapping[str, int], key: str) -> int:
+    if key not in terms:
+        raise CannotJudgeError(f"term {key!r} is unknown", expected="a Term row", found="none")
+    return terms[key]

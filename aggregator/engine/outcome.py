@@ -1,0 +1,252 @@
+"""A finished cascade as a `StressResult`: who lost, at which layer, in which market and wallet.
+
+Loss of a holder is the fall of what he owns net of what he owes, from the cut to the fixed point, at market values;
+debt that was written off is no longer owed. Credit loss is realised bad debt and unrealised shortfall together.
+amplification = credit loss at the fixed point / after the first round; where the first round has none, the same of
+holders' losses. Both ratios' parts are in `totals`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import version
+
+import numpy as np
+
+from aggregator.core.ids import adapter_of, source_of
+from aggregator.core.result import Coverage, MarketOutcome, NodeLoss, StressResult, WalletOutcome
+from aggregator.core.scenario import Scenario
+from aggregator.engine.book import Floats, add_up
+from aggregator.engine.run import Cascade, First
+
+_LEAST_USD = 1e-9
+
+
+def stress_result(
+    run: Cascade,
+    scenario: Scenario,
+    *,
+    cut_digest: str = "",
+    snapshot_digest: str = "",
+    coverage: Iterable[Coverage] = (),
+    gaps: Iterable[dict[str, object]] = (),
+) -> StressResult:
+    wallets, before, after, first = _wallets(run)
+    losses = _losses(run, before - after)
+    total, at_first = float((before - after).sum()), float((before - first).sum())
+    credit = run.bad_debt_usd + run.shortfall_usd
+    totals = _totals(run) | {"holder_loss_usd": total, "holder_loss_first_round_usd": at_first}
+    totals["credit_loss_usd"], totals["credit_loss_first_round_usd"] = credit, run.first.credit_loss_usd
+    conservation = run.conservation | _sinks(run, losses)
+    amplification, by_credit = _amplification(run, credit, total, at_first)
+    return StressResult(
+        version=version("spillover"),
+        cut_digest=cut_digest,
+        snapshot_digest=snapshot_digest,
+        scenario_digest=scenario.digest,
+        scenario=scenario.plain(),
+        conventions=_conventions(run),
+        convergence=run.convergence,
+        rounds=list(run.rounds),
+        losses=losses,
+        markets=_markets(run),
+        wallets=wallets,
+        totals=dict(sorted(totals.items())),
+        amplification=amplification,
+        conservation=dict(sorted(conservation.items())),
+        coverage=sorted(coverage, key=lambda c: (c.chain, c.protocol)),
+        gaps=sorted(
+            [*gaps, *run.book.gaps, *_depth_gaps(run)], key=lambda g: sorted((k, str(v)) for k, v in g.items())
+        ),
+        notes=_notes(run, by_credit),
+    )
+
+
+def _amplification(run: Cascade, credit: float, total: float, at_first: float) -> tuple[float, bool]:
+    """(ratio, whether it is of credit losses)."""
+    if not any(r.liquidations for r in run.rounds):
+        return 1.0, True
+    if run.first.credit_loss_usd > _LEAST_USD:
+        return credit / run.first.credit_loss_usd, True
+    if credit <= _LEAST_USD:
+        return 1.0, True
+    return (total / at_first if at_first > _LEAST_USD else 1.0), False
+
+
+def _gap_order(gap: dict[str, object]) -> list[tuple[str, str]]:
+    return sorted((key, str(value)) for key, value in gap.items())
+
+
+def equity_usd(run: Cascade, at: First) -> Floats:
+    """(holders,) net worth: legs, supplies after write-down, option P&L since the cut; bad debt is no longer owed."""
+    book, n = run.book, len(run.book.holders)
+    term = book.leg_term
+    usd = at.amount * at.value_usd[book.terms.asset[term]]
+    debt = book.terms.debt[term]
+    owner = np.repeat(np.arange(book.accounts), np.diff(book.leg_start))
+    usd = np.where(debt & at.dead[owner], 0.0, usd)
+    out = add_up(book.account_holder[owner], np.where(debt, -usd, usd), n)
+    pots, s = book.pots, book.supplies
+    # what is posted as collateral is in the legs already: only its write-down is added
+    lent = s.units * at.value_usd[pots.asset[s.pot]] * (1.0 - at.lost_frac[s.pot] - s.posted)
+    out += add_up(book.account_holder, at.refund_usd, n)
+    out += add_up(book.holdings.holder, book.holdings.units * at.value_usd[book.holdings.asset], n)
+    out += add_up(s.holder, lent, n) + add_up(book.options.holder, at.leg_pnl_usd, n)
+    out[[holder for _, holder in book.issuers]] = 0.0  # a vault's assets are its share holders', counted there
+    return out
+
+
+def _wallets(run: Cascade) -> tuple[list[WalletOutcome], Floats, Floats, Floats]:
+    book, state = run.book, run.state
+    pnl = run.derivatives.leg_pnl_usd
+    nobody, nothing = np.zeros(book.accounts, np.bool_), np.zeros(len(book.pots.market))
+    none = np.zeros(book.accounts)
+    before = equity_usd(run, First(book.leg_amount, state.cut_usd, nobody, nothing, np.zeros_like(pnl), none, 0.0))
+    after = equity_usd(run, First(state.amount, state.value_usd, state.dead, state.lost_frac, pnl, state.refund, 0.0))
+    first = equity_usd(run, run.first)
+    n = len(book.holders)
+    liquidated = add_up(book.account_holder, state.seized_usd, n)
+    worst = [np.full(n, np.inf), np.full(n, np.inf)]
+    for column, healths in zip(worst, (run.health_before, run.health_after), strict=True):
+        np.minimum.at(column, book.account_holder, healths)
+    shown = (np.abs(before) > _LEAST_USD) | (np.abs(after) > _LEAST_USD) | (liquidated > 0.0)
+    out = [
+        WalletOutcome(
+            holder=book.holders[i],
+            equity_before_usd=float(before[i]),
+            equity_after_usd=float(after[i]),
+            loss_usd=float(before[i] - after[i]),
+            liquidated_usd=float(liquidated[i]),
+            health_before=_finite(worst[0][i]),
+            health_after=_finite(worst[1][i]),
+        )
+        for i in np.flatnonzero(shown).tolist()
+    ]
+    return sorted(out, key=lambda w: (-w.loss_usd, w.holder)), before, after, first
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _losses(run: Cascade, by_holder: Floats) -> list[NodeLoss]:
+    """Realised bad debt by the layer that paid it, and every holder's own loss at market value."""
+    book, state = run.book, run.state
+    out = [NodeLoss(book.holders[i], "holder", "market value", float(by_holder[i])) for i in range(len(by_holder))]
+    pots = book.pots
+    lost = state.lost_units - pots.shock_units
+    for i in np.flatnonzero(state.lost_usd > 0.0).tolist():
+        from_reserves = min(1.0, float(pots.reserve_units[i] / lost[i])) if lost[i] > 0.0 else 0.0
+        market, usd = book.markets[pots.market[i]], float(state.lost_usd[i])
+        out.append(NodeLoss(market, "market", "reserves", usd * from_reserves))
+        out.append(NodeLoss(market, "market", "suppliers", usd * (1.0 - from_reserves)))
+    extra = run.derivatives
+    for m, name in enumerate(book.markets):
+        out.append(NodeLoss(name, "market", "reserves", float(state.reserves_usd[m])))
+        out.append(NodeLoss(name, "market", "suppliers unknown", float(state.homeless_usd[m])))
+        out.append(NodeLoss(name, "market", "insurance fund", float(extra.fund_paid_usd[m])))
+        charged = float(extra.charged_usd[book.perp_accounts.market == m].sum())
+        out.append(NodeLoss(name, "market", "socialised to winners", charged))
+        out.append(NodeLoss(name, "market", "uncovered", float(extra.uncovered_usd[m])))
+    for k, m in enumerate(book.option_pools.market.tolist()):
+        out.append(NodeLoss(book.markets[m], "pool", "option liquidity", max(0.0, -float(extra.pool_pnl_usd[k]))))
+    merged: dict[tuple[str, str, str], float] = {}
+    for x in out:  # one market may have lost in several assets
+        key = x.node, x.kind, x.layer
+        merged[key] = merged.get(key, 0.0) + x.loss_usd
+    out = [NodeLoss(*key, usd) for key, usd in merged.items()]
+    return sorted((x for x in out if x.loss_usd > _LEAST_USD), key=lambda x: (-x.loss_usd, x.kind, x.node, x.layer))
+
+
+_SINKS = ("reserves", "suppliers", "suppliers unknown", "insurance fund", "socialised to winners", "uncovered")
+
+
+def _sinks(run: Cascade, losses: list[NodeLoss]) -> dict[str, float]:
+    """Realised loss and the sum of the layers that paid it: equal, or the engine lost track of money."""
+    realised = run.bad_debt_usd + float(run.derivatives.shortfall_usd.sum())
+    sinks = float(sum(x.loss_usd for x in losses if x.kind == "market" and x.layer in _SINKS))
+    return {"realised_loss_usd": realised, "sinks_usd": sinks, "sinks_error_usd": abs(realised - sinks)}
+
+
+def _markets(run: Cascade) -> list[MarketOutcome]:
+    book, state, n = run.book, run.state, len(run.book.markets)
+    by = {name: add_up(book.account_market, column, n) for name, column in (
+        ("seized", state.seized_usd), ("repaid", state.repaid_usd), ("bad", state.bad_usd),
+        ("short", state.shortfall_usd()), ("calls", (state.calls > 0).astype(np.float64)))}  # fmt: skip
+    refused = np.bincount(book.account_market[run.unprofitable], minlength=n)
+    out = [
+        MarketOutcome(
+            market=book.markets[m],
+            protocol=_protocol(book.markets[m]),
+            chain=source_of(book.markets[m]),
+            liquidated_usd=float(by["seized"][m]),
+            repaid_usd=float(by["repaid"][m]),
+            bad_debt_usd=float(by["bad"][m]),
+            unrealised_shortfall_usd=float(by["short"][m]),
+            liquidated_accounts=int(by["calls"][m]),
+            unprofitable_accounts=int(refused[m]),
+        )
+        for m in np.unique(book.account_market).tolist()
+    ]
+    return sorted(out, key=lambda x: x.market)
+
+
+def _protocol(market: str) -> str:
+    return adapter_of(market) if "/" in market else market
+
+
+def _totals(run: Cascade) -> dict[str, float]:
+    state, extra = run.state, run.derivatives
+    return {
+        "bad_debt_usd": run.bad_debt_usd,
+        "unrealised_shortfall_usd": run.shortfall_usd,
+        "liquidated_usd": float(state.seized_usd.sum()),
+        "repaid_usd": float(state.repaid_usd.sum()),
+        "liquidated_accounts": float((state.calls > 0).sum()),
+        "unprofitable_accounts": float(len(run.unprofitable)),
+        "accounts": float(run.book.accounts),
+        "liquidation_rounds": float(run.liquidation_rounds),
+        "sold_without_known_depth_usd": float(state.depth.without_depth.sum()),
+        "unsold_usd": float((state.depth.unfilled * state.value_usd).sum()),
+        "option_pool_pnl_usd": float(extra.pool_pnl_usd.sum()),
+        "perp_shortfall_usd": float(extra.shortfall_usd.sum()),
+        "perp_accounts_closed": float(extra.closed.sum()),
+    }
+
+
+def _conventions(run: Cascade) -> dict[str, object]:
+    return asdict(run.conventions) | {
+        "profit_test_unit": "whole wave at its average price, calls cut to the size that pays; absorptions are whole",
+        "capacity_unit": "accounts by rising health, then order of the book",
+        "lagged_oracle": "market price at the start of the previous round",
+        "loss_booking": "bad debt writes claims down from the next round on",
+        "queue": "no withdrawals are modelled",
+        "bankrupt_order": "all at once; fund first, then winners in proportion to profit",
+        "unrealised_shortfall": "reported beside realised bad debt",
+        "impact": "sales move the asset sold; what is repaid is bought at its price",
+    }
+
+
+def _depth_gaps(run: Cascade) -> list[dict[str, object]]:
+    depth = run.state.depth.without_depth
+    return [
+        {"subject": run.book.assets[a], "reason": "no_depth", "detail": "sold at its price: no pool read quotes it",
+         "accounts": -1, "value_usd": f"{depth[a]:.2f}"}
+        for a in np.flatnonzero(depth > 0.0).tolist()
+    ]  # fmt: skip
+
+
+def _notes(run: Cascade, by_credit: bool) -> list[str]:
+    notes = []
+    if not by_credit:
+        notes.append("Amplification is of holders' losses: the first round left no credit loss to compare with.")
+    if run.state.depth.without_depth.any():
+        notes.append("Some collateral was sold without known depth: its impact is missing, losses are a lower bound.")
+    if run.state.depth.unfilled.any():
+        notes.append("Pools ran dry: liquidators hold what found no buyer.")
+    if not run.convergence.converged:
+        notes.append(f"Not converged: {run.convergence.why}.")
+    if not run.book.accounts:
+        notes.append("The book holds no account that can be judged.")
+    return notes
