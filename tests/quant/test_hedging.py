@@ -139,7 +139,7 @@ def test_leland_price_pays_for_the_costs() -> None:
     surcharge = float(black.price("c", 100, 100, 0.25, float(vols.short)) - black.price("c", 100, 100, 0.25, 0.5))
     # expected cost of buying the first hedge and unwinding the last comes on top of the rebalancing that A counts
     ends = 0.002 * 100.0 * 0.55 + 0.002 * 100.0 * 0.55
-    assert found.mean + surcharge == pytest.approx(-ends, abs=0.35 * surcharge)
+    assert found.mean + surcharge == pytest.approx(-ends, abs=0.08 * surcharge)
 
 
 def test_bands_trade_cost_against_risk_and_jumps_cannot_be_hedged() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from aggregator.core.errors import DomainError
 from aggregator.quant import black
 from aggregator.quant import implied_vol as iv
+from aggregator.quant.implied_vol_reference import total_vol
 
 # Undiscounted out-of-the-money Black-76 prices from 50-digit arithmetic at F = 100, T = 1: K, price, volatility.
 # A call where K >= F, else a put; py_lets_be_rational recovers each to 1.1e-15.
@@ -190,3 +191,14 @@ def test_long_columns_give_the_same_bits_as_short_ones() -> None:
         for k, p in zip(np.array_split(K, 7), np.array_split(price, 7), strict=True)
     ]
     assert np.array_equal(whole, np.concatenate(parts))
+
+
+def test_compiled_solver_equals_the_numpy_bisection() -> None:
+    rng = np.random.default_rng(11)
+    sigma, x = rng.uniform(0.1, 2.5, 5000), -rng.uniform(0.02, 2.0, 5000)
+    price = black.black76_price("c", 1.0, np.exp(-x), 1.0, sigma)
+    found = iv.implied_vol("c", price, 1.0, np.exp(-x), 1.0)
+    usable = (found.status == iv.OK) & (price > 1e-12)
+    assert np.mean(usable) > 0.9
+    slow = total_vol(-np.log(np.exp(-x)), price / np.exp(-0.5 * x))
+    assert np.max(np.abs(found.sigma / slow - 1)[usable]) < 1e-12
