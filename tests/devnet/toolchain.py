@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -40,6 +41,7 @@ PACKAGES = {
     "viem": "viem@2.57.20",
 }
 ANVIL_VERSION = "1.7.1"
+SCRATCH = "partial-"
 SOLC_VERSIONS = ("0.8.19", "0.8.27")
 OUR_CONTRACTS = Path(__file__).parent / "contracts"
 COMPILE_JS = Path(__file__).parent / "compile.js"
@@ -125,6 +127,8 @@ class Toolchain:
     def install(self) -> None:
         """Fetch whatever is missing. Raises ToolchainUnavailable, and leaves what it already has in place."""
         with self._lock("install"):
+            for left in self.root.glob(SCRATCH + "*"):  # of a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
             missing = [s for s in (*PACKAGES.values(), _anvil_spec()) if not self._folder(s).is_dir()]
             if missing:
                 self._say(f"fetching {len(missing)} npm packages into {self.root}")
@@ -155,7 +159,7 @@ class Toolchain:
 
     def _fetch(self, specs: Sequence[str]) -> None:
         (self.root / "packages").mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.root) as scratch:
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=SCRATCH) as scratch:
 
             def one(job: tuple[int, str]) -> None:
                 at = Path(scratch) / str(job[0])
@@ -174,7 +178,7 @@ class Toolchain:
                     pool.shutdown(wait=True, cancel_futures=True)
 
     def _install_solc(self, version: str) -> None:
-        with tempfile.TemporaryDirectory(dir=self.root) as scratch:
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=SCRATCH) as scratch:
             home = Path(scratch) / "solc"
             home.mkdir()
             (home / "package.json").write_text('{"private": true}')
