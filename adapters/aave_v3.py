@@ -104,13 +104,17 @@ class AaveV3(Adapter):
 
         quote = USD if _need(base).value == ZERO else erc20(where.chain, _need(base).value)
         asked = await ask(view, [_questions(pool, r, pool.minor) for r in pool.reserves])
+        # bgd-labs/aave-capo: an adapter that multiplies a base price by a token's rate; others have no such getter
+        sources = [ZERO if isinstance(got["source"], Revert) else got["source"].value for got in asked]
+        ratios = await view.calls([Call(source, "RATIO_PROVIDER()(address)") for source in sources])
+        paths = ["feed" if isinstance(ratio, Revert) else "rate" for ratio in ratios]
         named = await assets(view, [a for r in pool.reserves for a in (r.address, r.a_token)])
-        for r, got in zip(pool.reserves, asked, strict=True):
+        for r, got, path in zip(pool.reserves, asked, paths, strict=True):
             for row in (*named[r.address][1], *named[r.a_token][1], *_reserve(market, r, got, pool.minor)):
                 yield row
             # an aToken rebases: one raw unit of its balanceOf is one raw unit of the underlying
             yield Claim(named[r.a_token][0].id, r.asset, "receipt", 1, 1, market, src=r.data.src(8))
-            price = fill(got["price"], Price(market, r.asset, quote, 0, exp, "feed", 0, 0), r.asset, "getAssetPrice")
+            price = fill(got["price"], Price(market, r.asset, quote, 0, exp, path, 0, 0), r.asset, "getAssetPrice")
             if isinstance(price, Gap) or price.raw == 0:
                 why = price.detail if isinstance(price, Gap) else "getAssetPrice answers 0"
                 price = Gap(r.asset, "no_price", f"{why} in {market}", src=price.src)
@@ -193,6 +197,7 @@ def _questions(pool: Pool, r: Reserve, minor: int) -> dict[str, Call]:
         "income": Call(pool.address, "getReserveNormalizedIncome(address)(uint256)", (r.address,)),
         "owed": Call(pool.address, "getReserveNormalizedVariableDebt(address)(uint256)", (r.address,)),
         "price": Call(pool.oracle, "getAssetPrice(address)(uint256)", (r.address,)),
+        "source": Call(pool.oracle, "getSourceOfAsset(address)(address)", (r.address,)),
         "supply": Call(r.a_token, "scaledTotalSupply()(uint256)"),
         "debt": Call(r.debt_token, "scaledTotalSupply()(uint256)"),
         "available_liquidity": Call(r.address, "balanceOf(address)(uint256)", (r.a_token,)),

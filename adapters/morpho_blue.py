@@ -20,6 +20,8 @@ VIRTUAL_ASSETS, VIRTUAL_SHARES = 1, 10**6
 PARAMS = "(address,address,address,address,uint256)"  # loan, collateral, oracle, irm, lltv
 STATE = "(uint128,uint128,uint128,uint128,uint128,uint128)"  # supply assets, shares, borrow assets, shares, time, fee
 RECEIVED = "address indexed onBehalf,address indexed receiver"
+# MorphoChainlinkOracleV2.sol: what its price is made of; other oracles answer price() alone
+ORACLE_PARTS = ("BASE_VAULT", "BASE_FEED_1", "BASE_FEED_2", "QUOTE_FEED_1", "QUOTE_FEED_2")
 SET_FEE_RECIPIENT = "SetFeeRecipient(address indexed newFeeRecipient)"
 EVENTS = tuple(
     f"{name}(bytes32 indexed id,{arguments})"
@@ -131,6 +133,7 @@ async def _fees(view: View, where: Where, accrued: Sequence[Log], changes: bool)
 def _questions(params: Answer, state: Answer) -> dict[str, Call]:
     oracle, irm = params.values[2:4]
     asks = {} if params.values[1] == ZERO else {"price": Call(oracle, "price()(uint256)")}
+    asks |= {part: Call(oracle, f"{part}()(address)") for part in ORACLE_PARTS if asks}
     if irm != ZERO:
         asks["rate"] = Call(irm, f"borrowRateView({PARAMS},{STATE})(uint256)", (params.values, state.values))
     return asks
@@ -156,7 +159,7 @@ def _terms(
 
     if collateral:
         yield Index(market, collateral.id, "collateral", 1, 1, "down", params.src(1))
-        yield _price(market, collateral, loan, got["price"])
+        yield _price(market, collateral, loan, got)
 
     rate = got.get("rate")
     if isinstance(rate, Revert):
@@ -178,12 +181,24 @@ def _terms(
         yield Index(market, loan.id, "debt", num, den, "up", state.src(2))
 
 
-def _price(market: str, collateral: Asset, loan: Asset, answer: Answer | Revert) -> Row:
+def _price(market: str, collateral: Asset, loan: Asset, got: dict[str, Answer | Revert]) -> Row:
     if collateral.decimals < 0 or loan.decimals < 0:
         return Gap(collateral.id, "bad_decimals", f"price in {market} has no scale")
     exp = 36 + loan.decimals - collateral.decimals
-    price = fill(answer, Price(market, collateral.id, loan.id, 0, exp, "feed", 0, 0), collateral.id, "price")
+    blank = Price(market, collateral.id, loan.id, 0, exp, _path(got), 0, 0)
+    price = fill(got["price"], blank, collateral.id, "price")
     if isinstance(price, Gap) or price.raw == 0:
         why = price.detail if isinstance(price, Gap) else "the oracle answers 0"
         return Gap(collateral.id, "no_price", f"{why} in {market}", src=price.src)
     return price
+
+
+def _path(got: dict[str, Answer | Revert]) -> str:
+    """constant: no feed at all, so no market price moves it; rate: the backing of a vault's share, not its market."""
+    parts = [got[part] for part in ORACLE_PARTS]
+    vault, *feeds = [part.value if isinstance(part, Answer) else None for part in parts]
+    if None in (vault, *feeds):
+        return "feed"
+    if not any(feed != ZERO for feed in feeds):
+        return "constant"
+    return "feed" if vault == ZERO else "rate"

@@ -260,6 +260,20 @@ async def test_a_reserve_without_a_price_costs_only_its_own_rows(world: World) -
     assert len(reading.of(Price)) == len(full.of(Price)) - 1
 
 
+@pytest.mark.parametrize("chain", CHAINS)
+async def test_a_price_made_of_a_rate_says_so(world: World, chain: int) -> None:
+    """Every call of this feed answers 2,345 dollars: latestAnswer and, as the adapters of CAPO have it, RATIO_PROVIDER."""
+    weth = world.aave[chain].asset("WETH")
+    code = "0x65" + (2_345 * 10**8).to_bytes(6, "big").hex() + "5f5260205ff3"
+    world.chains[chain].rpc("anvil_setCode", weth.feed.address, code)
+    world.chains[chain].mine()
+    reading = await reading_of(world, chain)
+    paths = {p.asset: p.path for p in reading.of(Price)}
+    assert {asset for asset, path in paths.items() if path == "rate"} == {erc20(chain, weth.address)}
+    assert set(paths.values()) == {"rate", "feed"}
+    assert reading.one(Price, asset=erc20(chain, weth.address)).raw == 2_345 * 10**8
+
+
 PROVIDER, POOL, ORACLE, HOLDER = ("0x" + digit * 40 for digit in "1234")
 
 

@@ -14,6 +14,7 @@ from aggregator.core.ids import erc20
 from aggregator.core.rows import Asset, Exposure, Gap, Index, Market, Price, Term, Total
 from tests.adapters.reading import Reading, assert_incremental, assert_replays, assert_sources, read, sums, where_is
 from tests.devnet.contract import Reverted
+from tests.devnet.erc4626 import VaultShare
 from tests.devnet.morpho import WAD, Morpho
 from tests.devnet.tokens import ZERO_ADDRESS
 from tests.devnet.worlds import World
@@ -108,6 +109,7 @@ async def test_every_position_is_the_contracts_own(three_chains_world: World) ->
         price = reading.one(Price, market=name)
         assert price.raw == market.oracle.call("price", block=reading.at.hash)
         assert price.exp == 36 + market.loan.decimals - market.collateral.decimals
+        assert price.path == ("rate" if isinstance(market.collateral, VaultShare) else "feed")
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -238,6 +240,22 @@ async def test_a_reverting_rate_model_leaves_the_amounts_unknown(world: World) -
     assert not borrowed & {i.market for i in reading.of(Index, side="debt")}
     account = next(a for a in reading.accounts if a.market in borrowed and a.side("debt"))
     assert all(leg.price is None for leg in account.side("debt"))
+
+
+async def test_an_oracle_without_any_feed_is_constant(world: World) -> None:
+    """Every part of a MorphoChainlinkOracleV2 that is not set is the zero address; its price then never moves."""
+    morpho, chain = the(world), world.chains[1]
+    oracle = morpho.settable_oracle(10**36)
+    price = "".join(("7f", (10**36).to_bytes(32, "big").hex(), "5f5260205ff3"))
+    # price() (0xa035b1fe) answers 10^36, any other call 0
+    dispatch = "5f3560e01c63a035b1fe14601557" + "60205ff3" + "00" * 3 + "5b" + price
+    chain.rpc("anvil_setCode", oracle.address, "0x" + dispatch)
+    assert oracle.call("price") == 10**36
+    usdc, dai = world.assets[1]["USDC"], world.assets[1]["DAI"]
+    market = morpho.create_market("hard-coded", usdc, dai, 0.86, oracle=oracle)
+    reading = await reading_of(world)
+    row = reading.one(Price, market=f"{reading.where.id}/{market.id}")
+    assert (row.path, row.raw) == ("constant", 10**36)
 
 
 async def test_hostile_tokens_are_named_and_do_not_stop_the_run(world: World) -> None:
