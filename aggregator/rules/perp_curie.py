@@ -10,7 +10,8 @@ closed price) with terms size and open_notional (signed, makers' ranges included
 term `collateral_ratio_pips` are non-settlement collateral at the leg's price. Terms: mm_ratio_pips,
 liquidation_penalty_pips, settlement_decimals, insurance_fund_capacity (settlement raw). Own: owed_realized_pnl,
 pending_fee, and one `pending_funding` per perpetual (any key that begins so), 18 places; optional settlement_balance
-(signed raw, where the vault's balance is negative), has_order.
+(signed raw, where the vault's balance is negative), has_order. The fund's own fee counts towards its capacity, which is
+known to one raw unit.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ class PerpCurie:
         raw += sum(need(x.terms, "open_notional", x.asset) for x in (*others, leg)) - penalty
         after = self._formatted(account, raw)
         capacity = account.terms.get("insurance_fund_capacity")
-        if after < 0 and capacity is not None and capacity < -after:
-            raise WouldRevertError("CH_IIC", expected=f"insurance fund capacity {-after}", found=str(capacity))
+        if capacity is not None and after < 0 and (fund := capacity + to_fund // self._unit(account)) < -after:
+            raise WouldRevertError("CH_IIC", expected=f"insurance fund capacity {-after}", found=str(fund))
         settled = after < 0 and size == taken and not others and not self._others_collateral(account)
         return Liquidation(
             collateral=collateral,

@@ -10,6 +10,7 @@ import atexit
 import http.client
 import json
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -169,12 +170,22 @@ class Chain:
         tx = {"from": sender or self.owner, "data": data, "gas": hex(gas), "gasPrice": "0x0"}
         if to:
             tx["to"] = to
-        raw = self.rpc("eth_sendTransactionSync", tx)
+        raw = self._receipt_of(self.rpc("eth_sendTransaction", tx))
         if int(raw["status"], 16) != 1:
             before = hex(int(raw["blockNumber"], 16) - 1)
             self.rpc("eth_call", tx, before)
             raise Reverted(f"{raw['transactionHash']} failed, and succeeds when replayed on the block before")
         return _receipt(raw)
+
+    def _receipt_of(self, transaction: str) -> dict[str, Any]:
+        """Polled: eth_sendTransactionSync misses its block now and then under load and then waits out 30 s."""
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            raw: dict[str, Any] | None = self.rpc("eth_getTransactionReceipt", transaction)
+            if raw:
+                return raw
+            time.sleep(0.0005)
+        raise RuntimeError(f"transaction {transaction} was not mined in 30 s")
 
     def eth_call(self, to: str, data: str, block: Block = "latest", sender: str | None = None) -> bytes:
         """Raw answer of a call at a block number, tag or 0x block hash. Raises Reverted."""
