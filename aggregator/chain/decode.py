@@ -99,18 +99,14 @@ def _values(one: Layout, words: Words, at: int, good: Mask) -> list[Any]:
         return ["0x" + text[i : i + 40] for i in range(0, len(text), 40)]
     size = one.bits // 8
     good &= ~raw[:, size:].any(axis=1)
-    joined = np.ascontiguousarray(raw[:, :size]).tobytes()
-    return [joined[i : i + size] for i in range(0, len(joined), size)]
+    return _pieces(raw[:, :size])
 
 
 def uint_values(limbs: U64, raw: npt.NDArray[np.uint8]) -> list[int]:
-    """(n, 4) limbs -> exact Python ints, by the cheapest way that the column's size allows."""
+    """(n, 4) limbs -> exact Python ints."""
     if not limbs[:, :3].any():
         return list(limbs[:, 3].tolist())
-    if not limbs[:, :2].any():
-        return [high << 64 | low for high, low in zip(limbs[:, 2].tolist(), limbs[:, 3].tolist(), strict=True)]
-    joined, number = np.ascontiguousarray(raw).tobytes(), int.from_bytes
-    return [number(joined[i : i + 32], "big") for i in range(0, len(joined), 32)]
+    return list(map(int.from_bytes, _pieces(raw)))  # big-endian is the default
 
 
 def _int_values(limbs: U64, raw: npt.NDArray[np.uint8], bits: int, good: Mask) -> list[int]:
@@ -118,12 +114,16 @@ def _int_values(limbs: U64, raw: npt.NDArray[np.uint8], bits: int, good: Mask) -
     if bits < 256:
         magnitude = np.where(sign[:, None], ~limbs, limbs)
         good &= _high_bits_zero(magnitude, bits - 1)
-    low = limbs[:, 3].view(np.int64) if limbs[:, 3].flags.c_contiguous else limbs[:, 3].copy().view(np.int64)
+    low = limbs[:, 3].astype(np.int64)
     extended = np.where(low < 0, np.uint64(2**64 - 1), np.uint64(0))
     if (limbs[:, :3] == extended[:, None]).all():
         return list(low.tolist())
-    joined, number = np.ascontiguousarray(raw).tobytes(), int.from_bytes
-    return [number(joined[i : i + 32], "big", signed=True) for i in range(0, len(joined), 32)]
+    return [int.from_bytes(piece, "big", signed=True) for piece in _pieces(raw)]
+
+
+def _pieces(raw: npt.NDArray[np.uint8]) -> list[bytes]:
+    """(n, k) uint8 -> n bytes objects of k, cut in C."""
+    return list(np.ascontiguousarray(raw).view(f"V{raw.shape[1]}").ravel().tolist())
 
 
 def _high_bits_zero(limbs: U64, bits: int) -> Mask:

@@ -191,12 +191,14 @@ def decode_aggregate3(answer: bytes, count: int) -> tuple[npt.NDArray[np.bool_],
     if len(answer) % 32 or len(answer) < 64 + 128 * count:
         raise _malformed(f"{len(answer)} bytes for {count} calls")
     words = np.frombuffer(answer, dtype=">u8").reshape(-1, 4)
-    low, small = words[:, 3].astype(np.int64), ~words[:, :3].any(axis=1) & (words[:, 3] < 2**62)
 
     def numbers(index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        if (index < 0).any() or (index >= len(low)).any() or not small[index].all():
-            raise _malformed("an offset or length lies outside the answer")
-        return low[index]
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(words):
+            raise _malformed("an offset lies outside the answer")
+        chosen = words[index]
+        if chosen[:, :3].any() or (chosen[:, 3] >= 2**62).any():
+            raise _malformed("an offset or length is too large")
+        return chosen[:, 3].astype(np.int64)
 
     if numbers(np.array([0, 1])).tolist() != [32, count]:
         raise _malformed(f"not an array of {count}")
