@@ -1,6 +1,6 @@
 """Uniswap v3: depth from every initialised tick, LP positions as claims on the two tokens, uncollected fees.
 
-Pools are listed (`pools`) or found by PoolCreated among `tokens` (both sides listed); without either all are read.
+Pools are listed (`pools`), or all that the factory has between any two of `tokens`; without either, all it ever made.
 Positions are the NFTs of the position manager; liquidity that others hold in a pool directly is a Gap.
 Source: Uniswap/v3-core 1.0.1 (UniswapV3Pool, Tick, TickBitmap), v3-periphery 1.4.4 (NonfungiblePositionManager).
 """
@@ -8,6 +8,7 @@ Source: Uniswap/v3-core 1.0.1 (UniswapV3Pool, Tick, TickBitmap), v3-periphery 1.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 from aggregator.core.fixed import plain
@@ -17,6 +18,8 @@ from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, 
 from aggregator.sdk.amm import fee_growth_inside, fees_owed, position_amounts
 from aggregator.sdk.rows import ask, assets, fill, gap, need
 
+ZERO = "0x" + "00" * 20
+FEES = (100, 200, 300, 400, 500, 3_000, 10_000)  # pips; UniswapV3Factory and what its owner has enabled since
 MAX_TICK = 887272
 CHUNK = 10_000  # positions looked up together: the manager serves all pools of a chain, a million tokens on the largest
 CREATED = "PoolCreated(address indexed token0,address indexed token1,uint24 indexed fee,int24 tickSpacing,address pool)"
@@ -63,11 +66,14 @@ class UniswapV3(Adapter):
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         addresses = {m.market.rsplit("/", 1)[1] for m in where.markets} | {p.lower() for p in _option(where, "pools")}
-        tokens = {t.lower() for t in _option(where, "tokens")}
-        if tokens or not addresses:
+        if tokens := sorted({t.lower() for t in _option(where, "tokens")}):
+            sig, factory = "getPool(address,address,uint24)(address)", where.address("factory")
+            pairs = [(a, b, fee) for a, b in combinations(tokens, 2) for fee in FEES]
+            answers = await view.calls([Call(factory, sig, pair) for pair in pairs])
+            addresses |= {need(answer, "getPool of the factory", FIX).value for answer in answers} - {ZERO}
+        elif not addresses:
             async for log in view.logs([where.address("factory")], [CREATED], since):
-                if not tokens or {log.args["token0"], log.args["token1"]} <= tokens:
-                    addresses.add(log.args["pool"])
+                addresses.add(log.args["pool"])
         for address in sorted(addresses):
             yield Target(f"{where.id}/{address}")
         if "nonfungible_position_manager" not in where.addresses or not addresses:

@@ -262,7 +262,7 @@ async def test_a_reserve_without_a_price_costs_only_its_own_rows(world: World) -
 
 @pytest.mark.parametrize("chain", CHAINS)
 async def test_a_price_made_of_a_rate_says_so(world: World, chain: int) -> None:
-    """Every call of this feed answers 2,345 dollars: latestAnswer and, as the adapters of CAPO have it, RATIO_PROVIDER."""
+    """Every call of this feed answers 2,345 dollars: latestAnswer, and RATIO_PROVIDER as CAPO's adapters have it."""
     weth = world.aave[chain].asset("WETH")
     code = "0x65" + (2_345 * 10**8).to_bytes(6, "big").hex() + "5f5260205ff3"
     world.chains[chain].rpc("anvil_setCode", weth.feed.address, code)
