@@ -1,4 +1,8 @@
-"""A scenario on a book: which assets it names, by how much they move, and whether it contradicts itself."""
+"""A scenario on a book: which assets it names, by how much they move, and whether it contradicts itself.
+
+A key is an asset id or a symbol; a symbol moves the assets of that name on all chains (two on one chain are ambiguous).
+A key that ends in '?' is passed over where the book does not have it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from aggregator.core.errors import ScenarioError
 from aggregator.core.ids import source_of
 from aggregator.core.scenario import Scenario
 from aggregator.engine.book import Book, Floats
+
+_IF_THERE = "?"
 
 
 class Blow(NamedTuple):
@@ -38,7 +44,7 @@ def blow_of(book: Book, scenario: Scenario) -> Blow:
             if key == "*" and table == "depth":
                 column[:] = moves[key]
                 continue
-            for code in _codes(book, key, table):
+            for code in _codes(book, key.removesuffix(_IF_THERE), table, optional=key.endswith(_IF_THERE)):
                 if code in named:
                     raise ScenarioError(
                         f"{table} names {book.assets[code]} twice",
@@ -71,17 +77,16 @@ def _contradictions(book: Book, price: Floats, depeg: Floats) -> None:
             )
 
 
-def _codes(book: Book, key: str, table: str) -> list[int]:
+def _codes(book: Book, key: str, table: str, *, optional: bool) -> list[int]:
     """The asset with this id, or those with this symbol, at most one on each chain."""
     if key in book.assets:
         return [book.assets.index(key)]
     found = [i for i, symbol in enumerate(book.symbols) if symbol == key]
+    if not found and optional:
+        return []
     if not found:
         known = sorted({*book.assets, *book.symbols} - {""})
-        near = get_close_matches(key, known, n=1) or get_close_matches(
-            key.lower(), [k for k in known if k.lower() == key.lower()], n=1
-        )
-        near = near or [k for k in known if k.lower() == key.lower()]
+        near = [k for k in known if k.lower() == key.lower()] or get_close_matches(key, known, n=1)
         raise ScenarioError(
             f"{table} names an asset that the book does not have",
             expected="an asset id or symbol of the book" + (f", e.g. {', '.join(known[:8])}" if known else ""),

@@ -296,7 +296,8 @@ def _check_codes(book: Book) -> None:
         "claims.underlying": n["asset"], "lps.asset": n["asset"], "lps.base": n["asset"], "lps.quote": n["asset"],
         "pots.market": n["market"], "pots.asset": n["asset"], "supplies.pot": len(book.pots.market),
         "supplies.holder": n["holder"],
-        "holdings.holder": n["holder"], "holdings.asset": n["asset"], "options.underlying": n["asset"], "options.quote": n["asset"],
+        "holdings.holder": n["holder"], "holdings.asset": n["asset"],
+        "options.underlying": n["asset"], "options.quote": n["asset"],
         "options.market": n["market"], "options.holder": n["holder"], "perps.account": len(book.perp_accounts.market),
         "perps.asset": n["asset"],
     }  # fmt: skip

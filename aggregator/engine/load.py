@@ -16,7 +16,7 @@ from aggregator.engine.book import Book, Flags, Floats, Holdings, Indices, Pots,
 from aggregator.engine.load_options import options_of
 from aggregator.engine.load_pools import claims_of, issuers_of, pools_of
 from aggregator.engine.load_terms import Lent, TermTable, lends_collateral
-from aggregator.rules import get
+from aggregator.rules import get, lending
 from aggregator.snapshot import Snapshot, values
 from aggregator.snapshot.prices import all_usd
 
@@ -38,7 +38,7 @@ def from_snapshot(snap: Snapshot) -> Book:
     assets = _assets(snap)
     claims, lps, claimed = claims_of(snap, assets.place, assets.decimals, assets.price_usd)
     markets = tuple(sorted({row.market for row in snap.rows("market")}))
-    rules = {row.market: row.rule if get(row.rule) else "" for row in snap.rows("market")}
+    rules = {row.market: row.rule if lending(row.rule) else "" for row in snap.rows("market")}
     names = {market: i for i, market in enumerate(markets)}
     table = snap.tables["exposure"]
     amount = values.amount_raw(snap)
