@@ -10,8 +10,9 @@ from __future__ import annotations
 import pytest
 
 from aggregator.core.account import Account
+from aggregator.core.fixed import Fixed
 from aggregator.core.solmath import WAD
-from aggregator.rules import WouldRevertError, get
+from aggregator.rules import CannotJudgeError, WouldRevertError, get
 from tests.rules.worlds import aave, aave_leg
 
 MAX = 2**256 - 1
@@ -122,6 +123,73 @@ def test_small_position_closes_in_whole_since_v33_alone() -> None:
     account = one_pair(E18, 1840 * E8, 1_550_000_000)  # health 0.979
     shares = {v: get(f"aave_v3@{v}").liquidate(account, "weth", "debt").repaid for v in ("3.0", "3.2", "3.3", "3.7")}  # type: ignore[union-attr]
     assert shares == {"3.0": 775_000_000, "3.2": 775_000_000, "3.3": 1_550_000_000, "3.7": 1_550_000_000}
+
+
+@pytest.mark.parametrize(
+    ("asset", "terms", "market", "reason", "versions"),
+    [
+        ("weth", {"active": 0}, {}, "ReserveInactive", ("3.0", "3.7")),
+        ("debt", {"paused": 1}, {}, "ReservePaused", ("3.0", "3.7")),
+        ("weth", {"grace_until_s": 1_700_000_000}, {}, "LiquidationGraceSentinelCheckFailed", ("3.1", "3.7")),
+        ("weth", {}, {"liquidation_allowed": 0}, "PriceOracleSentinelCheckFailed", ("3.0", "3.6")),
+    ],
+)
+def test_the_pool_refuses(
+    asset: str, terms: dict[str, int], market: dict[str, int], reason: str, versions: tuple[str, str]
+) -> None:
+    """ValidationLogic.validateLiquidationCall at health 0.98; the sentinel is gone in 3.7, the grace new in 3.1."""
+    account = one_pair(100 * E18, 1840 * E8, 155_000 * 10**6)
+    legs = tuple(leg._replace(terms={**leg.terms, **terms}) if leg.asset == asset else leg for leg in account.legs)
+    account = account._replace(legs=legs, terms={**account.terms, **market})
+    for version in ("3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7"):
+        rule = get(f"aave_v3@{version}")
+        assert rule is not None
+        if versions[0] <= version <= versions[1]:
+            with pytest.raises(WouldRevertError, match=reason):
+                rule.liquidate(account, "weth", "debt")
+            assert rule.best_liquidation(account) is None
+        else:
+            assert rule.liquidate(account, "weth", "debt").repaid == 77_500 * 10**6
+
+
+def test_unknown_collateral_debt_price_and_term() -> None:
+    rule = get("aave_v3@3.6")
+    assert rule is not None
+    account = one_pair(100 * E18, 1840 * E8, 155_000 * 10**6)
+    with pytest.raises(WouldRevertError, match="CollateralCannotBeLiquidated"):
+        rule.liquidate(account, "debt", "debt")
+    with pytest.raises(WouldRevertError, match="SpecifiedCurrencyNotBorrowedByUser"):
+        rule.liquidate(account, "weth", "weth")
+    with pytest.raises(CannotJudgeError, match="no price for weth"):
+        rule.judge(account._replace(legs=(account.legs[0]._replace(price=None), account.legs[1])))
+    with pytest.raises(CannotJudgeError, match="base_unit_exp"):
+        rule.judge(account._replace(terms={}))
+    with pytest.raises(CannotJudgeError, match="emode:1:collateral_bitmap"):
+        rule.judge(account._replace(own={"emode": 1}))
+
+
+@pytest.mark.parametrize("version", ["3.3", "3.4", "3.5", "3.6", "3.7"])
+def test_all_debts_become_deficit_when_no_collateral_is_left(version: str) -> None:
+    """docs/3.3/Aave-v3.3-features.md: bad debt of every reserve of the borrower is burned, not of the repaid alone."""
+    directional = version >= "3.5"
+    account = aave(
+        aave_leg("weth", "collateral", E18, 1000 * E8, 18, directional=directional),
+        aave_leg("usdc", "debt", 900 * 10**6, E8, 6, directional=directional),
+        aave_leg("dai", "debt", 300 * E18, E8, 18, directional=directional),
+        aave_leg("weth", "debt", E18 // 10, 1000 * E8, 18, directional=directional),
+    )
+    rule = get(f"aave_v3@{version}")
+    assert rule is not None
+    taken = rule.liquidate(account, "weth", "dai")
+    assert taken.bad_debt == {}
+    assert taken.left_collateral > 0
+    taken = rule.liquidate(account, "weth", "usdc")
+    assert taken.repaid == 900 * 10**6
+    worse = account._replace(legs=(account.legs[0]._replace(price=Fixed(500 * E8, 8)), *account.legs[1:]))
+    taken = rule.liquidate(worse, "weth", "usdc")
+    assert taken.repaid == pytest.approx(500e6 / 1.05, abs=1)
+    assert taken.bad_debt == {"usdc": 900 * 10**6 - taken.repaid, "dai": 300 * E18, "weth": E18 // 10}
+    assert (taken.left_collateral, taken.left_debt) == (0, 0)
 
 
 def test_healthy_and_unknown() -> None:
