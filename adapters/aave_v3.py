@@ -133,13 +133,13 @@ class AaveV3(Adapter):
         answers = iter(await view.calls(calls))
         for holder, flag, emode, mine in zip(holders, flags, emodes, legs, strict=True):
             rows: list[PositionRow | Gap] = [
-                gap(answer, f"{where.id}#{holder}", what)
+                gap(answer, f"{where.id}#{holder}", what, accounts=1)
                 for what, answer in (("getUserConfiguration", flag), ("getUserEMode", emode))
                 if isinstance(answer, Revert)
             ]
             for leg, answer in zip(mine, answers, strict=False):
                 if isinstance(answer, Revert):
-                    rows.append(gap(answer, f"{where.id}#{holder}", f"{leg.side} of {leg.asset}"))
+                    rows.append(gap(answer, f"{where.id}#{holder}", f"{leg.side} of {leg.asset}", accounts=1))
                 elif answer.value and leg.side == "stable":
                     detail = f"{answer.value} raw of {leg.asset} owed at a stable rate"
                     rows.append(Gap(f"{where.id}#{holder}", "unread", detail, accounts=1, src=answer.src()))

@@ -60,7 +60,7 @@ class Erc4626(Adapter):
         balances = await view.calls([Call(v, sig, (t.holder,)) for v, t in zip(vaults, accounts, strict=True)])
         for t, vault, balance in zip(accounts, vaults, balances, strict=True):
             if isinstance(balance, Revert):
-                yield gap(balance, f"{t.market}#{t.holder}", "balanceOf")
+                yield gap(balance, f"{t.market}#{t.holder}", "balanceOf", accounts=1)
             elif balance.value:
                 share = erc20(where.chain, vault)
                 yield Exposure(t.market, t.holder, "", share, "supply", balance.value, balance.src())

@@ -93,7 +93,7 @@ class MorphoBlue(Adapter):
         positions = await view.calls([Call(morpho, sig, (_id(t.market), t.holder)) for t in accounts])
         for t, position in zip(accounts, positions, strict=True):
             if isinstance(position, Revert):
-                yield gap(position, f"{t.market}#{t.holder}", "position")
+                yield gap(position, f"{t.market}#{t.holder}", "position", accounts=1)
                 continue
             loan, collateral = need(tokens[t.market], t.market, FIX).values[:2]
             for word, (side, token) in enumerate((("supply", loan), ("debt", loan), ("collateral", collateral))):

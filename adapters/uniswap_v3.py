@@ -118,7 +118,7 @@ class UniswapV3(Adapter):
             if isinstance(position, Revert) or isinstance(owner, Revert):
                 failed = [(a, sigs[k]) for k, a in got.items() if isinstance(a, Revert)]
                 if not any(BURNED in a.reason for a, _ in failed):
-                    yield gap(failed[0][0], asset, failed[0][1])
+                    yield gap(failed[0][0], asset, failed[0][1], accounts=1)
             elif liquidity := position.values[7]:
                 yield Exposure(t.market, owner.value, t.ref, asset, "supply", liquidity, position.src(7))
 

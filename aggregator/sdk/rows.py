@@ -14,9 +14,10 @@ from aggregator.sdk.adapter import Answer, Call, Revert, View
 Filled = TypeVar("Filled", Index, Price, Term, Total)
 
 
-def gap(revert: Revert, subject: str, what: str) -> Gap:
-    """The gap of a call that failed. what: the call, for a person."""
-    return Gap(subject, "no_code" if revert.no_code else "reverted", f"{what}: {revert.reason or 'no reason given'}")
+def gap(revert: Revert, subject: str, what: str, accounts: int = -1) -> Gap:
+    """The gap of a call that failed. what: the call, for a person. accounts: how many it hides, -1 if unknown."""
+    reason = "no_code" if revert.no_code else "reverted"
+    return Gap(subject, reason, f"{what}: {revert.reason or 'no reason given'}", accounts)
 
 
 def need(answer: Answer | Revert, what: str, fix: str) -> Answer:

@@ -312,6 +312,33 @@ async def test_the_revision_names_a_rule_that_exists(revision: int, version: int
     assert rules.get(market.rule) is not None
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_the_sequencers_sentinel_and_an_isolated_category_of_v37(allowed: bool) -> None:
+    """Neither is on npm; interfaces of IPriceOracleSentinel.sol and IPool.sol at tag v3.7."""
+    sentinel = "0x" + "5" * 40
+    view = strange_pool(11).answer(PROVIDER, "getPriceOracleSentinel()(address)", (), (sentinel,))
+    view.answer(sentinel, "isLiquidationAllowed()(bool)", (), (allowed,))
+    view.answer(ORACLE, "BASE_CURRENCY()(address)", (), ("0x" + "9" * 40,))
+    view.answer(ORACLE, "BASE_CURRENCY_UNIT()(uint256)", (), (10**18,))
+    config = (9_000, 9_300, 10_200)
+    sig = "getEModeCategoryCollateralConfig(uint8)(uint16,uint16,uint16)"
+    view.function(POOL, sig, lambda i: config if i == 200 else (0, 0, 0))
+    for name, bits in (("Collateral", 5), ("Borrowable", 6), ("Ltvzero", 4)):
+        view.answer(POOL, f"getEModeCategory{name}Bitmap(uint8)(uint128)", (200,), (bits,))
+    view.answer(POOL, "getIsEModeCategoryIsolated(uint8)(bool)", (200,), (True,))
+    reading = await read_view(ADAPTER, view, at_address("aave_v3", 1, {"pool_addresses_provider": PROVIDER}))
+    assert reading.one(Term, key="liquidation_allowed").raw == allowed
+    assert reading.one(Term, key="base_unit_exp").raw == 18
+    assert {t.key: t.raw for t in reading.of(Term, scope="emode:200")} == {
+        "ltv_bps": 9_000, "liquidation_threshold_bps": 9_300, "liquidation_bonus_bps": 10_200,
+        "collateral_bitmap": 5, "borrowable_bitmap": 6, "ltvzero_bitmap": 4, "isolated": 1,
+    }  # fmt: skip
+    # the one account answers nothing here, and is told apart from the market
+    assert {(g.subject, g.reason, g.accounts) for g in reading.of(Gap)} == {
+        (f"{reading.where.id}#{HOLDER}", "reverted", 1)
+    }
+
+
 async def test_a_wrong_address_says_what_to_do() -> None:
     with pytest.raises(Exception, match=r"pool_addresses_provider .*config/deployments/aave_v3\.toml"):
         await read_view(ADAPTER, FakeView(), at_address("aave_v3", 1, {"pool_addresses_provider": PROVIDER}))

@@ -1,0 +1,74 @@
+"""From answers to rows: what does not fit, or did not answer, is a gap that says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from aggregator.core.errors import SourceError
+from aggregator.core.fixed import I256_MAX
+from aggregator.core.rows import Gap, Index, Price, Term, Total
+from aggregator.core.source import CallSource, read_source
+from aggregator.sdk.adapter import Answer, Call, Revert
+from aggregator.sdk.rows import ask, assets, fill, gap, need
+from aggregator.sdk.testing import FakeView
+
+TO = "0x" + "1a" * 20
+TERM, TOTAL = Term("m", "a", "", "k", 0, 0), Total("m", "a", "supply", 0)
+
+
+def test_a_row_is_filled_with_the_word_and_where_it_came_from() -> None:
+    answer = Answer((7, -9, True), TO, b"\x01\x02\x03\x04")
+    row = fill(answer, TERM, "a", "what", word=1)
+    assert isinstance(row, Term)
+    assert row.raw == -9
+    assert read_source(row.src) == CallSource(TO, b"\x01\x02\x03\x04", 1)
+    assert fill(answer, TERM, "a", "what", word=2)[4] == 1
+    index = fill(answer, Index("m", "a", "debt", 0, 10, "up"), "a", "what")
+    assert (index[3], index[4]) == (7, 10)
+
+
+@pytest.mark.parametrize("row", [TERM, Price("m", "a", "q", 0, 8, "feed", 0, 0)])
+def test_a_number_beyond_int256_is_a_gap_and_not_an_overflow(row: Term | Price) -> None:
+    found = fill(Answer((I256_MAX + 1,), TO, b""), row, "a", "price")
+    assert isinstance(found, Gap)
+    assert found.reason == "unread"
+    assert str(I256_MAX + 1) in found.detail
+    assert not isinstance(fill(Answer((I256_MAX,), TO, b""), row, "a", "price"), Gap)
+
+
+def test_a_total_takes_all_of_uint256() -> None:
+    assert fill(Answer((2**256 - 1,), TO, b""), TOTAL, "a", "totalSupply") == TOTAL._replace(
+        raw=2**256 - 1, src=b"\x01\x00" + bytes.fromhex(TO[2:])
+    )
+
+
+@pytest.mark.parametrize(("revert", "reason"), [(Revert("paused"), "reverted"), (Revert("", True), "no_code")])
+def test_a_failed_call_is_a_gap(revert: Revert, reason: str) -> None:
+    assert fill(revert, TERM, "a", "deficit") == gap(revert, "a", "deficit")
+    found = gap(revert, "a", "deficit")
+    assert (found.subject, found.reason) == ("a", reason)
+    assert found.detail.startswith("deficit: ")
+
+
+def test_what_cannot_be_done_without_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(SourceError, match=r"(?s)factory does not answer.*no code there.*check the chain"):
+        need(Revert("", no_code=True), "factory", "check the chain")
+
+
+async def test_questions_travel_together_and_answers_keep_their_names() -> None:
+    one, two, three = (Call(TO, f"{name}()(uint256)") for name in "abc")
+    view = FakeView().answer(TO, one.sig, (), (1,)).answer(TO, two.sig, (), (2,))
+    asked = await ask(view, [{"x": one}, {}, {"y": two, "z": three}])
+    assert [list(answers) for answers in asked] == [["x"], [], ["y", "z"]]
+    assert [a.value for answers in asked for a in answers.values() if isinstance(a, Answer)] == [1, 2]
+    assert isinstance(asked[2]["z"], Revert)
+
+
+async def test_metadata_is_given_once_with_its_gap_beside_it() -> None:
+    other = "0x" + "2b" * 20
+    view = FakeView().token(TO, "TKN", 6)
+    found = await assets(view, [TO, other, TO])
+    assert list(found) == [TO, other]
+    assert [type(row).__name__ for row in found[other][1]] == ["Asset", "Gap"]
+    assert found[TO][1] == [found[TO][0]]
+    assert (found[TO][0].symbol, found[TO][0].decimals, found[other][0].decimals) == ("TKN", 6, -1)
