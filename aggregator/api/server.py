@@ -94,7 +94,7 @@ def _answer(held: Held, data: Any, links: dict[str, str]) -> web.Response:
         "cut": cut_json(held.snapshot.cut),
         "age_s": max(0, int(time.time()) - held.snapshot.cut.time_s),
         "coverage": coverage,
-        "degraded": [f"{c['chain']}/{c['protocol']}" for c in coverage if c["level"] != "full"],
+        "degraded": [f"{c['chain']}/{c['protocol']}/{c['deployment']}" for c in coverage if c["level"] != "full"],
         "version": __version__,
     }
     body = orjson.dumps({"data": data, "meta": meta, "links": links})

@@ -27,6 +27,7 @@ class CutOut(msgspec.Struct, forbid_unknown_fields=True):
 class CoverageOut(msgspec.Struct, forbid_unknown_fields=True):
     chain: int | str
     protocol: str
+    deployment: str
     level: str
     accounts: int
     value_usd: str

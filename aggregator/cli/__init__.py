@@ -83,7 +83,8 @@ def demo(
         print_json(answer.summary)
         return
     show.stress(answer.summary)
-    wallet_address = answer.summary["wallets"][0]["holder"] if answer.summary["wallets"] else "0x..."
+    weakest = show.fragile(answer.summary["wallets"])
+    wallet_address = weakest[0]["holder"] if weakest else "0x..."
     out.print(f"\nreport   {answer.report}\nstore    {answer.store}\nconfig   {answer.config}", markup=False)
     out.print("\n[bold]next[/]")
     for line in (

@@ -27,7 +27,14 @@ def coverage(coverage: list[dict[str, Any]]) -> None:
         "coverage",
         ["source", "protocol", "level", "accounts", "value USD", "gaps"],
         [
-            [str(c["chain"]), c["protocol"], c["level"], str(c["accounts"]), usd(c["value_usd"]), str(c["gaps"])]
+            [
+                str(c["chain"]),
+                f"{c['protocol']} {c.get('deployment', '')}".strip(),
+                c["level"],
+                str(c["accounts"]),
+                usd(c["value_usd"]),
+                str(c["gaps"]),
+            ]
             for c in coverage
         ],
         right=frozenset({3, 4, 5}),
@@ -45,7 +52,7 @@ def stress(r: dict[str, Any]) -> None:
         [
             [
                 m["protocol"],
-                m["chain"],
+                m["chain"].removeprefix("eip155:"),
                 usd(m["liquidated_usd"]),
                 usd(m["bad_debt_usd"]),
                 usd(m["unrealised_shortfall_usd"]),
@@ -59,11 +66,17 @@ def stress(r: dict[str, Any]) -> None:
         ["wallet", "health before", "after", "loss USD"],
         [
             [short(w["holder"]), _hf(w["health_before"]), _hf(w["health_after"]), usd(w["loss_usd"])]
-            for w in r["wallets"][:8]
+            for w in fragile(r["wallets"])[:8]
         ],
         right=frozenset({1, 2, 3}),
     )
     out.print(f"amplification {r['amplification']:.3f} (loss at the fixed point / loss of the first round)")
+
+
+def fragile(wallets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those with debt, lowest health first."""
+    indebted = [w for w in wallets if w["health_before"] is not None]
+    return sorted(indebted, key=lambda w: (w["health_before"], -w["loss_usd"], w["holder"]))
 
 
 def _by_protocol(markets: list[dict[str, Any]]) -> list[dict[str, Any]]:

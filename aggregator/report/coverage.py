@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aggregator.core.ids import adapter_of
 from aggregator.report.plain import chain_json
-from aggregator.snapshot import Snapshot, values
+from aggregator.snapshot import Snapshot, coverage
 
 
 class Reconciled(NamedTuple):
@@ -52,46 +51,22 @@ def reconcile(snap: Snapshot) -> tuple[Reconciled, ...]:
     return tuple(found)
 
 
-def _supplied_usd(snap: Snapshot) -> dict[str, float]:
-    """Deployment -> dollars of all sides but debt, of what could be priced (float lane)."""
-    table = snap.tables["exposure"]
-    usd = np.where(table["side"] == snap.code("debt"), 0.0, np.nan_to_num(values.value_usd(snap), nan=0.0))
-    codes, inverse = np.unique(table["deployment"], return_inverse=True)
-    sums = np.bincount(inverse, weights=usd, minlength=len(codes))
-    return {snap.names[code]: float(total) for code, total in zip(codes.tolist(), sums.tolist(), strict=True)}
-
-
 @lru_cache(maxsize=4)
 def _coverage(snap: Snapshot) -> tuple[tuple[Any, ...], ...]:
-    gaps: dict[str, int] = {}
-    for place, gap in enumerate(snap.gaps):
-        # a source that gave nothing has no place in the cut: its deployments speak through the subject of their Gap
-        absent = gap.reason == "source_failed"
-        deployment = gap.subject if absent else snap.names[int(snap.tables["gap"]["deployment"][place])]
-        gaps[deployment] = gaps.get(deployment, 0) + 1
-    supplied = _supplied_usd(snap)
-    rows = []
-    for deployment in sorted({*snap.levels, *gaps}):
-        accounts = set()
-        for kind in ("exposure", "perp", "option"):
-            table, places = snap.tables[kind], snap.find(kind, deployment=deployment)
-            accounts |= set(zip(table["market"][places].tolist(), table["holder"][places].tolist(), strict=True))
-        level = snap.levels.get(deployment, "failed")
-        value = supplied.get(deployment, 0.0)
-        rows.append(
-            (
-                chain_json(deployment),
-                adapter_of(deployment),
-                level,
-                len(accounts),
-                f"{value:.2f}",
-                gaps.get(deployment, 0),
-            )
-        )
-    return tuple(rows)
+    rows = [
+        (chain_json(c.chain), *_split(c.protocol), c.level, c.accounts, c.value_usd, c.gaps)
+        for c in coverage.coverage(snap)
+    ]
+    return tuple(sorted(rows, key=lambda row: (str(row[0]), *row[1:3])))
 
 
 def coverage_json(snap: Snapshot) -> list[dict[str, Any]]:
-    """Per deployment; value_usd is what its positions supply, of what could be priced (float lane, two places)."""
-    keys = ("chain", "protocol", "level", "accounts", "value_usd", "gaps")
+    """Per deployment; value_usd is what its positions own, of what could be priced (float lane, two places)."""
+    keys = ("chain", "protocol", "deployment", "level", "accounts", "value_usd", "gaps")
     return [dict(zip(keys, row, strict=True)) for row in _coverage(snap)]
+
+
+def _split(protocol: str) -> tuple[str, str]:
+    """'aave_v3/core' -> its two parts."""
+    adapter, _, name = protocol.partition("/")
+    return adapter, name

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aggregator import graph
 from aggregator.core.errors import ConfigError
 from aggregator.report.plain import cut_json
 from aggregator.snapshot import Snapshot, values
@@ -15,34 +16,25 @@ from aggregator.snapshot import Snapshot, values
 def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
     """text: asset id or unambiguous symbol. Rows sorted by size; value_usd null where no price is known."""
     asset = find_asset(snap, text)
-    shares = {asset: (1.0, "direct")}
-    frontier = [asset]
-    prices = values.price_usd(snap)
-    while frontier:  # each claim adds its dollar fraction once; a cycle of claims ends when nothing new is met
-        under = frontier.pop()
-        for claim in snap.rows("claim", underlying=under):
-            if claim.asset in shares:
-                continue
-            part, whole = prices[snap.code(under)] * claim.num / max(claim.den, 1), prices[snap.code(claim.asset)]
-            fraction = part / whole if whole > 0 and part == part else float("nan")
-            before, path = shares[under]
-            shares[claim.asset] = (
-                before * min(fraction, 1.0),
-                f"{claim.kind} {claim.asset}" + ("" if path == "direct" else f" > {path}"),
-            )
-            frontier.append(claim.asset)
+    built = graph.build(snap)
+    seen = graph.look_through(built)
+    names = [built.names[code] for code in seen.assets.tolist()]
+    column = seen.share[:, [names.index(asset)]].toarray().ravel() if asset in names else []
+    fractions = {held: float(f) for held, f in zip(names, column, strict=False) if f > 0} | {asset: 1.0}
     table, usd = snap.tables["exposure"], values.value_usd(snap)
     rows = []
-    for held, (fraction, path) in sorted(shares.items()):
+    for held, fraction in sorted(fractions.items()):
         places = snap.find("exposure", asset=held)
         keys = np.stack([table["market"][places], table["side"][places]], axis=1)
         for market, side in np.unique(keys, axis=0).tolist():
             total = float(usd[places[(keys == (market, side)).all(axis=1)]].sum()) * fraction
+            through = "direct" if held == asset else held
             rows.append(
                 {
                     "market": snap.names[market],
                     "side": snap.names[side],
-                    "through": path,
+                    "through": through,
+                    "fraction": fraction,
                     "value_usd": total if total == total else None,
                 }
             )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aggregator.core.ids import adapter_of
-from aggregator.core.result import StressResult
+from aggregator.core.result import StressResult, WalletOutcome
 from aggregator.report import plots
 from aggregator.report.coverage import coverage_json, reconcile
 from aggregator.report.page import Section, render
@@ -15,6 +15,13 @@ from aggregator.report.plain import chain_json
 from aggregator.snapshot import Snapshot
 
 MOST_ROWS = 25
+MARKET_VALUE = "market value"  # a holder's own fall in worth, as against what defaults cost
+_MOVES = {
+    "price": "{} {:+.0%}",
+    "vol": "volatility of {} {:+.0%}",
+    "depth": "{1:.0%} of the depth of {0} gone",
+    "depeg": "{} at {:.2f} of its backing",
+}
 
 
 def html(result: StressResult, snap: Snapshot) -> str:
@@ -43,19 +50,20 @@ def answer(result: StressResult, snap: Snapshot) -> list[str]:
     """The answer in sentences that can be quoted: what breaks, who pays, how sure."""
     bad = sum(m.bad_debt_usd for m in result.markets)
     seized = sum(m.liquidated_usd for m in result.markets)
-    shocks = ", ".join(
-        f"{key} {value:+.0%}" if kind in ("price", "vol") else f"{kind} of {key} {value:.2f}"
-        for kind in ("price", "vol", "depth", "depeg")
+    moves = [
+        words.format(key.removesuffix("?"), value)
+        for kind, words in _MOVES.items()
         for key, value in sorted(_mapping(result.scenario.get(kind)).items())
-    )
-    worst = max(result.markets, key=lambda m: (m.bad_debt_usd, m.liquidated_usd), default=None)
+        if key.removesuffix("?") in {a.symbol for a in snap.assets.values()} | set(snap.assets) | {"*"}
+    ]
     lines = [
-        f"{shocks or 'No shock'}: USD {_usd(seized)} of collateral is liquidated in "
+        f"{', '.join(moves) or 'No shock'}: USD {_usd(seized)} of collateral is liquidated in "
         f"{sum(m.liquidated_accounts for m in result.markets)} accounts, and USD {_usd(bad)} of debt is left uncovered."
     ]
+    worst = max(result.markets, key=lambda m: (m.bad_debt_usd, m.liquidated_usd), default=None)
     if worst is not None and worst.bad_debt_usd > 0:
         lines.append(
-            f"{adapter_of(worst.market)} on chain {worst.chain} bears the most: "
+            f"{adapter_of(worst.market)} on {chain_json(worst.market)} bears the most: "
             f"USD {_usd(worst.bad_debt_usd)} of bad debt."
         )
     c = result.convergence
@@ -143,11 +151,13 @@ def _rounds(result: StressResult, names: dict[str, str]) -> Section:
 
 
 def _payers(result: StressResult, names: dict[str, str]) -> Section:
+    credit = [x for x in result.losses if x.layer != MARKET_VALUE]
     losses = sorted(result.losses, key=lambda x: (-x.loss_usd, x.node, x.layer))
     rows = [[names.get(x.node, x.node), x.kind, x.layer, _usd(x.loss_usd)] for x in losses[:MOST_ROWS]]
+    direct = sum(x.loss_usd for x in result.losses if x.layer == MARKET_VALUE)
     return (
-        Section("Who pays")
-        .figure("waterfall", "Losses by the layer that bears them.", plots.waterfall(result.losses))
+        Section("Who pays", f"Holders lose USD {_usd(direct)} of market value; what defaults cost is below.")
+        .figure("waterfall", "Credit losses by the layer that bears them.", plots.waterfall(credit))
         .figure("losers", "The nodes that lose most.", plots.losers(result.losses, names))
         .table(f"Largest {len(rows)} of {len(losses)} losses, USD", ["node", "kind", "layer", "loss"], rows, ["loss"])
     )
@@ -196,13 +206,22 @@ def _wallets(result: StressResult) -> Section:
             _usd(w.liquidated_usd),
             _usd(w.loss_usd),
         ]
-        for w in result.wallets[:MOST_ROWS]
+        for w in fragile(result.wallets)[:MOST_ROWS]
     ]
     columns = ["wallet", "health before", "after", "equity before", "equity after", "liquidated", "loss"]
     return (
         Section("Most fragile wallets")
-        .figure("health", "Health factors before and after; liquidation begins at 1.", plots.health(result.wallets))
+        .figure(
+            "health", "Health factors before and after; liquidation begins at 1.", plots.health(fragile(result.wallets))
+        )
         .table("Lowest health first, USD", columns, rows, columns[1:])
+    )
+
+
+def fragile(wallets: list[WalletOutcome]) -> list[WalletOutcome]:
+    """Those with debt, lowest health first."""
+    return sorted(
+        (w for w in wallets if w.health_before is not None), key=lambda w: (w.health_before, -w.loss_usd, w.holder)
     )
 
 
@@ -216,7 +235,14 @@ def _derivatives(result: StressResult) -> Section:
 def _unknown(result: StressResult, snap: Snapshot) -> Section:
     cover = coverage_json(snap)
     rows = [
-        [str(c["chain"]), c["protocol"], c["level"], str(c["accounts"]), _usd(float(c["value_usd"])), str(c["gaps"])]
+        [
+            str(c["chain"]),
+            f"{c['protocol']} {c['deployment']}",
+            c["level"],
+            str(c["accounts"]),
+            _usd(float(c["value_usd"])),
+            str(c["gaps"]),
+        ]
         for c in cover
     ]
     lines = reconcile(snap)
