@@ -10,6 +10,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,36 +78,39 @@ class Names(dict[str, int]):
         self.added: list[tuple[int, str]] = []
 
     def __missing__(self, text: str) -> int:
-        if not isinstance(text, str):
-            raise DomainError("an id is not text", expected="str", found=repr(text))
         clean = clean_text(text)
         if clean != text:
-            code = self[text] = self[clean]
-            return code
-        code = self[text] = self.following
-        self.following += 1
-        self.added.append((code, text))
+            code = self[clean]
+        else:
+            code = self.following
+            self.following += 1
+            self.added.append((code, text))
+        self[text] = code
         return code
 
+    def codes(self, texts: Iterable[str]) -> list[int]:
+        """Codes of texts, in order; AttributeError if one is not text."""
+        return list(map(self.__getitem__, texts))
 
-def encode(kind: str, rows: Sequence[Row], code: Callable[[str], int]) -> dict[str, list[Any]]:
-    """Rows of one kind -> a list per schema column, exact integers packed, names coded.
+
+def encode(kind: str, rows: Sequence[Row], codes: Callable[[Sequence[str]], list[int]]) -> dict[str, list[Any]]:
+    """Rows of one kind -> a list per schema column, exact integers packed, names coded (`Names.codes`).
 
     DomainError names the first row and column that does not fit (an integer beyond its type, a float, a None).
     """
-    columns = zip(*rows, strict=True) if rows else iter([()] * len(SCHEMA[kind]))
     out: dict[str, list[Any]] = {}
-    for column, values in zip(SCHEMA[kind], columns, strict=True):
+    for place, column in enumerate(SCHEMA[kind]):
         try:
-            out[column.name] = _encode_column(column, values, code)
+            # not zip(*rows): a million iterators at once cost more than the columns
+            out[column.name] = _encode_column(column, list(map(itemgetter(place), rows)), codes)
         except (OverflowError, TypeError, AttributeError, DomainError) as error:
             raise _misfit(kind, column, rows) from error
     return out
 
 
-def _encode_column(column: Column, values: Sequence[Any], code: Callable[[str], int]) -> list[Any]:
+def _encode_column(column: Column, values: Sequence[Any], codes: Callable[[Sequence[str]], list[int]]) -> list[Any]:
     if column.type == "name":
-        return list(map(code, values))
+        return codes(values)
     if column.type == "u256":
         return [value.to_bytes(32, "big") for value in values]
     if column.type == "i256":
@@ -125,7 +129,7 @@ def _misfit(kind: str, column: Column, rows: Sequence[Row]) -> DomainError:
     wanted = {"name": "text", "int": "a 64-bit integer", "u256": "0 <= integer < 2^256"}.get(column.type, column.type)
     for row in rows:
         try:
-            _encode_column(column, (row[place],), len)
+            _encode_column(column, (row[place],), Names().codes)
         except (OverflowError, TypeError, AttributeError, DomainError):
             break
     return DomainError(
@@ -160,7 +164,7 @@ def raw_tables(rows: Iterable[tuple[str, Row]]) -> dict[str, RawTable]:
             kept.append(row)
     names = Names()
     encoded = {
-        kind: encode(kind, kept, names.__getitem__) | {"deployment": list(map(names.__getitem__, deployments))}
+        kind: encode(kind, kept, names.codes) | {"deployment": names.codes(deployments)}
         for kind, (deployments, kept) in by_kind.items()
     }
     texts = [text for _, text in names.added]

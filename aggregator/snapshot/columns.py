@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import chain, compress
 from typing import Any, cast
 
 import numpy as np
@@ -16,28 +17,29 @@ from aggregator.core.schema import PACK, SCHEMA
 from aggregator.core.table import DEPLOYMENT, RawTable, Table
 
 I8 = npt.NDArray[np.int64]
+_CHUNK = 2**14
 _EXP_LIMIT = 200  # 2^256 * 10^200 is still a float64
 
 
 def code_book(
     raw: Mapping[str, RawTable], more: Sequence[str] = ()
-) -> tuple[tuple[str, ...], dict[int, npt.NDArray[np.int32]]]:
-    """All texts in use (and more), sorted; and by identity of each raw `names`, the map of its codes to ours."""
+) -> tuple[dict[str, int], dict[int, npt.NDArray[np.int32]]]:
+    """All texts in use (and more) with their codes, sorted; by identity of each raw `names`, its codes -> ours."""
     used: dict[int, tuple[Sequence[str], npt.NDArray[np.bool_]]] = {}
     for table in raw.values():
         _, mask = used.setdefault(id(table.names), (table.names, np.zeros(len(table.names), dtype=np.bool_)))
         for column in (*SCHEMA[table.kind], DEPLOYMENT):
             if column.type == "name":
                 mask[np.asarray(table.columns[column.name])] = True
-    texts = {names[place] for names, mask in used.values() for place in np.flatnonzero(mask).tolist()}
-    book = tuple(sorted(texts.union(more)))
-    code = {text: place for place, text in enumerate(book)}
+    texts = {key: list(compress(names, mask.tolist())) for key, (names, mask) in used.items()}
+    # a stable sort is linear on names that a store hands over sorted; a set would shuffle them
+    ordered = dict.fromkeys(sorted(chain(*texts.values(), more)))
+    code = dict(zip(ordered, range(len(ordered)), strict=True))
     maps = {}
     for key, (names, mask) in used.items():
         maps[key] = np.full(len(names), -1, dtype=np.int32)
-        places = np.flatnonzero(mask)
-        maps[key][places] = [code[names[place]] for place in places.tolist()]
-    return book, maps
+        maps[key][mask] = list(map(code.__getitem__, texts[key]))
+    return code, maps
 
 
 def freeze(raw: RawTable, codes: npt.NDArray[np.int32]) -> Table:
@@ -60,7 +62,7 @@ def freeze(raw: RawTable, codes: npt.NDArray[np.int32]) -> Table:
     exp = _exponents(raw.kind, columns)
     for column in SCHEMA[raw.kind]:
         if column.type in PACK:
-            columns[f"{column.name}_f"] = to_float(columns[column.name], exp, signed=column.type == "i256")
+            columns[f"{column.name}_f"] = _floats(columns[column.name], exp, signed=column.type == "i256")
     for values in columns.values():
         values.setflags(write=False)
     return Table(raw.kind, raw.n, columns)
@@ -80,6 +82,15 @@ def merge(table: Table, more: RawTable, codes: Mapping[str, int]) -> Table:
             columns[column.name] = [*first.tolist(), *second]
     same = np.arange(len(codes), dtype=np.int32)
     return freeze(RawTable(table.kind, table.n + more.n, (), columns), same)
+
+
+def _floats(exact: npt.NDArray[np.uint8], exp: npt.NDArray[np.int16] | int, *, signed: bool) -> npt.NDArray[np.float64]:
+    """`core.fixed.to_float` a cache full at a time: its limbs are eight times the answer."""
+    out = np.empty(len(exact))
+    for first in range(0, len(exact), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        out[part] = to_float(exact[part], exp if isinstance(exp, int) else exp[part], signed=signed)
+    return out
 
 
 def _exponents(kind: str, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int16] | int:
@@ -148,15 +159,19 @@ def _folded(columns: Sequence[npt.NDArray[Any]]) -> list[I8]:
 def digest(parts: Sequence[str], names: Sequence[str], tables: Mapping[str, Table]) -> str:
     """sha256 over parts, the code book and every column in schema order; text and bytes with their lengths."""
     out = hashlib.sha256()
-    for texts in (parts, names):
-        _texts(out, [text.encode() for text in texts])
+    _texts(out, parts)
+    _texts(out, names)
     for kind, schema in SCHEMA.items():
         table = tables[kind]
         out.update(f"{kind} {table.n}\n".encode())
         for column in (*schema, DEPLOYMENT):
             values = table[column.name]
-            if column.type in ("text", "bytes"):
-                _texts(out, [v.encode() if isinstance(v, str) else v for v in values.tolist()])
+            if column.type == "text":
+                _texts(out, values.tolist())
+            elif column.type == "bytes":
+                found = values.tolist()
+                _lengths(out, found)
+                out.update(b"".join(found))
             else:
                 little = (
                     values if values.dtype == np.uint8 else values.astype(values.dtype.newbyteorder("<"), copy=False)
@@ -165,6 +180,10 @@ def digest(parts: Sequence[str], names: Sequence[str], tables: Mapping[str, Tabl
     return out.hexdigest()
 
 
-def _texts(out: Any, values: Sequence[bytes]) -> None:
+def _texts(out: Any, values: Sequence[str]) -> None:
+    _lengths(out, values)
+    out.update("".join(values).encode())
+
+
+def _lengths(out: Any, values: Sequence[str] | Sequence[bytes]) -> None:
     out.update(np.fromiter(map(len, values), dtype="<i8", count=len(values)).tobytes())
-    out.update(b"".join(values))

@@ -66,9 +66,10 @@ class _Holdings:
         places = np.flatnonzero(which & (self.table["shares_f"] > 0))
         deployment, asset = self.table["deployment"][places], self.table["asset"][places]
         names = self.snap.names
+        both, which_pair = np.unique(deployment.astype(np.int64) * len(names) + asset, return_inverse=True)
         return [
-            (names[d], names[a], self._accounts(places[(deployment == d) & (asset == a)]))
-            for d, a in sorted(set(zip(deployment.tolist(), asset.tolist(), strict=True)))
+            (names[pair // len(names)], names[pair % len(names)], self._accounts(places[which_pair == number]))
+            for number, pair in enumerate(both.tolist())
         ]
 
     def _accounts(self, places: npt.NDArray[np.int64]) -> int:

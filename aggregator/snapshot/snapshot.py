@@ -123,9 +123,9 @@ def build(
     added to those of the run.
     """
     whole = raw_tables(()) | dict(raw)
-    book, maps = code_book(whole, PRICE_REASONS)
+    codes, maps = code_book(whole, PRICE_REASONS)
+    book = tuple(codes)
     tables = {kind: freeze(table, maps[id(table.names)]) for kind, table in whole.items()}
-    codes = {text: place for place, text in enumerate(book)}
     used = {asset.id: asset for asset in sorted(assets) if asset.id in codes}
     snap = Snapshot(cut, book, tables, used, dict(levels or {}), "", codes)
     gaps = price_gaps(snap)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,13 @@ class Raw:
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         cursor.close()
         return rows
+
+    def chunks(self, sql: str, parameters: Sequence[Any] = (), size: int = 20_000) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of a query, a cache full at a time: a million tuples alive at once cost more than the query."""
+        cursor = self.execute(sql, parameters)
+        while rows := cursor.fetchmany(size):
+            yield rows
+        cursor.close()
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         if self.postgres:

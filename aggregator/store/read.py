@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from aggregator.core.block import BlockRef, Cut
 from aggregator.core.rows import Asset
 from aggregator.core.schema import PACK, POSITIONS, SCHEMA
-from aggregator.core.table import DEPLOYMENT, RawColumn, RawTable
+from aggregator.core.table import DEPLOYMENT, I8, RawColumn, RawTable
 from aggregator.store.database import Raw
 
 
@@ -81,30 +82,33 @@ def _visible(valid_from: int, valid_to: int | None, block: int | None) -> bool:
 
 def tables(raw: Raw, cut_id: int, cut: Cut) -> dict[str, RawTable]:
     """Every kind of `core.schema` at the cut. Codes index `names`; positions of failed deployments are left out."""
-    texts = raw.fetch("SELECT id, text FROM name")
-    names = [""] * (1 + max((code for code, _ in texts), default=-1))
-    for code, text in texts:
-        names[code] = text
-    deployments = dict(raw.fetch("SELECT id, name FROM deployment"))
-    code_of = {code: len(names) + place for place, code in enumerate(deployments)}
-    names += deployments.values()
+    # SQLite hands them over sorted from their index, which spares the snapshot's code book a sort
+    texts = raw.fetch("SELECT id, text FROM name" + ("" if raw.postgres else " ORDER BY text"))
+    deployments = raw.fetch("SELECT id, name FROM deployment")
+    names = [text for _, text in (*texts, *deployments)]
+    place, place_d = _places_of(texts), _places_of(deployments) + len(texts)
+    bits = max(len(place), len(place_d)).bit_length()
     places = _places(raw, cut_id, cut)
     out = {}
-    for kind, columns in SCHEMA.items():
-        picks = "deployment_id, " + ", ".join(f'"{column.name}"' for column in columns)
+    for kind in SCHEMA:
+        fold = _Fold(kind, bits)
         if kind in POSITIONS:
-            rows = [
-                row
-                for block, members in places.items()
-                for row in raw.fetch(
-                    f"SELECT {picks} FROM fact_{kind} WHERE deployment_id IN ({', '.join(map(str, members))})"
-                    " AND valid_from <= ? AND (valid_to IS NULL OR valid_to > ?)",
-                    (block, block),
-                )
-            ]
+            for block, members in places.items():
+                within = f"deployment_id IN ({', '.join(map(str, members))})"
+                where = f"{within} AND valid_from <= ? AND (valid_to IS NULL OR valid_to > ?)"
+                fold.take(raw.chunks(f"SELECT {fold.sql} FROM fact_{kind} WHERE {where}", (block, block)))
         else:
-            rows = raw.fetch(f"SELECT {picks} FROM fact_{kind} WHERE cut_id = ?", (cut_id,))
-        out[kind] = _columns(kind, rows, names, code_of)
+            fold.take(raw.chunks(f"SELECT {fold.sql} FROM fact_{kind} WHERE cut_id = ?", (cut_id,)))
+        columns = fold.columns(place) | {DEPLOYMENT.name: place_d[fold.codes(DEPLOYMENT.name)]}
+        out[kind] = RawTable(kind, fold.n, names, columns)
+    return out
+
+
+def _places_of(rows: Sequence[tuple[Any, ...]]) -> I8:
+    """Id of a row -> its place."""
+    ids = _int64(rows, 0)
+    out = np.zeros(1 + int(ids.max(initial=0)), dtype=np.int64)
+    out[ids] = np.arange(len(ids))
     return out
 
 
@@ -121,17 +125,53 @@ def _places(raw: Raw, cut_id: int, cut: Cut) -> dict[int, list[int]]:
     return places
 
 
-def _columns(kind: str, rows: Sequence[tuple[Any, ...]], names: Sequence[str], code_of: Mapping[int, int]) -> RawTable:
-    schema = (DEPLOYMENT, *SCHEMA[kind])
-    values = zip(*rows, strict=True) if rows else iter([()] * len(schema))
-    out: dict[str, RawColumn] = {}
-    for column, found in zip(schema, values, strict=True):
-        if column is DEPLOYMENT:
-            out[column.name] = np.array([code_of[code] for code in found], dtype=np.int64)
-        elif column.type in ("name", "int"):
-            out[column.name] = np.array(found, dtype=np.int64)
-        elif column.type in PACK:
-            out[column.name] = b"".join(found)
-        else:
-            out[column.name] = list(found)
-    return RawTable(kind, len(rows), names, out)
+class _Fold:
+    """Several codes of a row travel in one 64-bit integer: the cost of a fetch is the objects that it makes."""
+
+    def __init__(self, kind: str, bits: int) -> None:
+        coded = {c.name: f'"{c.name}"' for c in SCHEMA[kind] if c.type == "name"} | {DEPLOYMENT.name: "deployment_id"}
+        self._kind, self._bits, per = kind, bits, 63 // bits
+        self._groups = [list(coded)[i : i + per] for i in range(0, len(coded), per)]
+        self._rest = [c for c in SCHEMA[kind] if c.type != "name"]
+        shifted = (
+            " | ".join(f"(CAST({coded[name]} AS BIGINT) << {bits * place})" for place, name in enumerate(group))
+            for group in self._groups
+        )
+        self.sql = ", ".join([*shifted, *(f'"{c.name}"' for c in self._rest)])
+        self.n = 0
+        self._folded: list[list[Any]] = [[] for _ in self._groups]
+        self._found: list[list[Any]] = [[] for _ in self._rest]
+
+    def take(self, chunks: Iterable[list[tuple[Any, ...]]]) -> None:
+        for rows in chunks:
+            self.n += len(rows)
+            for place, group in enumerate(self._folded):
+                group.append(_int64(rows, place))
+            for place, (column, parts) in enumerate(zip(self._rest, self._found, strict=True), len(self._groups)):
+                if column.type == "int":
+                    parts.append(_int64(rows, place))
+                elif column.type in PACK:
+                    parts.append(b"".join(map(itemgetter(place), rows)))
+                else:
+                    parts += map(itemgetter(place), rows)
+
+    def codes(self, name: str) -> I8:
+        number = next(i for i, group in enumerate(self._groups) if name in group)
+        if len(self._folded[number]) != 1:
+            self._folded[number] = [np.concatenate([np.zeros(0, dtype=np.int64), *self._folded[number]])]
+        folded: I8 = self._folded[number][0]
+        return folded >> (self._bits * self._groups[number].index(name)) & ((1 << self._bits) - 1)
+
+    def columns(self, place: I8) -> dict[str, RawColumn]:
+        """All but the deployment; place: of each code among the names."""
+        out: dict[str, RawColumn] = {c.name: place[self.codes(c.name)] for c in SCHEMA[self._kind] if c.type == "name"}
+        for column, parts in zip(self._rest, self._found, strict=True):
+            if column.type == "int":
+                out[column.name] = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+            else:
+                out[column.name] = b"".join(parts) if column.type in PACK else parts
+        return out
+
+
+def _int64(rows: Sequence[tuple[Any, ...]], place: int) -> I8:
+    return np.fromiter(map(itemgetter(place), rows), dtype=np.int64, count=len(rows))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import insert
 
 from aggregator.core.block import BlockRef, Cut
@@ -19,7 +21,7 @@ from aggregator.core.schema import KIND_OF, PACK, POSITIONS, SCHEMA
 from aggregator.core.table import Names, clean_text, encode
 from aggregator.store import models
 from aggregator.store.database import Raw
-from aggregator.store.facts import FACTS, KEYS, fact_columns
+from aggregator.store.facts import FACTS, KEYS, NO_REF, fact_columns
 
 TargetKey = tuple[str, str, str]  # (market, holder, ref), as sdk.adapter.Target
 LEVELS = ("full", "partial", "aggregate", "failed")
@@ -36,7 +38,8 @@ class RunWriter:
         self._raw, self._cut, self._cut_id, self._config_digest = raw, cut, cut_id, config_digest
         known = raw.fetch("SELECT text, id FROM name")
         self._names = Names(known, 1 + max((code for _, code in known), default=-1))
-        assert self._names[""] == 0  # indices rely on it: `facts.NO_REF`
+        if self._names[""] != NO_REF:
+            raise StoreError("the code book does not begin with the empty text", found="a damaged table 'name'")
         self._deployments: dict[str, int] = dict(raw.fetch("SELECT name, id FROM deployment"))
         self._levels: dict[int, tuple[str, int, int]] = {}
 
@@ -91,7 +94,7 @@ class RunWriter:
         for kind in by_kind:
             if kind in POSITIONS:
                 raise DomainError("a position among the rows of a cut", expected="market rows", found=kind)
-        encoded = {kind: encode(kind, found, self._names.__getitem__) for kind, found in by_kind.items()}
+        encoded = {kind: encode(kind, found, self._names.codes) for kind, found in by_kind.items()}
         code = self._deployment(deployment)
         for kind, columns in encoded.items():
             self._bulk(kind, {"cut_id": repeat(self._cut_id), "deployment_id": repeat(code)}, columns)
@@ -109,8 +112,9 @@ class RunWriter:
         for kind, found in by_kind.items():
             if kind not in POSITIONS:
                 raise DomainError("not a position", expected=", ".join(POSITIONS), found=kind)
-            encoded[kind] = encode(kind, found, self._names.__getitem__)
-            _check_positions(kind, found, encoded[kind], read)
+            encoded[kind] = encode(kind, found, self._names.codes)
+            _check_owners(encoded[kind], found, read, self._names)
+            _check_distinct(kind, encoded[kind], found)
         code, block = self._deployment(deployment), self.at(deployment).number
         if read and self._raw.fetch(
             " UNION ALL ".join(
@@ -192,7 +196,8 @@ class RunWriter:
         names = self._names
         self._raw.execute("CREATE TEMPORARY TABLE IF NOT EXISTS staged (market INTEGER, holder INTEGER, ref INTEGER)")
         self._raw.execute("DELETE FROM staged")
-        rows = sorted((names[market], names[holder], names[ref]) for market, holder, ref in targets)
+        ordered = sorted(targets)
+        rows = list(zip(*(names.codes([target[place] for target in ordered]) for place in range(3)), strict=True))
         self._raw.insert("staged", ("market", "holder", "ref"), ("INTEGER",) * 3, rows)
 
     def _diff(self, kind: str, code: int, block: int, columns: dict[str, list[Any]] | None) -> dict[str, list[Any]]:
@@ -239,29 +244,65 @@ class RunWriter:
 
 
 def _by_kind(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    grouped: defaultdict[type, list[Row]] = defaultdict(list)
-    for row in rows:
-        grouped[type(row)].append(row)
-    for kind in grouped:
+    kept = list(rows)
+    kinds = dict.fromkeys(map(type, kept))
+    for kind in kinds:
         if kind is not Asset and kind not in KIND_OF:
             raise DomainError("not a row", expected="a row kind of aggregator.core.rows", found=kind.__name__)
+    if len(kinds) == 1:
+        grouped = dict.fromkeys(kinds, kept)
+    else:
+        grouped = {kind: [row for row in kept if type(row) is kind] for kind in kinds}
     return {"asset" if kind is Asset else KIND_OF[kind]: found for kind, found in grouped.items()}
 
 
-def _check_positions(kind: str, rows: Sequence[Any], columns: dict[str, list[Any]], read: set[Any]) -> None:
-    strangers = {key for key in {(r[0], r[1]) for r in rows} if (*key, "") not in read}
-    if strangers:
-        for row in rows:
-            if (row[0], row[1]) in strangers and row[:3] not in read and (row[0], "", row[2]) not in read:
-                raise DomainError(
-                    "a position belongs to no target that was read",
-                    expected="(market, holder), (market, holder, ref) or (market, '', ref) among the targets",
-                    found=repr(row)[:500],
-                )
-    if len(set(zip(*(columns[name] for name in KEYS[kind]), strict=True))) != len(rows):
+def _check_owners(columns: dict[str, list[Any]], rows: Sequence[Any], read: set[Any], names: Names) -> None:
+    """Every row belongs to a target read: by arrays for accounts, one by one for what they leave over."""
+    accounts = [target for target in read if not target[2]]
+    size = names.following
+    owners = _fold([columns["market"], columns["holder"]], size)
+    wanted = _fold([names.codes([target[place] for target in accounts]) for place in (0, 1)], size)
+    for place in np.flatnonzero(~np.isin(owners, wanted)).tolist():
+        market, holder, ref = rows[place][:3]
+        if (market, holder, ref) not in read and (market, "", ref) not in read:
+            raise DomainError(
+                "a position belongs to no target that was read",
+                expected="(market, holder), (market, holder, ref) or (market, '', ref) among the targets",
+                found=repr(rows[place])[:500],
+            )
+
+
+def _check_distinct(kind: str, columns: dict[str, list[Any]], rows: Sequence[Any]) -> None:
+    keys: Sequence[Any]
+    if kind == "option":
+        keys = list(zip(*(columns[name] for name in KEYS[kind]), strict=True))
+        distinct = len(set(keys))
+    else:
+        size = 1 + max((max(columns[name], default=0) for name in KEYS[kind]), default=0)
+        folded = _fold([columns[name] for name in KEYS[kind]], size)
+        ordered = np.sort(folded)
+        distinct = len(rows) - int((ordered[1:] == ordered[:-1]).sum())
+        keys = folded.tolist() if distinct < len(rows) else ()
+    if distinct < len(rows):
+        twice = next(key for key, times in Counter(keys).items() if times > 1)
         raise DomainError(
-            f"two {kind} rows for one position", expected=f"one row per {', '.join(KEYS[kind])}", found=kind
+            f"two {kind} rows for one position",
+            expected=f"one row per {', '.join(KEYS[kind])}",
+            found=" and ".join(repr(rows[i]) for i, key in enumerate(keys) if key == twice)[:500],
         )
+
+
+def _fold(columns: Sequence[Sequence[int]], size: int) -> npt.NDArray[Any]:
+    """Columns of codes below size as one key per row."""
+    keys = np.array(columns[0], dtype=np.int64)
+    room = size
+    for column in columns[1:]:
+        if room * size > 2**62:  # as dense ranks: there are no more of them than rows
+            keys = np.unique(keys, return_inverse=True)[1]
+            room = len(keys) + 1
+        keys = keys * size + np.array(column, dtype=np.int64)
+        room *= size
+    return keys
 
 
 assert {KIND_OF[kind] for kind in POSITION_KINDS} == set(KEYS)
