@@ -39,7 +39,9 @@ class Function:
         self.inputs = split_types(text[opening:closing], sig)
         self.outputs = split_types(outputs, sig)
         self.selector: bytes = keccak(text=f"{self.name}({','.join(self.inputs)})")[:4]
-        self._encoders = [_ENCODERS.get(one) or _encoder(one) for one in self.inputs]
+        encoders = [_ENCODERS.get(one) or _encoder(one) for one in self.inputs]
+        self._encoders = [one for one in encoders if one]
+        self._one_word_each = len(self._encoders) == len(encoders)
         self._layouts = static_layouts(self.outputs)
         self.static_size = None if self._layouts is None else 32 * sum(one.words for one in self._layouts)
         array = self.outputs[0] if len(self.outputs) == 1 and self.outputs[0].endswith("[]") else ""
@@ -50,9 +52,11 @@ class Function:
         if len(args) != len(self.inputs):
             raise _unfit(self.sig, f"{len(args)} arguments")
         try:
-            if None not in self._encoders:
-                return self.selector + b"".join([e(a) for e, a in zip(self._encoders, args, strict=True) if e])
-            return self.selector + encode(self.inputs, args)
+            if not self._one_word_each:
+                return self.selector + encode(self.inputs, args)
+            if len(args) == 1:  # nearly all reads of an account
+                return self.selector + self._encoders[0](args[0])
+            return self.selector + b"".join([e(a) for e, a in zip(self._encoders, args, strict=True)])
         except (EncodingError, EncodingTypeError, ValueError, TypeError, OverflowError, AttributeError):
             raise _unfit(self.sig, repr(tuple(args))[:200]) from None
 
@@ -120,6 +124,7 @@ def _unfit(sig: str, found: str) -> SpilloverError:
     return ConfigError("arguments do not fit the signature", expected=sig, found=found)
 
 
+@lru_cache(maxsize=65536)  # a slice asks several contracts about the same accounts
 def _address(value: Any) -> bytes:
     if not isinstance(value, str) or len(value) != 42 or not value.startswith("0x"):
         raise ValueError

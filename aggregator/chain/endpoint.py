@@ -59,7 +59,25 @@ class Endpoint:
     async def post(
         self, session: aiohttp.ClientSession, items: Sequence[Item], timeout_s: float, stats: Stats
     ) -> list[Any] | Failed:
-        """One HTTP request; results (or RpcError, or Failed for a missing item) aligned with items, or Failed."""
+        """Results (or RpcError, or Failed for a missing item) aligned with items, or Failed.
+
+        One HTTP request; several, one after another, for a node that refuses long batches.
+        """
+        out: list[Any] = []
+        while len(out) < len(items):
+            part = items[len(out) : len(out) + self.max_batch]
+            answer = await self._post_once(session, part, timeout_s, stats)
+            if isinstance(answer, Failed):
+                return answer
+            if len(part) > 1 and all(isinstance(a, RpcError) and a.is_batch_limit for a in answer):
+                self.max_batch = len(part) // 2
+            else:
+                out += answer
+        return out
+
+    async def _post_once(
+        self, session: aiohttp.ClientSession, items: Sequence[Item], timeout_s: float, stats: Stats
+    ) -> list[Any] | Failed:
         members = [{"jsonrpc": "2.0", "id": i, "method": m, "params": p} for i, (m, p) in enumerate(items)]
         body = dumps(members if len(members) > 1 else members[0])
         stats.requests += 1

@@ -3,12 +3,17 @@
 Multicall3 (mds1/multicall3): aggregate3((address target,bool allowFailure,bytes callData)[]) payable returns
 ((bool success,bytes returnData)[]). A failed sub-call is no verdict: a neighbour may have burnt its gas (EIP-150 leaves
 1/64), so it is asked again alone. An empty success is no value: it is asked again, and then the code is looked at.
+
+Nodes have answered for a block with older state and no error (erigontech/erigon#18912). Where the chain keeps EIP-2935
+history (Prague and later), each request carries a canary: the history contract's state must hold the hash of the
+block before ours.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +28,8 @@ from aggregator.core.errors import BlockMismatchError, MalformedAnswerError, Sou
 
 Pair = tuple[str, bytes]  # lower-case address, calldata
 
+HISTORY = "0x0000f90827f1c53a10cb7a02335b175320002935"
+_STALE = "serves the state of another block (EIP-2935 history differs)"
 _SELECTOR = bytes.fromhex("82ad56cb")
 _HEAD = (32).to_bytes(32, "big")
 _MIDDLE = (1).to_bytes(32, "big") + (96).to_bytes(32, "big")  # allowFailure, offset of callData
@@ -49,15 +56,26 @@ class Multicall:
         self._pool, self._at, self._address, self._stats = pool, at, address.lower(), stats
         self._max_calls, self._max_bytes, self._batch = max_calls, max_bytes, batch
         self._block = pool.at_block(at)
-        self._deployed: bool | None = None if address else False
-        self._deployed_lock = asyncio.Lock()
+        self._deployed: bool | None = None
+        self._canary: list[Pair] = []
+        self._parent = b""
+        self._first = asyncio.Lock()
 
     async def deployed(self) -> bool:
-        """Whether Multicall3 has code at the block; asked once."""
-        async with self._deployed_lock:
+        """Whether Multicall3 has code at the block; asked once. Sets the canary where the chain has EIP-2935."""
+        async with self._first:
             if self._deployed is None:
-                self._deployed = await self._has_code([self._address]) == [True]
+                ours, history = await self._has_code([self._address or HISTORY, HISTORY])
+                if history and self._at.number > 0:
+                    self._parent = bytes.fromhex((await self._pool.pinned_header(self._at)).parent_hash[2:])
+                    self._canary = [(HISTORY, (self._at.number - 1).to_bytes(32, "big"))]
+                self._deployed = ours and bool(self._address)
         return self._deployed
+
+    @property
+    def checks_state(self) -> bool:
+        """Whether every answer proves by the canary that it was computed on the state of the pinned block."""
+        return bool(self._canary)
 
     async def read(self, pairs: Sequence[Pair]) -> Answers:
         """Answers aligned with pairs. SourceError if the endpoints fail us; a failing contract is a Failure."""
@@ -102,20 +120,33 @@ class Multicall:
         if len(pairs) == 1:
             return _unread(1), [0]
         self._stats.batches += 1
-        data = encode_aggregate3(pairs)
+        data = encode_aggregate3([*self._canary, *pairs])  # first, so that no neighbour takes its gas
         params = [{"to": self._address, "data": "0x" + data.hex()}, self._block]
-        (result,) = await self._pool.batch([("eth_call", params)], stats=self._stats)
+        skip = len(self._canary)
+        success, answers = np.zeros(0, dtype=np.bool_), Answers.of([])
+
+        def accept(results: list[Any]) -> str:
+            nonlocal success, answers
+            if isinstance(results[0], RpcError):
+                return ""
+            try:
+                success, answers = decode_aggregate3(hex_bytes(results[0]), skip + len(pairs))
+            except MalformedAnswerError as error:
+                return f"{error.message}: {error.found}"
+            return "" if not skip or answers.blob(0) == self._parent else _STALE
+
+        (result,) = await self._pool.batch([("eth_call", params)], accept=accept, stats=self._stats)
         if isinstance(result, RpcError):
-            self._refuse(result)
+            if not result.is_execution and not result.is_too_big:
+                raise self._unanswered(result)
             half = len(pairs) // 2
             self._max_calls = max(10, min(self._max_calls, half))
             (a, again_a), (b, again_b) = await asyncio.gather(
                 self._multicall(pairs[:half]), self._multicall(pairs[half:])
             )
             return Answers.join([a, b]), again_a + [half + i for i in again_b]
-        success, answers = decode_aggregate3(hex_bytes(result), len(pairs))
-        again = np.flatnonzero(~success | (answers.size == 0)).tolist()
-        return answers, again
+        again = np.flatnonzero(~success[skip:] | (answers.size[skip:] == 0)).tolist()
+        return answers.part(skip, skip + len(pairs)), again
 
     async def _alone(self, pairs: Sequence[Pair]) -> list[bytes | Failure]:
         """Plain eth_calls in JSON-RPC batches."""
@@ -132,16 +163,27 @@ class Multicall:
 
     async def _alone_chunk(self, pairs: Sequence[Pair]) -> list[bytes | Failure]:
         self._stats.batches += 1
-        items = [("eth_call", [{"to": to, "data": "0x" + data.hex()}, self._block]) for to, data in pairs]
-        results = await self._pool.batch(items, stats=self._stats)
+        items = [
+            ("eth_call", [{"to": to, "data": "0x" + data.hex()}, self._block]) for to, data in [*self._canary, *pairs]
+        ]
+        skip = len(self._canary)
+
+        def accept(results: list[Any]) -> str:
+            stale = skip and not isinstance(results[0], RpcError) and results[0] != "0x" + self._parent.hex()
+            return _STALE if stale else ""
+
+        results = await self._pool.batch(items, accept=accept if skip else None, stats=self._stats)
+        if skip and isinstance(results[0], RpcError) and (len(pairs) == 1 or not results[0].is_too_big):
+            raise self._unanswered(results[0])
         out: list[bytes | Failure] = []
-        for i, result in enumerate(results):
+        for i, result in enumerate(results[skip:]):
             if not isinstance(result, RpcError):
                 out.append(hex_bytes(result))
             elif result.is_too_big and not result.is_execution and len(pairs) > 1:
                 out += await self._alone_chunk(pairs[i : i + 1])  # a bomb among the batch, or the batch itself
+            elif result.is_node_trouble:
+                raise self._unanswered(result)
             else:
-                self._refuse(result)
                 out.append(Failure(revert_reason(result.data, "" if result.rpc_code == 3 else result.rpc_message)))
         return out
 
@@ -153,11 +195,6 @@ class Multicall:
                 raise self._unanswered(result)
             out.append(len(hex_bytes(result)) > 0)
         return out
-
-    def _refuse(self, error: RpcError) -> None:
-        """Raise unless the error is the contract's verdict, or one that a smaller request avoids."""
-        if not error.is_execution and not error.is_too_big:
-            raise self._unanswered(error)
 
     def _unanswered(self, error: RpcError) -> SourceError:
         kind = BlockMismatchError if error.is_no_state else SourceError

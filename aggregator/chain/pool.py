@@ -138,29 +138,25 @@ class RpcPool(AsyncJSONBaseProvider):
                 await asyncio.sleep(wait_s)
             if endpoint is None or endpoint.cool_until_s > clock():
                 continue
-            part = todo if accept else todo[: endpoint.max_batch]
-            answer = await self._attempt(endpoint, [items[i] for i in part], deadline, stats)
+            answer = await self._attempt(endpoint, [items[i] for i in todo], deadline, stats)
             if isinstance(answer, list) and accept and (objection := accept(answer)):
                 answer = Failed("lie", objection)
             if isinstance(answer, Failed):
                 if answer.kind == "size":
-                    answer = [RpcError(413, answer.text)] * len(part)
+                    answer = [RpcError(413, answer.text)] * len(todo)
                 else:
                     self._blame(endpoint, answer, clock())
                     if answer.kind != "rate":  # that one waits its pause out; it costs no round
                         tried.add(endpoint)
                     stats.retries += 1
                     continue
-            if len(part) > 1 and all(isinstance(a, RpcError) and a.is_batch_limit for a in answer):
-                endpoint.max_batch = len(part) // 2
-                continue
-            left = self._sort_out(endpoint, part, items, answer, out, clock(), last=rounds + 1 >= self.rounds)
+            left = self._sort_out(endpoint, todo, items, answer, out, rounds)
             if left:
-                left = part if accept else left  # what is judged as a whole is asked as a whole
+                left = todo if accept else left  # what is judged as a whole is asked as a whole
                 if endpoint.cool_until_s <= clock():
                     tried.add(endpoint)
                 stats.retries += 1
-            todo = left + todo[len(part) :]
+            todo = left
         if todo and all(isinstance(out[i], RpcError) for i in todo):
             todo = []
         if todo:
@@ -227,12 +223,11 @@ class RpcPool(AsyncJSONBaseProvider):
         items: Sequence[Item],
         answer: list[Any],
         out: list[Any],
-        now_s: float,
-        *,
-        last: bool,
+        rounds: int,
     ) -> list[int]:
-        """Store what is final; the items to ask elsewhere or later."""
+        """Store what is final; the items to ask again (once, or in all rounds where a node may yet get the block)."""
         left = []
+        now_s = asyncio.get_running_loop().time()
         for i, result in zip(part, answer, strict=True):
             if isinstance(result, Failed):
                 self._blame(endpoint, result, now_s)
@@ -244,7 +239,7 @@ class RpcPool(AsyncJSONBaseProvider):
                     left.append(i)
                     continue
                 out[i] = result
-                if not last and not result.is_final(items[i][0]):
+                if not result.is_final(items[i][0]) and rounds < (self.rounds - 1 if result.is_no_state else 1):
                     endpoint.last_failure = result.rpc_message
                     left.append(i)
             else:
@@ -310,6 +305,16 @@ class RpcPool(AsyncJSONBaseProvider):
         """Canonical header at a height; SourceError if no endpoint has it."""
         block = await self.batch([("eth_getBlockByNumber", [hex(number), False])], accept=_has_block)
         return parse_header(block[0], number)
+
+    async def pinned_header(self, at: BlockRef) -> Header:
+        """Header of a pinned block by its number; an endpoint whose block has another hash is passed over."""
+
+        def accept(answers: list[Any]) -> str:
+            found = answers[0].get("hash") if isinstance(answers[0], dict) else None
+            return "" if found == at.hash else f"block {at.number} has hash {found}, pinned {at.hash}"
+
+        block = await self.batch([("eth_getBlockByNumber", [hex(at.number), False])], accept=accept)
+        return parse_header(block[0], at.number)
 
     async def _ask_all(self, block: str) -> dict[Endpoint, Header]:
         """Headers of one block from each endpoint that gives a well-formed one."""

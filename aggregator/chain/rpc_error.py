@@ -71,6 +71,11 @@ class RpcError(SourceError):
         )
 
     @property
+    def is_node_trouble(self) -> bool:
+        """The node cannot be asked this, or not now: says nothing about the contract."""
+        return self.is_no_state or self.is_rate or self.rpc_code in (-32600, -32601, -32602, -32700)
+
+    @property
     def is_no_state(self) -> bool:
         """This node lacks the block or its state: another may have it."""
         return not self.is_execution and bool(_NO_STATE.search(self.rpc_message))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import ceil
+
+COUNTS = ("calls", "batches", "alone", "logs", "requests", "retries", "bytes_out", "bytes_in")
 
 
 @dataclass(slots=True)
@@ -26,9 +30,22 @@ class Stats:
     def spent(self, verb: str, seconds: float) -> None:
         self.seconds[verb] = self.seconds.get(verb, 0.0) + seconds
 
+    def since(self, mark: Stats) -> Stats:
+        """What was spent after `mark`, an earlier copy."""
+        return self._combine(mark, lambda now, then: now - then)
+
+    def times(self, factor: float) -> Stats:
+        """An estimate: this much work `factor` times over, counts rounded up."""
+        return self._combine(self, lambda now, _: now * factor)
+
+    def copy(self) -> Stats:
+        return self.times(1.0)
+
+    def _combine(self, other: Stats, rule: Callable[[float, float], float]) -> Stats:
+        counts = {name: ceil(rule(getattr(self, name), getattr(other, name))) for name in COUNTS}
+        spent = {verb: rule(s, other.seconds.get(verb, 0.0)) for verb, s in self.seconds.items()}
+        return Stats(**counts, seconds=spent)
+
     def plain(self) -> dict[str, int | float]:
-        counts = {
-            name: getattr(self, name)
-            for name in ("calls", "batches", "alone", "logs", "requests", "retries", "bytes_out", "bytes_in")
-        }
+        counts = {name: getattr(self, name) for name in COUNTS}
         return {**counts, **{f"{verb}_s": round(s, 6) for verb, s in sorted(self.seconds.items())}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import lru_cache
@@ -21,6 +22,8 @@ from aggregator.core.ids import parse_address
 from aggregator.core.rows import Asset, Gap
 from aggregator.sdk._token import TOKEN_CALLS, token
 from aggregator.sdk.adapter import Answer, Call, Log, Revert
+
+_PIECE = 500  # calls: one multicall
 
 
 class BaseView:
@@ -45,12 +48,18 @@ class BaseView:
 
     async def calls(self, calls: Sequence[Call]) -> list[Answer | Revert]:
         begun = time.perf_counter()
-        functions = [function(call.sig) for call in calls]
-        pairs = [(address(c.to), f.encode(c.args)) for c, f in zip(calls, functions, strict=True)]
-        answers = await self._read(pairs)
-        out = decode_calls(functions, pairs, answers)
+        if len(calls) <= 2 * _PIECE:
+            out = await self._piece(calls)
+        else:  # the node works on one piece while we encode the next and decode the last
+            pieces = (self._piece(calls[i : i + _PIECE]) for i in range(0, len(calls), _PIECE))
+            out = [answer for piece in await asyncio.gather(*pieces) for answer in piece]
         self.stats.spent("calls", time.perf_counter() - begun)
         return out
+
+    async def _piece(self, calls: Sequence[Call]) -> list[Answer | Revert]:
+        functions = [function(call.sig) for call in calls]
+        pairs = [(address(c.to), f.encode(c.args)) for c, f in zip(calls, functions, strict=True)]
+        return decode_calls(functions, pairs, await self._read(pairs))
 
     async def logs(
         self, addresses: Sequence[str], events: Sequence[str], since: int, topics: Sequence[Sequence[str] | None] = ()
@@ -98,12 +107,13 @@ def decode_calls(functions: Sequence[Function], pairs: Sequence[Pair], answers: 
     groups: dict[Function, list[int]] = {}
     failures = answers.failures
     for i, one in enumerate(functions):
-        if i in failures:
-            out[i] = Revert(*failures[i])
-        elif one in groups:
+        if one in groups:
             groups[one].append(i)
         else:
             groups[one] = [i]
+    for i, failure in failures.items():
+        out[i] = Revert(*failure)
+        groups[functions[i]].remove(i)
     for one, rows in groups.items():
         for i, values in zip(rows, one.decode(answers, np.array(rows, dtype=np.int64)), strict=True):
             to, data = pairs[i]

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+HISTORY = "0x0000f90827f1c53a10cb7a02335b175320002935"
 KEY = "sk_live_0123456789abcdef"
 Fault = Callable[["Node", list[dict[str, Any]]], Awaitable[web.StreamResponse | None] | web.StreamResponse | None]
 
@@ -38,6 +39,7 @@ class Node:
         self.stray: list[dict[str, Any]] = []  # given whatever is asked
         self.refuse_logs: Callable[[int, int], Refusal | None] = lambda low, high: None
         self.knows_1898 = True
+        self.history, self.stale = False, 0  # EIP-2935, and by how many blocks the state behind it is too old
         self.fault: Fault | None = None
         self.seen: list[tuple[str, Any]] = []
         self.requests = 0
@@ -111,10 +113,12 @@ class Node:
 
     def eth_getCode(self, address: str, block: Any) -> str:
         self._check_block(block)
-        return self.code
+        return ("0x6001" if self.history else "0x") if address == HISTORY else self.code
 
     def eth_call(self, params: dict[str, str], block: Any) -> str:
         self._check_block(block)
+        if params["to"] == HISTORY:
+            return self.hash(int(params["data"], 16) - self.stale)
         return self.call(params["to"], params["data"])
 
     def eth_getLogs(self, query: dict[str, Any]) -> list[dict[str, Any]]:

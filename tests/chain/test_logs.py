@@ -1,6 +1,7 @@
 """Log ranges: shrinking, growing, and logs that must not be believed."""
 
 import pytest
+from aiohttp import web
 
 from aggregator.chain.events import event
 from aggregator.chain.logs import LogFilter, read_logs
@@ -88,6 +89,19 @@ async def test_logs_come_ordered_once_and_only_since():
         logs = await read(p, since=90)
         assert [log.block for log in logs] == list(range(90, 101))
         assert await read(p, since=101) == []
+
+
+async def test_a_node_without_batches_still_proves_its_block():
+    def no_batches(node, items):
+        if len(items) == 1:
+            return None
+        error = {"code": -32600, "message": "batch requests are not supported"}
+        return web.json_response({"jsonrpc": "2.0", "id": None, "error": error})
+
+    async with Node() as node, pool(node) as p:
+        fill(node)
+        node.fault = no_batches
+        assert len(await read(p)) == 100
 
 
 async def test_topics_and_addresses_are_passed_on():

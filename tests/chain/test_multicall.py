@@ -161,6 +161,58 @@ async def test_an_answer_of_another_shape_is_asked_again_and_then_an_error():
             await Multicall(pool, at, MULTICALL3, stats=Stats()).read([(NOBODY, b"abcd")] * 2)
 
 
+async def test_older_state_under_the_right_hash_is_noticed_and_another_endpoint_asked():
+    async with Node() as stale, Node() as honest:
+        for node in (stale, honest):
+            node.history = True
+        stale.stale, stale.call = 3, lambda to, data: "0x" + "00" * 31 + "01"
+        pairs = [(NOBODY, b"abcd")] * 5
+        async with RpcPool(1, [stale.url, honest.url], rounds=2) as pool:
+            calls = Multicall(pool, await pool.pin("finalized"), "", stats=Stats())
+            answers = await calls.read(pairs)
+            assert calls.checks_state
+            assert [answers.blob(i)[-1] for i in range(5)] == [42] * 5
+        async with RpcPool(1, [stale.url], rounds=1) as pool:
+            with pytest.raises(BlockMismatchError, match="state of another block"):
+                await Multicall(pool, await pool.pin("finalized"), "", stats=Stats()).read(pairs)
+
+
+async def test_anvil_keeps_the_history_that_the_canary_needs(hostile):
+    chain, where = hostile
+    chain.mine(5)
+    async with RpcPool(1, [chain.url], rounds=1) as pool:
+        for depth in ("latest", "3"):
+            at = await pool.pin(depth)
+            calls = Multicall(pool, at, MULTICALL3, stats=Stats())
+            await calls.read(balances(where["good"]))
+            assert calls.checks_state
+            calls._parent = bytes(32)  # a node on other state would answer so
+            with pytest.raises(BlockMismatchError, match="state of another block"):
+                await calls.read(balances(where["good"]))
+
+
+async def test_a_node_in_trouble_is_an_error_and_an_unknown_failure_of_one_call_is_not():
+    async with Node() as node, RpcPool(1, [node.url], rounds=2) as pool:
+        at = await pool.pin("finalized")
+        calls = Multicall(pool, at, "", stats=Stats())
+
+        def call(to: str, data: str) -> str:
+            if data == "0x02":
+                raise Refusal(-32000, "bad thing in the words of a client nobody knows")
+            return "0x" + "00" * 32
+
+        node.call = call
+        answers = await calls.read([(NOBODY, b"\x01"), (NOBODY, b"\x02")])
+        assert answers.blob(0) == bytes(32)
+        assert answers.blob(1) == Failure("bad thing in the words of a client nobody knows")
+        node.call = lambda to, data: (_ for _ in ()).throw(Refusal(-32000, "missing trie node 00ab"))
+        with pytest.raises(BlockMismatchError):
+            await calls.read([(NOBODY, b"\x01"), (NOBODY, b"\x02")])
+        node.call = lambda to, data: (_ for _ in ()).throw(Refusal(-32601, "the method eth_call does not exist"))
+        with pytest.raises(SourceError):
+            await calls.read([(NOBODY, b"\x01"), (NOBODY, b"\x02")])
+
+
 async def test_many_readers_at_once_get_their_own_answers(hostile):
     chain, where = hostile
     async with RpcPool(1, [chain.url]) as pool:
