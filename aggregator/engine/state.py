@@ -221,7 +221,9 @@ def _cross(state: State, base: int, quote: int) -> float:
 
 
 def _base_held(edges: Floats, liquidity: Floats, root: float) -> float:
-    """Base units that liquidity above a sqrt price holds."""
+    """Base units that liquidity above a sqrt price holds; none is counted at a price of zero, where it has no end."""
+    if root <= 0.0:
+        return 0.0
     low = np.maximum(edges[:-1], root)
     inside = edges[1:] > low
     with np.errstate(divide="ignore"):

@@ -1,0 +1,137 @@
+"""Perps and options beside the lending book."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aggregator.core.errors import ScenarioError
+from aggregator.core.scenario import Scenario
+from aggregator.engine.outcome import stress_result
+from tests.engine.test_worlds import near
+from tests.engine.worlds import World, price, run
+
+Rows = dict[str, tuple[float, float, list[tuple[str, float, float]]]]
+
+
+def perps(
+    marks: dict[str, float], rows: dict[str, tuple[float, float, list[tuple[str, float, float]]]], fund: float = 0.0
+) -> World:
+    """rows: account -> (collateral, maintenance share, [(asset, size, entry)])."""
+    w = World()
+    for asset, mark in marks.items():
+        w.add_asset(asset, mark, cash=True)
+    w.market["V"] = 0
+    w.rule.append("")
+    w.storefront.append(float("nan"))
+    w.close.append(0.5)
+    for name, (collateral, maintenance, positions) in rows.items():
+        account = w.row("perp_accounts", 0, w.who(name), collateral, maintenance, 0.0)
+        for asset, size, entry in positions:
+            w.row("perps", account, w.asset[asset], size, -size * entry, 1.0)
+    w.more["insurance_usd"] = ((0, fund),)
+    return w
+
+
+def test_32_a_bankrupt_long_is_paid_by_the_fund_and_then_by_the_winners() -> None:
+    """Answer keys, case 32: shortfall 500, fund 200, 300 socialised in proportion to profit."""
+    rows: Rows = {
+        "L1": (1500, 0.0, [("B", 100, 100)]),
+        "L2": (2000, 0.0, [("B", 50, 90)]),
+        "S1": (600, 0.0, [("B", -60, 110)]),
+        "S2": (4000, 0.0, [("B", -50, 95)]),
+        "S3": (100, 0.0, [("B", -40, 100)]),
+    }
+    r = run(perps({"B": 80.0}, rows, fund=200.0))
+    d = r.derivatives
+    assert d.shortfall_usd.tolist() == [500, 0, 0, 0, 0]
+    assert float(d.fund_paid_usd[0]) == 200
+    charged = (161.19402985074626865671641791, 67.1641791044776119402985074627, 71.6417910447761194029850746269)
+    assert d.charged_usd.tolist() == [0.0, 0.0, *(near(x) for x in charged)]
+    after = (2238.80597014925373134328358209, 4682.83582089552238805970149254, 828.358208955223880597014925373)
+    assert d.equity_usd.tolist() == [0.0, 1500.0, *(near(x) for x in after)]
+    assert d.closed.tolist() == [True, False, False, False, False]
+    result = stress_result(r, Scenario("s"))
+    assert result.conservation["sinks_error_usd"] <= 1e-9
+    layers = {x.layer: x.loss_usd for x in result.losses if x.kind == "market"}
+    assert layers == {"insurance fund": near(200), "socialised to winners": near(300)}
+
+
+CROSS = {"A": (20_000.0, 0.0, [("BTC", 2.0, 60_000.0), ("ETH", -30.0, 3_000.0)])}
+
+
+def cross(btc: float, eth: float) -> bool:
+    """Maintenance differs by market in the key (1.25 % and 2 %): expressed as a share of the joint notional."""
+    notional = 2 * btc + 30 * eth
+    rows: Rows = {"A": (20_000.0, (2 * btc * 0.0125 + 30 * eth * 0.02) / notional, CROSS["A"][2])}
+    return bool(run(perps({"BTC": btc, "ETH": eth}, rows)).derivatives.closed[0])
+
+
+@pytest.mark.parametrize(
+    ("btc", "eth"),
+    [
+        (-0.140928270042194092827004219409, 0.0),
+        (0.0, 545.75163398692810457516339869 / 3000),
+        (-0.62546816479400749063670411985, -0.62546816479400749063670411985),
+        (-0.0794103661436043747028055159296, 0.0794103661436043747028055159296),
+    ],
+)
+def test_30_cross_margin_closes_at_the_published_prices(btc: float, eth: float) -> None:
+    """Answer keys, case 30: one market alone, both down together, and in opposite directions."""
+    for edge, closes in ((1 - 1e-9, False), (1 + 1e-9, True)):
+        assert cross(60_000 * (1 + btc * edge), 3_000 * (1 + eth * edge)) == closes
+
+
+def options(nav: float = 100_000.0, hedge: float = 0.0) -> World:
+    w = World()
+    w.add_asset("ETH", 2000.0, cash=True)
+    w.market["L"] = 0
+    w.rule.append("")
+    w.storefront.append(float("nan"))
+    w.close.append(0.5)
+    eth = w.asset["ETH"]
+    w.row("options", 0, w.who("long call"), eth, 0, 1, 10.0, 2000.0, 0.25, 0.6, 0.0)
+    w.row("options", 0, w.who("short put"), eth, 0, -1, -5.0, 1800.0, 0.25, 0.7, 0.0)
+    w.row("option_pools", 0, eth, 0, nav, hedge)
+    w.row("pots", 0, 0, nav, 0.0, 0.0)
+    return w.claim("LP", "USD", 1.0, "L")
+
+
+def test_options_are_repriced_in_full_and_the_pool_is_the_other_side() -> None:
+    """Black-Scholes at 40 digits elsewhere (quant tests); here: parity of the move, and that the sum is zero."""
+    r = run(options(), price={"ETH": -0.3}, vol={"ETH": 0.2})
+    d = r.derivatives
+    assert float(d.pool_pnl_usd[0]) == near(-float(d.leg_pnl_usd.sum()))
+    assert d.leg_pnl_usd[0] < 0.0  # the call falls
+    assert d.leg_pnl_usd[1] < 0.0  # the written put costs more
+    assert price(r, "LP") == 1.0  # the pool gained: its share does not rise above what it can be redeemed for
+    assert r.rounds[0].option_pnl_usd == near(float(d.pool_pnl_usd[0]))
+
+
+def test_put_call_parity_of_the_move() -> None:
+    w = options()
+    w.rows["options"] = [
+        (0, 0, w.asset["ETH"], 0, 1, 1.0, 2000.0, 0.25, 0.6, 0.03),
+        (0, 1, w.asset["ETH"], 0, -1, -1.0, 2000.0, 0.25, 0.6, 0.03),
+    ]
+    d = run(w, price={"ETH": 0.25}, vol={"ETH": 0.3}).derivatives
+    assert float(d.leg_pnl_usd.sum()) == near(500.0)  # call less put is a forward
+
+
+def test_a_loss_of_the_option_pool_writes_its_share_down() -> None:
+    r = run(options(nav=20_000.0), price={"ETH": 0.5})
+    lost = -float(r.derivatives.pool_pnl_usd[0])
+    assert lost > 0.0
+    assert price(r, "LP") == near(1 - lost / 20_000)
+    hedged = run(options(nav=20_000.0, hedge=10.0), price={"ETH": 0.5})
+    assert float(hedged.derivatives.pool_pnl_usd[0]) == near(10_000 - lost)
+
+
+def test_a_vol_shock_below_zero_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="volatility of ETH"):
+        run(options(), vol={"ETH": -0.65})
+
+
+def test_no_move_no_profit() -> None:
+    d = run(options()).derivatives
+    assert np.abs(d.leg_pnl_usd).max() == 0.0
