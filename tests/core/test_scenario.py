@@ -1,0 +1,85 @@
+"""A stress as data: what a person gets wrong is named with the nearest right thing."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.core.errors import ConfigError, ScenarioError
+from aggregator.core.scenario import Conventions, Scenario, load_scenario, parse_scenario
+
+GOOD = """
+name = "ETH -30 %"
+[price]
+"eip155:1/slip44:60" = -0.3
+[depth]
+"*" = 0.5
+[conventions]
+rounds = "sequential"
+max_rounds = 7
+"""
+
+
+def test_a_file_is_read_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(GOOD)
+    found = load_scenario(path)
+    assert found == Scenario(
+        "ETH -30 %",
+        price={"eip155:1/slip44:60": -0.3},
+        depth={"*": 0.5},
+        conventions=Conventions(rounds="sequential", max_rounds=7),
+    )
+    assert parse_scenario(found.plain()) == found
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"name": "x", "prices": {}}, ["unknown key 'prices'", "did you mean 'price'"]),
+        ({"name": "x", "conventions": {"round": "batch"}}, ["unknown key 'round'", "did you mean 'rounds'"]),
+        ({"name": "x", "conventions": {"rounds": "parallel"}}, ["batch or sequential"]),
+        ({"name": "x", "conventions": {"max_rounds": 0}}, ["max_rounds must be positive"]),
+        ({"name": "x", "conventions": {"max_rounds": 1.5}}, ["max_rounds has the wrong type"]),
+        ({"name": "x", "conventions": {"max_rounds": True}}, ["max_rounds has the wrong type"]),
+        ({"name": "x", "conventions": {"capacity_accounts": -1}}, ["capacity_accounts is negative"]),
+        ({"name": "x", "conventions": {"recovery_frac": 1.1}}, ["recovery_frac is out of range"]),
+        ({"name": "x", "conventions": []}, ["conventions is not a table"]),
+        ({"name": "x", "price": -0.3}, ["price is not a table"]),
+        ({"name": "x", "price": {"ETH": -30}}, ["price.ETH is out of range", "-0.3 is -30 %"]),
+        ({"name": "x", "price": {"ETH": math.nan}}, ["price.ETH is out of range"]),
+        ({"name": "x", "price": {"ETH": "-30%"}}, ["price.ETH is out of range"]),
+        ({"name": "x", "depth": {"*": 1.01}}, ["depth.* is out of range"]),
+        ({"name": "x", "depeg": {"stETH": -0.1}}, ["depeg.stETH is out of range"]),
+        ({}, ["scenario has no name"]),
+        ({"name": ""}, ["scenario has no name"]),
+    ],
+)
+def test_what_is_wrong_is_named(data: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario(data)
+    for word in words:
+        assert word in str(caught.value)
+    assert caught.value.exit_code == ConfigError.exit_code == 2
+    assert set(caught.value.problem()) == {"type", "title", "detail", "code", "expected", "found", "fix"}
+
+
+@pytest.mark.parametrize("data", [b"name = ", b"\xff\xfe", None])
+def test_unreadable_files_are_named(tmp_path: Path, data: bytes | None) -> None:
+    path = tmp_path / "s.toml"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(ScenarioError, match=r"cannot read scenario s\.toml"):
+        load_scenario(path)
+
+
+@given(st.dictionaries(st.text(max_size=5), st.floats(-1, 1e6), max_size=4))
+def test_the_digest_is_of_the_content(price: dict[str, float]) -> None:
+    one = Scenario("x", price=price)
+    assert one.digest == Scenario("x", price=dict(reversed(price.items()))).digest
+    assert one.digest != Scenario("x", price={**price, "other": 0.5}).digest or price.get("other") == 0.5

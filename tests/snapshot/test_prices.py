@@ -1,0 +1,118 @@
+"""Selection of USD prices: the documented order, exact arithmetic, and no answer that depends on who asks first."""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.core.fixed import Fixed
+from aggregator.core.ids import USD
+from aggregator.core.rows import Asset, Claim, Exposure, Gap, Price, Row
+from aggregator.snapshot.prices import all_usd, usd
+from tests.snapshot.world import ASSETS, NOW_S, POOL, POOL_ROWS, USDC, VAULT, WETH, freeze, price
+
+
+def value(found: tuple[Fixed, str] | None) -> Fraction:
+    assert found is not None
+    return Fraction(found[0].raw) / Fraction(10) ** found[0].exp
+
+
+def test_reference_feed_before_market_before_other_quote_before_claim() -> None:
+    ladder: list[Row] = [
+        Claim(WETH, USDC, "lst", 10**6, 10**18, ""),
+        price(POOL, WETH, 3, quote=USDC, exp=0),
+        price(POOL, WETH, 4, exp=0),
+        price("", WETH, 5, exp=0, path="feed"),
+    ]
+    base: list[Row] = [price("", USDC, 1, exp=0, path="feed")]
+    answers = [usd(freeze(base + ladder[: n + 1]), WETH) for n in range(4)]
+    assert [value(a) for a in answers] == [1, 3, 4, 5]
+    assert [a[1] for a in answers if a] == ["lst > feed", f"live@{POOL} > feed", f"live@{POOL}", "feed"]
+
+
+def test_within_a_step_path_then_youngest_then_market() -> None:
+    rows: list[Row] = [price("", WETH, 1, path="constant", at=9), price("", WETH, 2, path="live", at=5)]
+    assert value(usd(freeze(rows), WETH)) == Fraction(2, 10**8)
+    rows.append(price("", WETH, 3, path="live", at=6))
+    assert value(usd(freeze(rows), WETH)) == Fraction(3, 10**8)
+
+
+def test_oracles_of_other_chains_are_not_asked() -> None:
+    assert usd(freeze([price("eip155:10/aave_v3/core", WETH, 5)]), WETH) is None
+
+
+def test_usd_is_one_and_the_unknown_is_none() -> None:
+    snap = freeze(POOL_ROWS)
+    assert usd(snap, USD) == (Fixed(1, 0), "unit")
+    assert usd(snap, VAULT) is None
+
+
+@given(st.integers(1, 2**256 - 1), st.integers(1, 2**256 - 1), st.integers(0, 36), st.integers(0, 36))
+def test_a_claim_is_worth_its_share_of_the_whole_floored_once(num: int, den: int, own: int, under: int) -> None:
+    assets = [Asset(VAULT, "v", own), Asset(WETH, "w", under)]
+    rows: list[Row] = [price("", WETH, 123456789, exp=5), Claim(VAULT, WETH, "vault", num, den, "")]
+    exact = Fraction(num, den) * Fraction(10) ** (own - under) * Fraction(123456789, 10**5)
+    found = usd(freeze(rows, assets=assets), VAULT)
+    floored = int(exact * 10**36)
+    assert (found[0] if found else Fixed(0, 36)) == Fixed(floored, 36)
+
+
+def test_a_basket_needs_every_price() -> None:
+    basket: list[Row] = [Claim(VAULT, a, "lp", 1, 1, "") for a in (WETH, USDC)]
+    rows: list[Row] = [price("", WETH, 2, exp=0), *basket]
+    assert usd(freeze(rows), VAULT) is None
+    both = usd(freeze([*rows, price("", USDC, 1, exp=0)]), VAULT)
+    assert value(both) == 2 + 10**12  # one whole vault token of 10^18 units holds 10^18 units of USDC: 10^12 USDC
+
+
+def test_cycles_end_and_nothing_depends_on_the_order() -> None:
+    names = [f"eip155:1/erc20:0x{i:040x}" for i in range(12)]
+    rng = random.Random(2)
+    rows: list[Row] = [price("", names[0], 7, exp=0)]
+    rows += [price(POOL, a, 2, quote=b, exp=0) for a in names for b in rng.sample(names, 3) if a != b]
+    rows += [Claim(names[11], names[11], "vault", 1, 1, "")]
+    assets = [Asset(name, "", 0) for name in names]
+    first = all_usd(freeze(rows, assets=assets))
+    rng.shuffle(rows)
+    assert all_usd(freeze(rows, assets=assets)) == first
+    assert all_usd(freeze([price("", "a", 1, quote="b"), price("", "b", 1, quote="a")])).keys() == {USD}
+
+
+def test_stale_bad_and_missing_prices_are_gaps_with_their_size() -> None:
+    stale = Price("", WETH, USD, 2000 * 10**8, 8, "feed", NOW_S - 3601, 3600)
+    fresh = Price("", USDC, USD, 10**8, 8, "feed", NOW_S - 3600, 3600)
+    rows: list[Row] = [
+        stale,
+        fresh,
+        price("", VAULT, -1),
+        *(Exposure(POOL, h, "", WETH, "supply", 10**18) for h in ("a", "b")),
+        Exposure(POOL, "a", "", VAULT, "supply", 5),
+        Exposure(POOL, "b", "", USDC, "supply", 5),
+    ]
+    snap = freeze(rows)
+    assert [(g.subject, g.reason, g.accounts, g.value_usd) for g in snap.gaps] == [
+        (WETH, "stale_price", 2, "4000.00"),
+        (VAULT, "bad_price", 1, ""),
+        (VAULT, "no_price", 1, ""),
+    ]
+    assert "3601 s old" in snap.gaps[0].detail
+    assert snap.rows("price", asset=VAULT)[0].raw == -1  # kept and shown, never used
+    assert usd(snap, WETH) == (Fixed(2000 * 10**8, 8), "feed")
+
+
+def test_gaps_of_the_run_stay_beside_ours() -> None:
+    told = Gap(POOL, "unlisted_accounts", "12 of them", 12, "5.00")
+    assert freeze([*POOL_ROWS, told]).gaps == [told]
+
+
+@pytest.mark.parametrize("decimals", [0, 6, 18, 36])
+def test_decimals_do_not_change_a_value(decimals: int) -> None:
+    from aggregator.snapshot.values import value_usd
+
+    assets = [a for a in ASSETS if a.id != WETH] + [Asset(WETH, "W", decimals)]
+    rows: list[Row] = [price("", WETH, 10**8), Exposure(POOL, "a", "", WETH, "supply", 10**decimals * 3)]
+    assert value_usd(freeze(rows, assets=assets)).tolist() == [3.0]
