@@ -54,7 +54,8 @@ def first_order(start: int, end: int, sign: Codes, x: Floats, out: Floats, statu
                 for j in range(1, 5):
                     out[j, i] = math.nan
             continue
-        d1 = (math.log(s / k) + (ri - qi) * t) / total + 0.5 * total
+        per_total = 1.0 / total
+        d1 = (math.log(s / k) + (ri - qi) * t) * per_total + 0.5 * total
         d2 = d1 - total
         n1 = INV_SQRT_2PI * math.exp(-0.5 * d1 * d1)
         big1 = cdf_given_pdf(w * d1, n1)
@@ -63,9 +64,9 @@ def first_order(start: int, end: int, sign: Codes, x: Floats, out: Floats, statu
         slope = spot * n1
         out[0, i] = max(price, 0.0)
         out[1, i] = w * carry * big1
-        out[2, i] = slope / (s * s * total)
+        out[2, i] = carry * n1 * per_total / s
         out[3, i] = slope * root
-        out[4, i] = -0.5 * slope * v / root + w * (qi * spot * big1 - ri * cash * big2)
+        out[4, i] = -0.5 * slope * v * v * per_total + w * (qi * spot * big1 - ri * cash * big2)
         if not abs(price) + abs(out[2, i]) + abs(out[4, i]) < math.inf:
             return i
         status[i] = 0

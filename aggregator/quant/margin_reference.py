@@ -1,4 +1,4 @@
-"""The scenario scan in plain numpy, one account and expiry after another: the oracle of `_margin_kernels.scan`."""
+"""Scenario scan and standard margin in plain numpy, account by account: the oracles of `_margin_kernels`."""
 
 from __future__ import annotations
 
@@ -72,3 +72,20 @@ def scan(
         j = int(np.argmin(losses))
         out[1, a], worst[a] = (losses[j], j) if losses[j] < out[2, a] else (out[2, a], spots.size)
     return ScanResult(out[0], out[1], out[2], out[3], out[4], worst)
+
+
+def standard(book: MarginBook, isolated: Floats, unpaired: float) -> Floats:
+    """Net option margin per account (<= 0): eq. (3) of `margin_derive`, isolated margins in the book's order."""
+    out = np.zeros(book.accounts)
+    for a in range(book.accounts):
+        rows = slice(int(book.offsets[a]), int(book.offsets[a + 1]))
+        sign, x, alone = book.sign[rows], book.options[:, rows], isolated[rows]
+        for seconds in np.unique(x[1]):
+            mine = x[1] == seconds
+            w, k, size = sign[mine], x[0, mine], x[4, mine]
+            prices = np.concatenate([[0.0], k])
+            payoff = np.sum(size * np.maximum(w * (prices[:, None] - k), 0.0), axis=1)
+            forward = float(x[2, mine][0] + x[3, mine][0])
+            worst = min(float(np.min(payoff)), 0.0) + unpaired * forward * min(float(np.sum(size[w > 0])), 0.0)
+            out[a] += max(float(np.sum(alone[mine])), worst)
+    return out

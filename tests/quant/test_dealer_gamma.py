@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.core.errors import DomainError
+from aggregator.quant import black
 from aggregator.quant.dealer_gamma import (
     STABLE,
     UNSTABLE,
@@ -16,7 +17,7 @@ from aggregator.quant.dealer_gamma import (
     gamma_exposure_usd,
     gamma_feedback,
 )
-from aggregator.quant.risk_surface import book
+from aggregator.quant.risk_surface import OptionBook, book
 
 
 def test_damped_amplified_unstable() -> None:
@@ -49,16 +50,13 @@ def test_exposure_and_effective_vol() -> None:
     assert list(effective_vol(0.6, [0.0, 0.2, -0.5, -1.0])) == pytest.approx([0.6, 0.5, 1.2, np.inf])
 
 
-def dealers(amount: float) -> object:
+def dealers(amount: float) -> OptionBook:
     return book("c", [2000.0], 30 / 365, 2000.0, amount, 0.7)
 
 
 @given(st.floats(-0.002, 0.002).filter(lambda x: abs(x) > 1e-5), st.floats(-2e4, 2e4))
 def test_small_shocks_to_a_book_follow_the_linear_rule(shock: float, amount: float) -> None:
     legs = dealers(amount)
-    gamma = amount * 0.0009877  # about the gamma of one such call; the exact figure comes below
-    from aggregator.quant import black
-
     gamma = amount * float(black.black76_greeks("c", 2000.0, 2000.0, 30 / 365, 0.7).gamma)
     linear = gamma_feedback(shock, gamma, 2000.0, 1e-9)
     found = book_feedback(legs, 2000.0, shock, 1e-9)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.core.errors import DomainError
-from aggregator.quant import black, margin_reference, margin_scan
+from aggregator.quant import _margin_kernels, black, margin_reference, margin_scan
 from aggregator.quant.margin import MarginBook, MarginModel, Market, margin_book
 from aggregator.quant.margin_deribit import DeribitPortfolio, DeribitStandard, short_option_margin
 from aggregator.quant.margin_derive import (
@@ -286,49 +286,30 @@ def test_deribit_standard_book_in_coin() -> None:
 
 
 def random_book(seed: int, accounts: int = 12, legs: int = 60) -> MarginBook:
+    """Random legs on feeds that are one per expiry, as the venues' are (one per leg would be an arbitrage)."""
     rng = np.random.default_rng(seed)
+    seconds = rng.choice([43_200.0, 604_800.0, 2_592_000.0, 7_776_000.0], legs)
+    years = seconds / black.SECONDS_PER_YEAR
     return margin_book(
         accounts,
         account=rng.integers(0, accounts, legs),
         kind=rng.random(legs) < 0.5,
         K=rng.choice([1000.0, 1500.0, 1800.0, 2000.0, 2200.0, 3000.0], legs),
-        seconds=rng.choice([43_200.0, 604_800.0, 2_592_000.0, 7_776_000.0], legs),
-        forward_fixed=rng.choice([0.0, 300.0], legs),
-        forward_variable=rng.uniform(1500, 2100, legs),
+        seconds=seconds,
+        forward_fixed=np.where(seconds < 50_000.0, 300.0, 0.0),
+        forward_variable=1900.0 * np.exp(0.1 * years) - np.where(seconds < 50_000.0, 300.0, 0.0),
         amount=rng.normal(size=legs),
-        sigma=rng.uniform(0.3, 1.2, legs),
-        rate=rng.choice([-0.01, 0.0, 0.05], legs),
-        discount=rng.uniform(0.95, 1.0, legs),
+        sigma=0.4 + 2.0 * years,
+        rate=0.04 - 0.1 * years,
+        discount=np.exp(-0.02 * years),
         confidence=rng.choice([0.3, 1.0], legs),
         perps=rng.normal(size=accounts),
     )
 
 
-def _one_rate_per_expiry(book: MarginBook) -> MarginBook:
-    """Feeds are per expiry on the venue: make rate and discount a function of it."""
-    options = book.options.copy()
-    options[6] = 0.02
-    options[7] = np.exp(-0.02 * options[1] / black.SECONDS_PER_YEAR)
-    return margin_book(
-        book.accounts,
-        account=book.account,
-        kind=book.sign,
-        K=options[0],
-        seconds=options[1],
-        forward_fixed=options[2],
-        forward_variable=options[3],
-        amount=options[4],
-        sigma=options[5],
-        rate=options[6],
-        discount=options[7],
-        confidence=options[8],
-        perps=book.perps,
-    )
-
-
 @pytest.mark.parametrize("rules", [PMRM_RULES, RULES_2, RULES_2._replace(coin=1.0)], ids=["pmrm", "pmrm2", "coin"])
 def test_compiled_scan_equals_the_numpy_scan(rules: ScanRules) -> None:
-    book = _one_rate_per_expiry(random_book(1))
+    book = random_book(1)
     scenarios = (*PMRM_SCENARIOS, *TAILS, Scenario(1.0, "linear", 2.0), Scenario(1.0, "abs"))
     linear, trust = 2000.0 * book.perps, np.full(book.accounts, 0.9)
     fast = margin_scan.scan(book, linear, trust, rules, scenarios)
@@ -337,6 +318,15 @@ def test_compiled_scan_equals_the_numpy_scan(rules: ScanRules) -> None:
     for name in ("value", "worst", "basis", "naked", "distrust"):
         assert np.all(np.abs(getattr(fast, name) - getattr(slow, name)) <= 1e-12 * scale), name
     assert np.array_equal(fast.worst_scenario, slow.worst_scenario)
+
+
+def test_compiled_standard_margin_equals_the_numpy_form() -> None:
+    book, model = random_book(2), DeriveStandard()
+    mark = book.column("amount") * 50.0
+    initial, _ = model.isolated(book.sign, book.column("K"), book.column("amount"), mark, 1900.0)
+    fast = np.empty(book.accounts)
+    _margin_kernels.standard(book.offsets, book.sign, book.options, initial, 1.2, fast)
+    assert fast == pytest.approx(margin_reference.standard(book, initial, 1.2), rel=1e-12)
 
 
 MODELS: list[MarginModel] = [
