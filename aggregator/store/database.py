@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,11 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from aggregator.core.errors import ConfigError, StoreError
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows: BEGIN IMMEDIATE alone keeps writers apart
+    fcntl = None  # type: ignore[assignment]
 
 BUSY_TIMEOUT_S = 30.0
 _PG_TYPES = {"INTEGER": "int4", "BIGINT": "int8", "TEXT": "text", "BYTEA": "bytea", "DOUBLE PRECISION": "float8"}
@@ -63,6 +70,9 @@ def open_engine(url: URL) -> Engine:
     def _connect(connection: sqlite3.Connection, _record: object) -> None:
         # The driver would begin transactions by itself, and not before DDL: we begin them, below.
         connection.isolation_level = None
+        # Up to SQLite 3.51.2 two connections that commit and checkpoint one log at once can lose a commit
+        # (sqlite.org/changes.html, 3.51.3): only the one writer checkpoints, under its lock (`one_writer`).
+        connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA temp_store=MEMORY")
 
@@ -72,6 +82,37 @@ def open_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+@contextmanager
+def one_writer(engine: Engine) -> Iterator[None]:
+    """Keeps other writers of this database out, processes and threads, until the block ends; StoreError if one stays.
+
+    SQLite: a lock on the file `<database>-writer`, and the log is checkpointed under it. PostgreSQL locks inside the
+    transaction (`Store._writer`).
+    """
+    path = engine.url.database
+    if engine.dialect.name != "sqlite" or path in (None, "", ":memory:") or fcntl is None:
+        yield
+        return
+    with Path(f"{path}-writer").open("ab") as file:
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreError(
+                        "another process is writing to this database",
+                        expected=f"the end of its run within {BUSY_TIMEOUT_S:.0f} s",
+                        found=f"{path}-writer is locked",
+                        fix="try again when it is done",
+                    ) from None
+                time.sleep(0.02)
+        yield
+        with engine.connect() as connection:
+            Raw(connection).execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 
 
 class Raw:

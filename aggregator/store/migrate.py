@@ -94,5 +94,6 @@ def translated(engine: Engine) -> Iterator[None]:
 
 def _store_error(error: BaseException) -> StoreError:
     found = f"{type(error).__name__}: {error}"
-    fix = "another process may be writing; try again when it is done" if "locked" in found else "run spillover doctor"
+    busy = "locked" in found or "lock timeout" in found
+    fix = "another process may be writing; try again when it is done" if busy else "run spillover doctor"
     return StoreError("the database refused", found=found, fix=fix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, insert
 
@@ -13,7 +14,7 @@ from aggregator.core.errors import StoreError
 from aggregator.core.rows import Asset
 from aggregator.core.table import RawTable
 from aggregator.store import migrate, models, read, rewind
-from aggregator.store.database import Raw, open_engine, parse_url
+from aggregator.store.database import BUSY_TIMEOUT_S, Raw, one_writer, open_engine, parse_url
 from aggregator.store.read import StoredCoverage, StoredCut, StoredReconciliation
 from aggregator.store.write import RunWriter, TargetKey
 
@@ -186,9 +187,13 @@ class Store:
 
     @contextmanager
     def _writer(self) -> Iterator[Connection]:
-        engine = self._engine.execution_options(spillover_write=True)
-        with migrate.translated(self._engine), engine.connect() as connection, connection.begin():
+        options: dict[str, Any] = {"spillover_write": True}
+        if self._engine.dialect.name == "postgresql":
+            options["isolation_level"] = "READ COMMITTED"  # to see what the writer before us committed while we waited
+        engine = self._engine.execution_options(**options)
+        with one_writer(engine), migrate.translated(engine), engine.connect() as connection, connection.begin():
             if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{int(BUSY_TIMEOUT_S * 1000)}ms'")
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})")
             yield connection
 

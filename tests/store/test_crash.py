@@ -6,12 +6,14 @@ import os
 import random
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from aggregator.core.errors import StoreError
 from aggregator.core.rows import Exposure, Row
@@ -97,9 +99,9 @@ def test_killed_while_migrating(new_url: Callable[[], str]) -> None:
             assert len(store.cuts()) == 1
 
 
-def test_a_second_writer_waits_and_then_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aggregator.store.database.BUSY_TIMEOUT_S", 0.2)
-    url = f"sqlite:///{tmp_path}/one.db"
+def test_a_second_writer_refuses_in_the_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("database", "store"):
+        monkeypatch.setattr(f"aggregator.store.{module}.BUSY_TIMEOUT_S", 0.2)
     with Store.open(url) as first, Store.open(url) as second:
         first.migrate()
         second.migrate()
@@ -109,6 +111,46 @@ def test_a_second_writer_waits_and_then_refuses(tmp_path: Path, monkeypatch: pyt
                 pass
             assert second.cuts() == []  # readers are not held up and see nothing half done
         assert len(second.cuts()) == 1
+
+
+def test_a_second_writer_waits_its_turn(url: str) -> None:
+    entered = threading.Event()
+    with Store.open(url) as first, Store.open(url) as second:
+        first.migrate()
+        second.migrate()
+
+        def slow_run() -> None:
+            with first.write_run(cut_at(1)) as run:
+                entered.set()
+                time.sleep(0.3)
+                run.cut_rows(D, MARKET_ROWS)
+
+        thread = threading.Thread(target=slow_run)
+        thread.start()
+        entered.wait(5)
+        write(second, 2)
+        thread.join()
+        assert [stored.cut for stored in second.cuts()] == [cut_at(2), cut_at(1)]
+
+
+def test_a_full_disk_leaves_the_previous_run(tmp_path: Path) -> None:
+    with Store.open(f"sqlite:///{tmp_path}/one.db") as store:
+        store.migrate()
+        write(store, 1)
+        digest = snapshot(store, cut_at(1)).digest
+        with store._reader() as raw:
+            pages = raw.fetch("PRAGMA page_count")[0][0]
+
+        def limit(connection: sqlite3.Connection, _record: object) -> None:
+            connection.execute(f"PRAGMA max_page_count={pages + 5}")
+
+        event.listen(store._engine, "connect", limit)
+        with pytest.raises(StoreError, match="full"):
+            write(store, 2)
+        event.remove(store._engine, "connect", limit)
+        assert [stored.cut for stored in store.cuts()] == [cut_at(1)]
+        assert snapshot(store, cut_at(1)).digest == digest
+        write(store, 2)
 
 
 def test_durable_settings(tmp_path: Path) -> None:
