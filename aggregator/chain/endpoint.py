@@ -35,7 +35,9 @@ class Endpoint:
         self.name = redact(url)
         self.max_per_s = max_per_s
         self.next_free_s = 0.0  # budget: when the next item may leave
-        self.cool_until_s = 0.0  # the endpoint asked for a pause, or failed
+        self.cool_until_s = 0.0  # the endpoint asked for a pause
+        self.shun_until_s = 0.0  # it failed: others are asked first, if there are any
+        self.failures = 0  # in a row
         self.chain_known = False
         self.by_number = False  # rejects EIP-1898: asked by number, hash checked before and after
         self.max_batch = 1000
@@ -52,6 +54,11 @@ class Endpoint:
         start = max(self.next_free_s, now_s - 1.0)
         self.next_free_s = start + items / self.max_per_s
         return max(0.0, start - now_s)
+
+    def shun(self, now_s: float, seconds: float = 0.0) -> None:
+        """Behind the others for 2, 4, 8 .. 128 s, so that one that hangs does not cost every request its timeout."""
+        self.failures += 1
+        self.shun_until_s = now_s + (seconds or 2.0 ** min(self.failures, 7))
 
     def cool(self, seconds: float, now_s: float) -> None:
         self.cool_until_s = max(self.cool_until_s, now_s + seconds)

@@ -75,14 +75,15 @@ class Event:
         topics = self._topics.decode(Answers.of([b"".join(log.topics[1:]) for log in logs]), rows)
         data = self._data.decode(Answers.of([log.data for log in logs]), rows)
         names = [name for name, _ in self.indexed] + [name for name, _ in self.plain]
+        places, ordered = [names.index(name) for name in self.order], names == self.order
         out = []
         for log, indexed, plain in zip(logs, topics, data, strict=True):
             if isinstance(indexed, Failure) or isinstance(plain, Failure):
                 raise MalformedAnswerError(
                     f"log {log.log_index} of block {log.block} does not decode", expected=self.sig, found=log.address
                 )
-            found = dict(zip(names, indexed + plain, strict=True))
-            out.append({name: found[name] for name in self.order})
+            values = indexed + plain
+            out.append(dict(zip(self.order, values if ordered else [values[i] for i in places], strict=True)))
         return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from aggregator.chain.events import RawLog, event, topic_word
@@ -135,17 +136,26 @@ def _acceptable(
     return accept
 
 
+@lru_cache(maxsize=65536)  # events and accounts repeat
+def _topic(word: Any) -> bytes:
+    return bytes.fromhex(hash32(word, "topic")[2:])
+
+
 def _parse(raw: Any) -> RawLog:
-    if not isinstance(raw, dict) or raw.get("removed") is True or not isinstance(raw.get("topics"), list):
+    if not isinstance(raw, dict) or raw.get("removed") is True or not _are_words(raw.get("topics")):
         raise MalformedAnswerError("not a log", expected="a log of the canonical chain", found=str(raw)[:120])
     address = raw.get("address")
     if not isinstance(address, str) or len(address) != 42:
         raise MalformedAnswerError("log without an address", expected="0x and 40 digits", found=str(address)[:80])
     return RawLog(
         address.lower(),
-        tuple(bytes.fromhex(hash32(topic, "topic")[2:]) for topic in raw["topics"]),
+        tuple([_topic(topic) for topic in raw["topics"]]),
         hex_bytes(raw.get("data")),
         quantity(raw.get("blockNumber"), "block number of a log"),
         quantity(raw.get("logIndex"), "log index"),
         hash32(raw.get("transactionHash"), "transaction hash"),
     )
+
+
+def _are_words(topics: Any) -> bool:
+    return isinstance(topics, list) and all(isinstance(topic, str) for topic in topics)

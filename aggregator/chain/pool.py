@@ -150,6 +150,7 @@ class RpcPool(AsyncJSONBaseProvider):
                         tried.add(endpoint)
                     stats.retries += 1
                     continue
+            endpoint.failures = 0
             left = self._sort_out(endpoint, todo, items, answer, out, rounds)
             if left:
                 left = todo if accept else left  # what is judged as a whole is asked as a whole
@@ -168,8 +169,9 @@ class RpcPool(AsyncJSONBaseProvider):
         fresh = [e for e in self.endpoints if e not in tried]
         if not fresh:
             return None, 0.0
-        ready = {e: max(0.0, e.cool_until_s - now_s, e.next_free_s - now_s - 1.0) for e in fresh}
-        best = min(fresh, key=lambda e: ready[e])
+        best = min(
+            fresh, key=lambda e: max(0.0, *(t - now_s for t in (e.cool_until_s, e.shun_until_s, e.next_free_s - 1)))
+        )
         if tried and best.cool_until_s > now_s:
             return None, 0.0  # rather another round over those that are awake
         return best, max(0.0, best.cool_until_s - now_s)
@@ -250,10 +252,8 @@ class RpcPool(AsyncJSONBaseProvider):
         endpoint.last_failure, endpoint.last_kind = self.redact(failed.text), failed.kind
         if failed.kind == "rate":
             endpoint.cool(failed.retry_after_s or 1.0, now_s)
-        elif failed.kind == "auth":
-            endpoint.cool(60.0, now_s)
-        elif failed.retry_after_s:
-            endpoint.cool(failed.retry_after_s, now_s)
+        else:
+            endpoint.shun(now_s, 120.0 if failed.kind == "auth" else failed.retry_after_s)
 
     def _gave_up(self, method: str) -> SourceError:
         seen = "; ".join(f"{e.name}: {e.last_failure or 'not reached before the deadline'}" for e in self.endpoints)

@@ -121,6 +121,25 @@ async def test_a_hanging_endpoint_costs_one_timeout_and_the_next_one_answers():
             assert await p.request(*CALL) == ANSWER
 
 
+async def test_a_hanging_endpoint_does_not_cost_every_request_its_timeout():
+    async def hang(node, items):
+        await asyncio.sleep(30)
+
+    async with Node() as slow, Node() as well:
+        slow.fault = hang
+        async with pool(slow.url, well.url, timeout_s=0.3) as p:
+            clock = asyncio.get_running_loop().time
+            begun = clock()
+            for _ in range(20):
+                assert await p.request(*CALL) == ANSWER
+            assert clock() - begun < 1.5
+            assert slow.requests <= 2
+            slow.fault = None
+            p.endpoints[0].shun_until_s = 0.0  # its time is over
+            assert await p.request(*CALL) == ANSWER
+            assert slow.requests >= 2
+
+
 async def test_a_wrong_chain_is_refused_and_both_ids_are_named():
     async with Node(chain=10) as other, Node() as ours:
         for urls in ([other.url], [ours.url, other.url]):
