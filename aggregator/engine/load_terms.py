@@ -131,9 +131,10 @@ class TermTable:
         market, a = account.market, self.place[leg.asset]
         rows = sorted((p for p in self.snap.rows("price", market=market, asset=leg.asset) if p.raw > 0), key=rank)
         if not rows:
-            if leg.side == "debt" and rule.name.startswith("morpho_blue@"):  # counts in its own loan asset
+            own_unit = leg.side == "debt" and rule.name.startswith("morpho_blue@")  # it counts in its loan asset
+            if own_unit and np.isfinite(self.price_usd[a]):
                 return self._add(LIVE, a, 1.0, a, np.inf)
-            raise DomainError(f"no price for {leg.asset} in {market}", expected="a Price row of the market")
+            raise DomainError(f"no price for {leg.asset} in {market}", expected="a Price row of the market, in USD")
         row = rows[0]
         quote = self.place.get(row.quote, -1)
         if quote < 0 or not np.isfinite(self.price_usd[[a, quote]]).all() or self.price_usd[a] <= 0.0:
