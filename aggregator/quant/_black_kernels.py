@@ -128,7 +128,7 @@ def only_price(start: int, end: int, sign: Codes, x: Floats, out: Floats) -> int
         if total == 0.0:
             value = w * (spot - cash)
         else:
-            d1 = (math.log(s / k) + (ri - qi) * t) / total + 0.5 * total
+            d1 = (math.log(s / k) + (ri - qi) * t) * (1.0 / total) + 0.5 * total
             n1 = INV_SQRT_2PI * math.exp(-0.5 * d1 * d1)
             upper = cdf_given_pdf(w * d1, n1)
             lower = cdf_given_pdf(w * (d1 - total), n1 * spot / cash)

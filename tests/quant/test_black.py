@@ -226,7 +226,8 @@ def test_compiled_form_equals_the_numpy_form() -> None:
     first = black.first_greeks(kind, S, K, T, vol, r, q)._asdict()
     for name, values in first.items():
         assert np.array_equal(values, ours[name]), name
-    assert np.allclose(black.price(kind, S, K, T, vol, r, q), ours["price"], rtol=1e-13, atol=1e-12)
+    # one price, whichever door it is asked at: books compare them
+    assert np.array_equal(black.price(kind, S, K, T, vol, r, q), ours["price"])
 
 
 @given(options)
