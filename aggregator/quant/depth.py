@@ -14,7 +14,7 @@ merged book is a step function l(u).  Proof of optimality: the marginal price of
 equal margins are necessary and sufficient.  Uniswap v3 ranges are steps (fees stay outside the liquidity); a
 constant-product pool is one step down to u = 0 and never runs dry.  Equation (1) is evaluated in its last form, which
 does not cancel.  Source: Uniswap v3 whitepaper (Adams et al. 2021) eq. 6.14, 6.16; Angeris et al. 2022,
-doi:10.1145/3490486.3538373.
+doi:10.48550/arXiv.2204.05238.
 """
 
 from __future__ import annotations
