@@ -1,0 +1,121 @@
+"""Static measures on exposures: impact, communicability, and bounds that need no simulation.
+
+Impact v_ij = exposure of j to i / buffer of j, capped at 1; binary where v >= 1 (i's failure alone fells j).
+Communicability exp(v) counts paths of contagion, longer ones less (Estrada and Hatano 2008,
+doi:10.1103/PhysRevE.77.036111).  Susceptibility of j: paths that reach j per direct path; fluidity: its mean; diffusion
+of q: what of it goes when q passes nothing on (Silva, Souza and Tabak 2015, Banco Central do Brasil WP 391 and 392).
+
+Glasserman and Young 2015, doi:10.1016/j.jbankfin.2014.02.006.  With net worth w, outside assets c, leverage c/w and
+beta the share of a node's debts owed inside: contagion from i to all of D by a shock to c_i alone is impossible if
+
+    sum_{j in D} w_j > w_i * beta_i * (c_i/w_i - 1),                                                  (1)
+
+and for shocks of decreasing hazard rate the network adds at most  sum_i delta_i c_i / ((1 - beta+) sum_i c_i)  to the
+expected loss of the same nodes unconnected, delta_i the probability that i fails directly, beta+ = max beta.     (2)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg
+
+from aggregator.core.errors import DomainError
+from aggregator.quant.network import Floats, Matrix, as_network, as_vector
+
+
+def impact_matrix(claims: Matrix, buffer: npt.ArrayLike, *, binary: bool = False) -> Floats:
+    """v (n, n), dense: v[i, j] = claims[j, i] / buffer[j] capped at 1, or 1 where it reaches 1.  buffer (n,) > 0."""
+    network = as_network(claims, "claims", loops=True)
+    own = as_vector(buffer, network.shape[0], "buffer", positive=True)
+    v = np.asarray(network.toarray().T, dtype=np.float64) / own
+    return np.asarray(np.where(v >= 1.0, 1.0, 0.0 if binary else v), dtype=np.float64)
+
+
+def communicability(impact: npt.ArrayLike) -> Floats:
+    """Matrix exponential of an impact matrix (n, n)."""
+    v = np.asarray(impact, dtype=np.float64)
+    return np.asarray(linalg.expm(v)) if v.size else v
+
+
+class Diffusion(NamedTuple):
+    """(n,) each: paths that start at a node, paths that pass through it, and their sum."""
+
+    start: Floats
+    intermediate: Floats
+    total: Floats
+
+
+def susceptibility(impact: npt.ArrayLike) -> Floats:
+    """(n,) remote and direct paths into a node over direct ones; 0 for a node that nothing reaches directly."""
+    v = np.asarray(impact, dtype=np.float64)
+    paths, direct = _paths(v).sum(axis=0), v.sum(axis=0)
+    return np.divide(paths, direct, out=np.zeros(len(v)), where=direct > 0.0)
+
+
+def fluidity(impact: npt.ArrayLike) -> float:
+    """Mean susceptibility; NaN for an empty network."""
+    s = susceptibility(impact)
+    return float(s.mean()) if len(s) else float("nan")
+
+
+def diffusion(impact: npt.ArrayLike) -> Diffusion:
+    """Loss of paths when each node in turn passes nothing on, per direct path of that node."""
+    v = np.asarray(impact, dtype=np.float64)
+    n, whole = len(v), _paths(v)
+    start, through = np.zeros(n), np.zeros(n)
+    for q in np.flatnonzero(v.sum(axis=1) > 0.0):
+        muted = v.copy()
+        muted[q] = 0.0
+        gone = np.maximum(whole - _paths(muted), 0.0).sum(axis=1) / v[q].sum()
+        start[q], through[q] = gone[q], gone.sum() - gone[q]
+    return Diffusion(start, through, start + through)
+
+
+def contagion_impossible(
+    net_worth: npt.ArrayLike,
+    outside_assets: npt.ArrayLike,
+    inside_share: npt.ArrayLike,
+    source: int,
+    targets: npt.ArrayLike,
+) -> bool:
+    """True if (1) rules out that a shock to `source` alone makes every target fail.  Vectors (n,), net worth > 0."""
+    w = np.atleast_1d(np.asarray(net_worth, dtype=np.float64))
+    n = len(w)
+    w, c = as_vector(w, n, "net_worth", positive=True), as_vector(outside_assets, n, "outside_assets")
+    beta = _share(inside_share, n)
+    at = np.atleast_1d(np.asarray(targets, dtype=np.int64))
+    if not 0 <= source < n or np.any((at < 0) | (at >= n)) or source in at:
+        raise DomainError(
+            "nodes are out of range", expected=f"0..{n - 1}, source not a target", found=f"{source}, {at}"
+        )
+    return bool(w[at].sum() > beta[source] * (c[source] - w[source]))
+
+
+def amplification_bound(
+    default_probability: npt.ArrayLike, outside_assets: npt.ArrayLike, inside_share: npt.ArrayLike
+) -> float:
+    """1 + the bound (2): expected loss with the network over without; inf if some node owes everything inside."""
+    c = np.atleast_1d(np.asarray(outside_assets, dtype=np.float64))
+    c, delta = as_vector(c, len(c), "outside_assets"), as_vector(default_probability, len(c), "default_probability")
+    top = float(np.max(_share(inside_share, len(c)), initial=0.0))
+    if np.any(delta > 1.0) or not c.sum() > 0.0:
+        raise DomainError(
+            "bound is undefined", expected="probabilities <= 1, some outside assets", found=f"{delta}, {c}"
+        )
+    return float("inf") if top >= 1.0 else 1.0 + float(delta @ c / ((1.0 - top) * c.sum()))
+
+
+def _paths(v: Floats) -> Floats:
+    found = communicability(v).copy()
+    np.fill_diagonal(found, 0.0)
+    return found
+
+
+def _share(values: npt.ArrayLike, size: int) -> Floats:
+    beta = as_vector(values, size, "inside_share")
+    if np.any(beta > 1.0):
+        raise DomainError("inside_share is out of range", expected="0 <= beta <= 1", found=str(float(beta.max())))
+    return beta
