@@ -145,7 +145,12 @@ class RunWriter:
                 "SELECT asset, symbol, decimals, name, src, valid_from FROM asset WHERE valid_to IS NULL"
             )
         }
-        for asset in sorted(set(assets)):
+        found = list(assets)
+        for asset in found:
+            texts = isinstance(asset.symbol, str) and isinstance(asset.name, str) and isinstance(asset.src, bytes)
+            if not texts or not isinstance(asset.decimals, int) or not -1 <= asset.decimals <= 255:
+                raise DomainError("not an asset", expected="texts, and decimals in -1 .. 255", found=repr(asset)[:500])
+        for asset in sorted(set(found)):
             source, values = (
                 source_of(asset.id),
                 (clean_text(asset.symbol), asset.decimals, clean_text(asset.name), asset.src),
@@ -210,8 +215,8 @@ class RunWriter:
             row
             for join in (by_holder, by_ref)
             for row in self._raw.fetch(
-                f"SELECT {picks} FROM staged t JOIN fact_{kind} f ON f.market = t.market AND {join}"
-                f" WHERE f.deployment_id = {code} AND f.valid_to IS NULL"
+                f"SELECT {picks} FROM staged t CROSS JOIN fact_{kind} f"  # CROSS: SQLite keeps this order of loops
+                f" WHERE f.deployment_id = {code} AND f.market = t.market AND f.valid_to IS NULL AND {join}"
             )
         }
         rows = list(zip(*columns.values(), strict=True)) if columns else []

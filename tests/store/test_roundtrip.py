@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -168,6 +169,37 @@ def test_bad_rows_are_named_and_cost_only_themselves(
         with pytest.raises(DomainError, match=message):
             run.positions(D, targets, rows)
     assert len(snapshot(store, cut_at(1)).rows("exposure")) == len(EDGES)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Exposure(M, H, "", A, "debt", 1), "a position among the rows"),
+        (Asset(A, "A", 256), "not an asset"),
+        (Asset(A, None, 18), "not an asset"),  # type: ignore[arg-type]
+        (Index(M, A, "debt", -1, 1, "up"), "index.num does not fit"),
+    ],
+)
+def test_bad_market_rows_are_named(store: Store, row: Row, message: str) -> None:
+    with store.write_run(cut_at(1)) as run, pytest.raises(DomainError, match=message):
+        run.cut_rows(D, [row])
+
+
+def test_an_update_searches_and_never_scans(tmp_path: Path) -> None:
+    """Every statement that touches open positions in a second run goes by an index, whatever the planner guesses."""
+    statements: list[str] = []
+    with Store.open(f"sqlite:///{tmp_path}/x.db") as store:
+        store.migrate()
+        write(store, cut_at(1))
+        with store.write_run(cut_at(2)) as run:
+            run._raw.driver.set_trace_callback(statements.append)
+            run.positions(D, [*TARGETS, (M, "", "7")], [Exposure(M, H, "0", A, "debt", 99)])
+            run._raw.driver.set_trace_callback(None)
+            touching = {s for s in statements if "fact_" in s and not s.startswith("INSERT")}
+            plans = [row[3] for s in sorted(touching) for row in run._raw.fetch(f"EXPLAIN QUERY PLAN {s}")]
+    assert len(touching) > len(POSITIONS)
+    assert any("USING INDEX uq_fact_exposure_open" in plan for plan in plans)
+    assert not [plan for plan in plans if plan.startswith(("SCAN f", "SCAN fact"))]
 
 
 def test_an_exception_leaves_the_previous_run_whole(store: Store) -> None:
