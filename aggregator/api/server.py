@@ -7,7 +7,6 @@ cut, scenario and version, so the same question is computed once.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
 from collections import OrderedDict
@@ -159,7 +158,7 @@ async def _stress_posted(request: web.Request) -> web.Response:
 
 async def _stress(request: web.Request, scenario: Scenario) -> web.Response:
     held = await request.app[_CURRENT].get()
-    job = hashlib.sha256(f"{held.digest}{scenario.digest}{__version__}".encode()).hexdigest()
+    job = request.app[_APP].job(held.digest, scenario)
     kept = request.app[_RESULTS]
     async with request.app[_ONE]:  # one at a time: a stress uses every core it can get
         if job not in kept:

@@ -215,7 +215,14 @@ class App:
             holder = parse_address(text)
             return self.snapshot(at), holder
         snap = self.snapshot(at)
-        return snap, text if snap.code(text) >= 0 else parse_address(text)
+        if snap.code(text) < 0:
+            raise ConfigError(
+                f"{text!r} holds nothing at this cut",
+                expected="an EVM address, or an account of a venue or book in it",
+                found=text,
+                fix="names such as ENS are not resolved; pass the address",
+            )
+        return snap, text
 
     def explain_wallet(self, address: str, figure: str, at: str = "") -> dict[str, Any]:
         from aggregator.report.explain import explain_wallet
@@ -274,8 +281,7 @@ class App:
         result = self._run(snap, chosen, tick)
         body = result.json()
         if keep:
-            job = hashlib.sha256(f"{snap.cut.digest}{chosen.digest}{__version__}".encode()).hexdigest()
-            self.store.save_stress(job, snap.cut.digest, chosen.digest, __version__, body)
+            self.store.save_stress(self.job(snap.cut.digest, chosen), snap.cut.digest, chosen.digest, __version__, body)
         if report is not None:
             from aggregator.report.stress import html
 
@@ -284,6 +290,11 @@ class App:
             report.with_suffix(".json").write_bytes(body)
         answer: dict[str, Any] = json.loads(body)
         return answer
+
+    @staticmethod
+    def job(cut_digest: str, scenario: Scenario) -> str:
+        """Name of a stress: the digest of cut, scenario and version."""
+        return hashlib.sha256(f"{cut_digest}{scenario.digest}{__version__}".encode()).hexdigest()
 
     def stress_of(self, snap: Snapshot, scenario: Scenario) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self._run(snap, scenario, lambda name, done, total: None).json())

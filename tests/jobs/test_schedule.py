@@ -1,0 +1,81 @@
+"""Scheduled rounds write cuts and stresses into the store that the service answers from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import orjson
+import pytest
+
+from aggregator.app import App
+from aggregator.jobs import run_round, schedule
+from tests.devnet import configuration
+from tests.devnet.worlds import World
+from tests.line.fixtures import Opener
+
+
+def test_a_round_collects_and_stresses(three_chains_world: World, open_app: Opener) -> None:
+    app = open_app(three_chains_world, schedule={"scenarios": ["mild"], "interval_s": 1})
+    assert schedule(app, once=True)
+    assert len(app.cuts()) == 1
+    kept = app.stress("mild", "", lambda name, done, total: None)
+    assert orjson.loads(app.store.stress(app.job(app.cuts()[0].digest, app.scenario("mild"))) or b"{}") == kept
+
+
+def test_a_round_that_fails_says_so_and_leaves_the_store_whole(three_chains_world: World, tmp_path: Path) -> None:
+    text = configuration.toml(three_chains_world, f"sqlite:///{tmp_path / 'x.db'}")
+    for chain in three_chains_world.chains.values():
+        text = text.replace(chain.url, "http://127.0.0.1:9")
+    text = text.replace('finality = "latest"\n', 'finality = "latest"\ntimeout_s = 1.0\ndeadline_s = 1.0\n')
+    (tmp_path / "c.toml").write_text(text)
+    with App.open(tmp_path / "c.toml") as app:
+        assert not run_round(app)
+        assert app.cuts() == []
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_the_service_answers_while_the_schedule_runs(world: World, open_app: Opener, port: int) -> None:
+    app = open_app(world, schedule={"scenarios": ["mild"], "interval_s": 1})
+    command = [sys.executable, "-m", "aggregator"]
+    config = ["--config", str(app.config.path)]
+    scheduler = subprocess.Popen([*command, "schedule", *config])
+    server = subprocess.Popen([*command, "serve", *config, "--port", str(port)])
+    try:
+        digests: set[str] = set()
+        until = time.monotonic() + 120
+        while len(digests) < 2 and time.monotonic() < until:
+            health = _get(port, "/healthz")
+            if health and health.get("cut"):
+                digests.add(health["cut"])
+                assert _get(port, f"/v1/wallets/{world.wallets[0]}")
+            world.chains[1].mine(1)
+            time.sleep(0.3)
+        assert len(digests) >= 2
+    finally:
+        for process in (scheduler, server):
+            process.send_signal(signal.SIGTERM)
+        codes = [process.wait(timeout=60) for process in (scheduler, server)]
+    assert codes == [0, 0], os.strerror(abs(codes[0]))
+
+
+def _get(port: int, path: str) -> dict[str, str] | None:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            found: dict[str, str] = orjson.loads(answer.read())
+            return found
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return None
