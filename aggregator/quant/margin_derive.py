@@ -178,7 +178,8 @@ class DerivePortfolio2:
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account; implements `margin.MarginModel`.
 
-        Spot holdings are `collateral` or, where the venue lets them offset, `cancelling`; their haircuts are USD.
+        Spot holdings are `collateral` or, where the venue lets them offset, `cancelling`; haircuts are USD, and the
+        initial one includes (1 - confidence) x value of a holding whose feed is below the threshold.
         """
         trust = _trust(book, market)
         found = scan(book, book.cancelling + book.perps * market.perp_usd, trust, self.rules, self.scenarios)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from aggregator.core.errors import DomainError
 from aggregator.quant import black
 from aggregator.quant._option_inputs import Floats, kind_sign
+from aggregator.quant.inverse import inverse_first_greeks
 
 Smile = Callable[[Floats, Floats], Floats]
 StickyRule = Literal["strike", "delta"]
@@ -39,7 +40,7 @@ class OptionBook(NamedTuple):
 
 
 class RiskSurface(NamedTuple):
-    """Arrays of shape (spot moves, vol moves, time moves), in the currency of the strikes.
+    """Arrays of shape (spot moves, vol moves, time moves), in the currency of the strikes or in coin.
 
     pnl is against the book's value now.  Where a leg sits on its strike at expiry the Greeks are NaN and `kinks`
     counts such legs; `expired` counts legs at or past expiry, valued at intrinsic.
@@ -85,10 +86,12 @@ def risk_surface(
     *,
     smile: Smile | None = None,
     sticky: StickyRule = "strike",
+    coin: bool = False,
 ) -> RiskSurface:
     """Reprice the book over the grid of moves (each 1-dimensional); `smile(k, T_yr)` gives volatilities.
 
-    Without a smile each leg keeps its own volatility, and sticky delta cannot be asked for (DomainError).
+    Without a smile each leg keeps its own volatility, and sticky delta cannot be asked for (DomainError).  With `coin`
+    every figure is in coin at the moved forward, and delta is the net delta, as coin-settled accounts count.
     """
     x, y, tau = (
         np.atleast_1d(np.asarray(m, dtype=np.float64)) for m in (spot_moves_frac, vol_moves_frac, time_moves_yr)
@@ -107,8 +110,14 @@ def risk_surface(
         live = np.maximum(left, 1e-9)  # an expired leg needs no volatility, any positive time gives one
         return smile(np.log(legs.K / forward), live)
 
-    now = black.black76_price(legs.sign, legs.F, legs.K, legs.T_yr, vols(legs.F, legs.T_yr), legs.r)
-    value_now = float(np.sum(legs.amount * now))
+    def figures(forward: Floats, left: Floats, level: Floats) -> tuple[list[Floats], npt.NDArray[np.int8]]:
+        if coin:
+            c = inverse_first_greeks(legs.sign, forward, legs.K, left, level, legs.r)
+            return [c.price, c.net_delta, c.gamma, c.vega, c.theta], c.status
+        usd = black.first_greeks(legs.sign, forward, legs.K, left, level, legs.r, legs.r)
+        return [usd.price, usd.delta, usd.gamma, usd.vega, usd.theta], usd.status
+
+    value_now = float(np.sum(legs.amount * figures(legs.F, legs.T_yr, vols(legs.F, legs.T_yr))[0][0]))
     shape = (x.size, y.size, tau.size)
     out = np.empty((5, *shape))
     expired, kinks = np.empty(shape, np.int64), np.empty(shape, np.int64)
@@ -117,11 +126,9 @@ def risk_surface(
         for i, move in enumerate(x):
             forward = legs.F * (1.0 + move)
             level = vols(legs.F if sticky == "strike" else forward, left)
-            found = black.first_greeks(
-                legs.sign, forward, legs.K, left, np.multiply.outer(1.0 + y, level), legs.r, legs.r
-            )
-            for row, figure in enumerate(found[:5]):
+            values, status = figures(forward, left, np.multiply.outer(1.0 + y, level))
+            for row, figure in enumerate(values):
                 out[row, i, :, j] = np.sum(legs.amount * figure, axis=1)
             expired[i, :, j] = np.sum(left == 0.0)
-            kinks[i, :, j] = np.sum(found.status == black.KINK, axis=1)
+            kinks[i, :, j] = np.sum(status == black.KINK, axis=1)
     return RiskSurface(value_now, out[0] - value_now, out[1], out[2], out[3], out[4], expired, kinks)

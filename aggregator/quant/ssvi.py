@@ -130,7 +130,10 @@ def fit(
             state, residual, jacobian, cost = trial, new_residual, new_jacobian, new_cost
             damping = max(damping * 0.2, 1e-12)
         elif damping > 1e10:
-            converged = True
+            # no step helps: a minimum only if the errors have no slope left
+            steep = np.abs(gradient) / (np.sqrt(np.diag(normal) * cost) + 1e-300)
+            converged = bool(np.max(steep) < 1e-5)
+            break
         else:
             damping *= 8.0
     rho, eta, gamma, theta = _parameters(state)

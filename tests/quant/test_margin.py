@@ -51,7 +51,7 @@ def test_pmrm_equals_the_contract_tests(case: Published) -> None:
     assert found.maintenance_excess[0] == pytest.approx(case.maintenance, abs=1e-9)
 
 
-# PMRM 2 cases 12, 43 and 35 of derivexyz/v2-core test/risk-managers/unit-tests/PMRM_2/portfolio_cases.
+# PMRM 2 cases 12, 43, 35, 30 and 33 of derivexyz/v2-core test/risk-managers/unit-tests/PMRM_2/portfolio_cases.
 STABLE = 1.00019088635
 GRID_2 = (
     Scenario(1.18, "up"),
@@ -182,6 +182,40 @@ def test_pmrm2_where_a_tail_is_worst() -> None:
     found = pmrm2(RULES_2, STEEP_TAILS, 1.0).margin(book, Market(1000.0, stable_usd=STABLE, spot_confidence=0.9))
     assert found.initial_excess[0] == pytest.approx(-21392.355000009404, rel=1e-12)
     assert found.maintenance_excess[0] == pytest.approx(-7152.948464247913, rel=1e-12)
+
+
+def test_pmrm2_perp_on_doubtful_feeds() -> None:
+    # case 30
+    found = pmrm2(RULES_2, TAILS, 1.0).margin(
+        margin_book(1, perps=1.0, perp_pnl=-610.0), Market(3000.0, 2500.0, STABLE, 0.2, 0.1)
+    )
+    assert found.initial_excess[0] == pytest.approx(-3820.0, rel=1e-12)
+    assert found.maintenance_excess[0] == pytest.approx(-1015.0, rel=1e-12)
+
+
+def test_pmrm2_perp_against_puts_and_coin() -> None:
+    # case 33; the feed of the coin is doubtful (0.2) too, which the venue adds to the initial haircut
+    value = 3000.0 / STABLE
+    book = margin_book(
+        1,
+        account=[0],
+        kind="p",
+        K=100_000.0,
+        seconds=794_852,
+        forward_variable=3113.1678785393888,
+        amount=10.0,
+        sigma=0.6701175743327585,
+        rate=0.15,
+        discount=0.9962264490688729,
+        confidence=0.95,
+        perps=-1.0,
+        cancelling=value,
+        haircut_maintenance=0.02 * value,
+        haircut_initial=(0.01 + 0.8) * value,
+    )
+    found = pmrm2(RULES_2, TAILS, 1.0).margin(book, Market(3000.0, 100_000.0, STABLE, 0.2, 0.1))
+    assert found.initial_excess[0] == pytest.approx(859668.4190349347, rel=1e-12)
+    assert found.maintenance_excess[0] == pytest.approx(907071.7014477414, rel=1e-12)
 
 
 # Derive standard margin of one short option: StandardManager.sol at 7736900, parameters of test/config-test.sol.

@@ -52,6 +52,17 @@ def test_expired_legs_are_counted_and_worth_intrinsic() -> None:
     assert not np.isnan(found.pnl).any()
 
 
+def test_a_coin_account_counts_in_coin() -> None:
+    found = risk_surface(LEGS, [-0.2, 0.0, 0.2], coin=True)
+    for i, move in enumerate((-0.2, 0.0, 0.2)):
+        forward = 3000.0 * (1 + move)
+        usd = float(np.sum(LEGS.amount * black.black76_price(LEGS.sign, forward, LEGS.K, LEGS.T_yr, LEGS.sigma)))
+        assert found.value_now + found.pnl[i, 0, 0] == pytest.approx(usd / forward, rel=1e-12)
+    h = 1e-5
+    near = risk_surface(LEGS, [-h, 0.0, h], coin=True)
+    assert (near.pnl[2] - near.pnl[0]) / (2 * h) == pytest.approx(near.delta[1], rel=1e-6)
+
+
 def test_small_moves_agree_with_the_greeks() -> None:
     h = 1e-4
     found = risk_surface(LEGS, [-h, 0.0, h])
