@@ -49,7 +49,8 @@ class RpcPool(AsyncJSONBaseProvider):
     """A web3 provider over several URLs of one chain; every failure is a SourceError without any URL in it.
 
     max_per_s: JSON-RPC items per second and endpoint. timeout_s: one attempt. deadline_s: one request with all retries.
-    rounds: how often all endpoints are tried before a request fails.
+    rounds: how often all endpoints are tried before a request fails. backoff_s: the first pause between two rounds,
+    doubled up to 5 s.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class RpcPool(AsyncJSONBaseProvider):
         timeout_s: float = 30.0,
         deadline_s: float = 120.0,
         rounds: int = 5,
+        backoff_s: float = 0.1,
         in_flight: int = 16,
     ) -> None:
         super().__init__()
@@ -71,6 +73,7 @@ class RpcPool(AsyncJSONBaseProvider):
         self.endpoints = [Endpoint(url, max_per_s if max_per_s > 0 else math.inf) for url in urls]
         self.redact = Redactor(urls)
         self.timeout_s, self.deadline_s, self.rounds = timeout_s, deadline_s, max(1, rounds)
+        self.backoff_s = backoff_s
         self.stats = Stats()
         self.agreement = Agreement(0, 0, ())
         self._numbers: dict[str, int] = {}
@@ -123,7 +126,7 @@ class RpcPool(AsyncJSONBaseProvider):
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.deadline_s
         writes = any(not method.startswith(_READS) for method, _ in items)
-        rounds, tried, backoff_s = 0, set[Endpoint](), 0.1
+        rounds, tried, backoff_s = 0, set[Endpoint](), self.backoff_s
         while todo:
             endpoint, wait_s = self._choose(tried, clock())
             if endpoint is None:
