@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from aggregator.core.fixed import plain
 from aggregator.core.ids import erc20, erc721
-from aggregator.core.rows import Claim, Depth, Exposure, Gap, Market, PositionRow, Row, Term
+from aggregator.core.rows import Asset, Claim, Depth, Exposure, Gap, Market, PositionRow, Row, Term
 from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
 from aggregator.sdk.amm import fee_growth_inside, fees_owed, position_amounts
 from aggregator.sdk.rows import ask, assets, fill, gap, need
@@ -193,6 +193,8 @@ async def _positions(view: View, where: Where, pool: Pool) -> AsyncIterator[Row]
         lower, upper, liquidity = answer.values[5:8]
         in_range += liquidity if lower <= pool.tick < upper else 0
         nft = erc721(where.chain, manager, i)
+        if liquidity:  # its unit is liquidity, which has no decimals
+            yield Asset(nft, "UNI-V3-POS", 0, f"position {i} in {pool.market}", answer.src(7))
         amounts = position_amounts(pool.sqrt_x96, lower, upper, liquidity)
         edges = [need(outside[str(tick)], f"ticks({tick}) of {pool.address}", FIX).values for tick in (lower, upper)]
         for n, token in enumerate(pool.tokens):
