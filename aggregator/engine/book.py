@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.rules.lyra_v1_arrays import Shocks
 
 if TYPE_CHECKING:
     from aggregator.snapshot import Snapshot
@@ -118,7 +119,8 @@ class Holdings(NamedTuple):
 class Options(NamedTuple):
     """(n,) European legs. size > 0 is the holder's long; prices per whole underlying in `quote`.
 
-    right +1 call, -1 put; vol and rate per year; expiry_yr from the cut.
+    right +1 call, -1 put; vol and rate per year; expiry_yr from the cut. margin: what a short has posted, in units of
+    margin_asset (the underlying itself for a covered call); 0 units: not judged.
     """
 
     market: Codes
@@ -131,6 +133,8 @@ class Options(NamedTuple):
     expiry_yr: Floats
     vol: Floats
     rate: Floats
+    margin_asset: Codes
+    margin_units: Floats
 
 
 class OptionPools(NamedTuple):
@@ -212,6 +216,8 @@ class Book:
     """price_usd is NaN where an asset has no price of its own: a claim then is worth what it looks through to.
 
     cash: assets that can be sold without limit at their price (money, or depth declared unlimited).
+    perp_rules: rule of each market's perps, '' or () for closing in full; insurance_usd: (market, USD in its fund).
+    option_shocks: (market, parameters of its margin rule); markets without them judge no short.
     close_frac: Compound v2 close factor by market; storefront_frac: Comet storePriceFactor by market, NaN elsewhere.
     issuers: (asset, holder) pairs, a vault share and the account through which its vault holds its assets.
     """
@@ -240,13 +246,17 @@ class Book:
     holdings: Holdings = field(default_factory=lambda: table(Holdings))
     issuers: tuple[tuple[int, int], ...] = ()
     options: Options = field(default_factory=lambda: table(Options))
+    option_shocks: tuple[tuple[int, Shocks], ...] = ()
     option_pools: OptionPools = field(default_factory=lambda: table(OptionPools))
     perps: Perps = field(default_factory=lambda: table(Perps))
     perp_accounts: PerpAccounts = field(default_factory=lambda: table(PerpAccounts))
+    perp_rules: tuple[str, ...] = ()
     insurance_usd: tuple[tuple[int, float], ...] = ()
     gaps: tuple[dict[str, object], ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.perp_rules:
+            object.__setattr__(self, "perp_rules", ("",) * len(self.markets))
         for name, size in (("close_frac", 0.5), ("storefront_frac", np.nan)):
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(len(self.markets), size))
@@ -297,7 +307,7 @@ def _check_codes(book: Book) -> None:
         "pots.market": n["market"], "pots.asset": n["asset"], "supplies.pot": len(book.pots.market),
         "supplies.holder": n["holder"],
         "holdings.holder": n["holder"], "holdings.asset": n["asset"],
-        "options.underlying": n["asset"], "options.quote": n["asset"],
+        "options.underlying": n["asset"], "options.quote": n["asset"], "options.margin_asset": n["asset"],
         "options.market": n["market"], "options.holder": n["holder"], "perps.account": len(book.perp_accounts.market),
         "perps.asset": n["asset"],
     }  # fmt: skip

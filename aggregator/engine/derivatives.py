@@ -5,9 +5,14 @@ market's liquidity pool is the other side of all of them and keeps its hedge:
 
     pool P&L = -sum(size * (V1 - V0)) + hedge * (S1 - S0)                       in the quote asset
 
+A short whose margin is below its rule's minimum (`rules.lyra_v1_arrays`) is bought back at its new price out of that
+margin; what the margin lacks stays with the pool. Liquidation fees are not modelled.
+
 Perps: equity = margin + sum(size * mark + open notional), maintenance = share * sum(|size| * mark). An account with
-equity < maintenance (strict) is closed at mark; a penalty goes to the insurance fund out of what equity is left. What a
-closed account lacks is paid by the market's fund, and the rest by its winners in proportion to their profit.
+equity < maintenance (strict) is closed at mark: whole where its market names no rule, else its largest position by as
+much as `rules.perp_curie.batch` allows, again and again. Penalties go to the fund as the rule says (without one: all,
+out of what equity is left). What an account lacks without any position is paid by the market's fund, and the rest by
+its winners in proportion to their profit.
 """
 
 from __future__ import annotations
@@ -16,8 +21,11 @@ import numpy as np
 
 from aggregator.core.errors import ScenarioError
 from aggregator.engine.blow import Blow
-from aggregator.engine.book import Book, Floats, add_up
+from aggregator.engine.book import Book, Flags, Floats, add_up
 from aggregator.quant import black
+from aggregator.rules import perp_curie
+from aggregator.rules.lyra_v1 import Kind
+from aggregator.rules.lyra_v1_arrays import min_collateral
 
 
 class Derivatives:
@@ -37,19 +45,22 @@ class Derivatives:
         self.before = self._premium(cut_usd, o.vol)
         self.spot_before = self._spot(cut_usd)
         self.leg_pnl_usd, self.pool_pnl_usd = np.zeros(len(o.size)), np.zeros(len(book.option_pools.market))
+        self.bought_back, self.option_shortfall_usd = np.zeros(len(o.size), np.bool_), np.zeros(len(o.size))
         n = len(book.perp_accounts.market)
-        self.closed, self.frozen_usd = np.zeros(n, np.bool_), np.zeros(n)
+        self.open_frac, self.realised_usd = np.ones(len(book.perps.size)), np.zeros(n)
+        self.closed, self.bankrupt = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         self.shortfall_usd, self.charged_usd, self.penalty_usd = np.zeros(n), np.zeros(n), np.zeros(n)
         self.fund_usd = np.zeros(len(book.markets))
         for market, usd in book.insurance_usd:
             self.fund_usd[market] += usd
         self.fund_paid_usd, self.uncovered_usd = np.zeros(len(book.markets)), np.zeros(len(book.markets))
         self.equity_usd = self._equity(cut_usd)
+        self.equity_cut_usd = self.equity_usd
 
     def mark(self, value_usd: Floats, *, liquidate: bool) -> float:
         """Mark everything; returns the change of the option pools' P&L in USD."""
         before = float(self.pool_pnl_usd.sum())
-        self._mark_options(value_usd)
+        self._mark_options(value_usd, liquidate)
         self.equity_usd = self._equity(value_usd)
         while liquidate and self._close(value_usd):
             self.equity_usd = self._equity(value_usd)
@@ -77,44 +88,96 @@ class Derivatives:
         p = self.book.option_pools
         return value_usd[p.underlying] / value_usd[p.quote]
 
-    def _mark_options(self, value_usd: Floats) -> None:
+    def _mark_options(self, value_usd: Floats, liquidate: bool) -> None:
         o, p = self.book.options, self.book.option_pools
         if not len(o.size):
             return
-        moved = o.size * (self._premium(value_usd, self.vol) - self.before)
-        self.leg_pnl_usd = moved * value_usd[o.quote]
+        premium = self._premium(value_usd, self.vol)
+        moved = o.size * (premium - self.before) * value_usd[o.quote]
+        self.leg_pnl_usd = np.where(self.bought_back, self.leg_pnl_usd, moved)
+        due = np.flatnonzero(self._short_of_margin(value_usd) & ~self.bought_back)
+        if liquidate and len(due):
+            cost = (np.abs(o.size) * premium * value_usd[o.quote])[due]
+            lacking = np.maximum(cost - (o.margin_units * value_usd[o.margin_asset])[due], 0.0)
+            self.option_shortfall_usd[due] = lacking
+            self.leg_pnl_usd[due] += lacking
+            self.bought_back[due] = True
         by_market = add_up(o.market, self.leg_pnl_usd, len(self.book.markets))
         hedge = p.hedge_units * (self._spot(value_usd) - self.spot_before) * value_usd[p.quote]
         self.pool_pnl_usd = hedge - by_market[p.market]
 
+    def _short_of_margin(self, value_usd: Floats) -> Flags:
+        o = self.book.options
+        out = np.zeros(len(o.size), np.bool_)
+        spot = value_usd[o.underlying] / value_usd[o.quote]
+        covered = o.margin_asset == o.underlying
+        kind = np.where(
+            o.right < 0, Kind.SHORT_PUT_QUOTE, np.where(covered, Kind.SHORT_CALL_BASE, Kind.SHORT_CALL_QUOTE)
+        )
+        for market, shocks in self.book.option_shocks:
+            at = np.flatnonzero((o.market == market) & (o.size < 0.0) & (o.margin_units > 0.0) & (spot > 0.0))
+            if len(at):
+                size = np.abs(o.size[at])
+                needed = min_collateral(kind[at], size, o.strike[at], o.expiry_yr[at], spot[at], shocks)
+                out[at] = o.margin_units[at] < needed
+        return out
+
     def _marks(self, value_usd: Floats) -> Floats:
         return self.book.perps.mark_level * value_usd[self.book.perps.asset]
 
-    def profit_usd(self, value_usd: Floats) -> Floats:
-        """(perp accounts,) unrealised profit of the open positions."""
+    def _profits(self, value_usd: Floats) -> Floats:
         p = self.book.perps
-        return add_up(p.account, p.size * self._marks(value_usd) + p.open_notional, len(self.closed))
+        return self.open_frac * (p.size * self._marks(value_usd) + p.open_notional)
+
+    def profit_usd(self, value_usd: Floats) -> Floats:
+        """(perp accounts,) unrealised profit of what is still open."""
+        return add_up(self.book.perps.account, self._profits(value_usd), len(self.closed))
 
     def _equity(self, value_usd: Floats) -> Floats:
-        open_now = self.book.perp_accounts.margin_usd + self.profit_usd(value_usd) - self.charged_usd
-        return np.where(self.closed, self.frozen_usd, open_now)
+        a = self.book.perp_accounts
+        equity = a.margin_usd + self.realised_usd + self.profit_usd(value_usd) - self.charged_usd
+        return np.where(self.bankrupt, 0.0, equity)
 
     def _close(self, value_usd: Floats) -> bool:
-        p, a = self.book.perps, self.book.perp_accounts
-        notional = add_up(p.account, np.abs(p.size) * self._marks(value_usd), len(self.closed))
-        due = ~self.closed & (notional > 0.0) & (self.equity_usd < a.maintenance_frac * notional)
-        due |= ~self.closed & (self.equity_usd < 0.0)
-        if not due.any():
-            return False
-        penalty = np.where(due, np.clip(self.equity_usd, 0.0, a.penalty_frac * notional), 0.0)
-        lacking = np.where(due, np.maximum(-self.equity_usd, 0.0), 0.0)
-        self.frozen_usd = np.where(due, np.maximum(self.equity_usd - penalty, 0.0), self.frozen_usd)
+        """One pass of liquidations; whether any was made."""
+        p, a, n = self.book.perps, self.book.perp_accounts, len(self.closed)
+        worth = self.open_frac * np.abs(p.size) * self._marks(value_usd)
+        notional = add_up(p.account, worth, n)
+        due = (notional > 0.0) & (self.equity_usd < a.maintenance_frac * notional)
+        share, penalty, to_fund = self._calls(due, worth, notional)
+        made = share.max(initial=0.0) > 0.0
+        self.realised_usd += add_up(p.account, share * self._profits(value_usd), n) - penalty
         self.penalty_usd += penalty
-        self.shortfall_usd += lacking
+        self.open_frac *= 1.0 - share
         self.closed |= due
-        self.fund_usd += add_up(a.market, penalty, len(self.book.markets))
+        self.equity_usd = self._equity(value_usd)
+        empty = add_up(p.account, self.open_frac * np.abs(p.size), n) == 0.0
+        broke = empty & ~self.bankrupt & (self.equity_usd < 0.0)
+        lacking = np.where(broke, -self.equity_usd, 0.0)
+        self.shortfall_usd += lacking
+        self.bankrupt |= broke
+        self.fund_usd += add_up(a.market, to_fund, len(self.book.markets))
         self._cover(add_up(a.market, lacking, len(self.book.markets)), value_usd)
-        return True
+        return bool(made or broke.any())
+
+    def _calls(self, due: Flags, worth: Floats, notional: Floats) -> tuple[Floats, Floats, Floats]:
+        """(share closed of each position, penalty and the fund's part of it by account)."""
+        p, a = self.book.perps, self.book.perp_accounts
+        ruled = np.array([bool(rule) for rule in self.book.perp_rules] or [False], np.bool_)[a.market]
+        share = (due & ~ruled)[p.account].astype(np.float64) * (worth > 0.0)
+        penalty = np.where(due & ~ruled, np.clip(self.equity_usd, 0.0, a.penalty_frac * notional), 0.0)
+        to_fund = penalty.copy()
+        order = np.lexsort((np.arange(len(worth)), -worth, p.account))
+        first = order[np.append(True, p.account[order][1:] != p.account[order][:-1])] if len(order) else order
+        largest = first[(due & ruled)[p.account[first]]]
+        if len(largest):
+            who = p.account[largest]
+            taken = perp_curie.batch(
+                self.equity_usd[who], worth[largest], notional[who], a.maintenance_frac[who], a.penalty_frac[who]
+            )
+            share[largest] = np.where(taken.closed_usd >= worth[largest], 1.0, taken.closed_usd / worth[largest])
+            penalty[who], to_fund[who] = taken.penalty_usd, taken.to_insurance_usd
+        return share, penalty, to_fund
 
     def _cover(self, lacking: Floats, value_usd: Floats) -> None:
         """Fund first, then winners in proportion to profit, up to it; what is left is uncovered."""
@@ -123,7 +186,7 @@ class Derivatives:
         self.fund_usd -= paid
         self.fund_paid_usd += paid
         rest = lacking - paid
-        profit = np.where(self.closed, 0.0, np.maximum(self.profit_usd(value_usd) - self.charged_usd, 0.0))
+        profit = np.where(self.bankrupt, 0.0, np.maximum(self.profit_usd(value_usd) - self.charged_usd, 0.0))
         winners = add_up(market, profit, len(self.book.markets))
         socialised = np.minimum(rest, winners)
         share = np.divide(socialised, winners, out=np.zeros_like(winners), where=winners > 0.0)

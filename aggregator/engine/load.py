@@ -13,7 +13,8 @@ import numpy as np
 from aggregator.core.ids import USD
 from aggregator.core.table import Table
 from aggregator.engine.book import Book, Flags, Floats, Holdings, Indices, Pots, Supplies, add_up
-from aggregator.engine.load_options import options_of
+from aggregator.engine.load_options import options_of, shocks_of
+from aggregator.engine.load_perps import perps_of
 from aggregator.engine.load_pools import claims_of, issuers_of, pools_of
 from aggregator.engine.load_terms import Lent, TermTable, lends_collateral
 from aggregator.rules import get, lending
@@ -68,6 +69,9 @@ def from_snapshot(snap: Snapshot) -> Book:
     )
     options, pools_option, option_pots, option_gaps = options_of(snap, assets.place, names, holder_of, assets.price_usd)
     pots = Pots(*(np.concatenate([a, b]) for a, b in zip(pots, option_pots, strict=True)))
+    perps, perp_accounts, funds, perp_gaps = perps_of(snap, assets.place, names, holder_of, assets.price_usd)
+    perp_rules = {row.market: row.rule for row in snap.rows("market") if row.kind == "perp"}
+    in_perps = np.isin(table["market"], [snap.code(m) for m in perp_rules])  # margin is in the accounts' equity
     valued = np.isfinite(assets.price_usd)
     valued[sorted(claimed)] = True
     cash = np.abs(assets.price_usd - 1.0) <= _CASH_BAND
@@ -96,11 +100,16 @@ def from_snapshot(snap: Snapshot) -> Book:
         lps=lps,
         pots=pots,
         supplies=supplies,
-        holdings=_holdings(table, legs[order], supply_rows, place, units, holder_of, side["debt"], valued),
+        holdings=_holdings(table, legs[order], supply_rows, place, units, holder_of, side["debt"], valued, in_perps),
         issuers=issuers_of(assets.ids, sorted(claimed), holders),
         options=options,
+        option_shocks=shocks_of(snap, names),
         option_pools=pools_option,
-        gaps=(*_left_out(snap, table["market"][legs], owner, out, terms.why), *option_gaps),
+        perps=perps,
+        perp_accounts=perp_accounts,
+        perp_rules=tuple(perp_rules.get(m, "") for m in markets),
+        insurance_usd=funds,
+        gaps=(*_left_out(snap, table["market"][legs], owner, out, terms.why), *option_gaps, *perp_gaps),
     )
 
 
@@ -113,7 +122,7 @@ def _assets(snap: Snapshot) -> Assets:
     known = {a.id for a in snap.assets.values() if a.decimals >= 0}
     ids = tuple(sorted({USD, *known, *(name for name in snap.names if _position(name))}))
     place = {a: i for i, a in enumerate(ids)}
-    decimals = np.array([0.0 if a == USD or _position(a) else float(snap.assets[a].decimals) for a in ids])
+    decimals = np.array([float(snap.assets[a].decimals) if a in known else 0.0 for a in ids])
     quoted = all_usd(snap)
     price = np.array([float(quoted[a][0].decimal()) if a in quoted else np.nan for a in ids])
     of_name = np.array([place.get(name, -1) for name in snap.names], np.int64)
@@ -180,10 +189,12 @@ def _pots(
 def _holdings(
     table: Table, legs: Indices, lent: Indices, place: Indices, units: Floats, holder_of: Indices, debt: Flags,
     valued: Flags,
+    elsewhere: Flags,
 ) -> Holdings:  # fmt: skip
     """Exposures that are owned and counted nowhere else, of assets with a value."""
     rest = ~debt & np.isfinite(units) & (place >= 0)
     rest[legs] = rest[lent] = False
+    rest &= ~elsewhere
     rest &= valued[place]
     rows = np.flatnonzero(rest)
     return Holdings(holder_of[table["holder"][rows]].astype(np.int32), place[rows].astype(np.int32), units[rows])
@@ -196,7 +207,7 @@ def _contract_total(snap: Snapshot, market: str, asset: str) -> float:
 
 
 def _option_holders(snap: Snapshot) -> set[str]:
-    return {snap.names[h] for h in np.unique(snap.tables["option"]["holder"]).tolist()}
+    return {snap.names[h] for kind in ("option", "perp") for h in np.unique(snap.tables[kind]["holder"]).tolist()}
 
 
 def _left_out(

@@ -11,6 +11,7 @@ from aggregator.core.fixed import plain
 from aggregator.core.rows import OptionLeg, Term
 from aggregator.engine.book import Floats, Indices, OptionPools, Options, Pots, table
 from aggregator.quant.black import SECONDS_PER_YEAR
+from aggregator.rules.lyra_v1_arrays import Shocks
 from aggregator.snapshot import Snapshot
 
 _Gaps = tuple[dict[str, object], ...]
@@ -39,7 +40,8 @@ def options_of(
         holder = int(holder_of[snap.code(row.holder)])
         right = 1 if row.right == "C" else -1
         size, strike = (raw / 10**row.exp for raw in (row.size, row.strike))
-        legs.append((markets[row.market], holder, u, q, right, size, strike, expiry_yr, vol, rate))
+        posted, margin = _margin(snap, row, place, u)
+        legs.append((markets[row.market], holder, u, q, right, size, strike, expiry_yr, vol, rate, posted, margin))
     gaps = tuple(
         {"subject": m, "reason": "unpriced_options", "detail": "no volatility or price of the series",
          "accounts": n, "value_usd": ""}
@@ -58,6 +60,38 @@ def _leg(
         return None
     rate = _market_term(snap, row.market, "rate_and_carry")
     return u, q, float(plain(series.raw, series.exp)), rate if rate is not None else 0.0
+
+
+def _margin(snap: Snapshot, row: OptionLeg, place: Mapping[str, int], underlying: int) -> tuple[int, float]:
+    """(asset, whole units) that a position has posted; 0 units of the underlying where it has not or we do not know."""
+    held = [e for e in snap.rows("exposure", market=row.market, holder=row.holder) if e.ref == row.ref]
+    for exposure in held:
+        index = [i for i in snap.rows("index", market=row.market, asset=exposure.asset) if i.side == "margin" and i.den]
+        if exposure.side == "margin" and exposure.asset in place and index:
+            raw = exposure.shares * index[0].num // index[0].den
+            return place[exposure.asset], raw / 10.0 ** snap.assets[exposure.asset].decimals
+    return underlying, 0.0
+
+
+_SHOCKS = (
+    "rate_and_carry", "min_static_quote_collateral", "min_static_base_collateral", "shock_vol_a",
+    "shock_vol_point_a_s", "shock_vol_b", "shock_vol_point_b_s", "call_spot_price_shock", "put_spot_price_shock",
+)  # fmt: skip
+
+
+def shocks_of(snap: Snapshot, markets: Mapping[str, int]) -> tuple[tuple[int, Shocks], ...]:
+    """Margin parameters of every Lyra market that gave all of them."""
+    out = []
+    for row in snap.rows("market"):
+        if row.rule.startswith("lyra_v1@"):
+            terms = {t.key: t for t in snap.rows("term", market=row.market, asset="") if not t.scope}
+            if all(key in terms for key in _SHOCKS):
+                found = [
+                    terms[k].raw / (SECONDS_PER_YEAR if k.endswith("_s") else 10.0 ** (terms[k].exp or 18))
+                    for k in _SHOCKS
+                ]
+                out.append((markets[row.market], Shocks(*found)))
+    return tuple(out)
 
 
 def _market_term(snap: Snapshot, market: str, key: str) -> float | None:

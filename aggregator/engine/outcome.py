@@ -93,6 +93,7 @@ def equity_usd(run: Cascade, at: First) -> Floats:
     out += add_up(book.account_holder, at.refund_usd, n)
     out += add_up(book.holdings.holder, book.holdings.units * at.value_usd[book.holdings.asset], n)
     out += add_up(s.holder, lent, n) + add_up(book.options.holder, at.leg_pnl_usd, n)
+    out += add_up(book.perp_accounts.holder, at.perp_equity_usd, n)
     out[[holder for _, holder in book.issuers]] = 0.0  # a vault's assets are its share holders', counted there
     return out
 
@@ -102,8 +103,10 @@ def _wallets(run: Cascade) -> tuple[list[WalletOutcome], Floats, Floats, Floats]
     pnl = run.derivatives.leg_pnl_usd
     nobody, nothing = np.zeros(book.accounts, np.bool_), np.zeros(len(book.pots.market))
     none = np.zeros(book.accounts)
-    before = equity_usd(run, First(book.leg_amount, state.cut_usd, nobody, nothing, np.zeros_like(pnl), none, 0.0))
-    after = equity_usd(run, First(state.amount, state.value_usd, state.dead, state.lost_frac, pnl, state.refund, 0.0))
+    extra = run.derivatives
+    zero = First(book.leg_amount, state.cut_usd, nobody, nothing, np.zeros_like(pnl), extra.equity_cut_usd, none, 0.0)
+    last = First(state.amount, state.value_usd, state.dead, state.lost_frac, pnl, extra.equity_usd, state.refund, 0.0)
+    before, after = equity_usd(run, zero), equity_usd(run, last)
     first = equity_usd(run, run.first)
     n = len(book.holders)
     liquidated = add_up(book.account_holder, state.seized_usd, n)
@@ -210,6 +213,8 @@ def _totals(run: Cascade) -> dict[str, float]:
         "sold_without_known_depth_usd": float(state.depth.without_depth.sum()),
         "unsold_usd": float((state.depth.unfilled * state.value_usd).sum()),
         "option_pool_pnl_usd": float(extra.pool_pnl_usd.sum()),
+        "option_shortfall_usd": float(extra.option_shortfall_usd.sum()),
+        "option_shorts_bought_back": float(extra.bought_back.sum()),
         "perp_shortfall_usd": float(extra.shortfall_usd.sum()),
         "perp_accounts_closed": float(extra.closed.sum()),
     }

@@ -28,13 +28,14 @@ OnRound = Callable[[int], None]
 
 
 class First(NamedTuple):
-    """Where a round left things: amounts of legs, values, accounts written off, pots, option P&L, credits, loss."""
+    """Where a round left things: legs, values, accounts written off, pots, options, perps, credits, loss."""
 
     amount: Floats
     value_usd: Floats
     dead: Flags
     lost_frac: Floats
     leg_pnl_usd: Floats
+    perp_equity_usd: Floats
     refund_usd: Floats
     credit_loss_usd: float
 
@@ -160,10 +161,8 @@ _STILL = 1e-12
 
 def _first(state: State, extra: Derivatives) -> First:
     loss = float(state.bad_usd.sum()) + float(state.shortfall_usd().sum())
-    pnl = extra.leg_pnl_usd.copy()
-    return First(
-        state.amount.copy(), state.value_usd, state.dead.copy(), state.lost_frac, pnl, state.refund.copy(), loss
-    )
+    legs = state.amount.copy(), state.value_usd, state.dead.copy(), state.lost_frac
+    return First(*legs, extra.leg_pnl_usd, extra.equity_usd, state.refund.copy(), loss)
 
 
 def _sequential(state: State, due: Indices, rules: Conventions) -> Flow:

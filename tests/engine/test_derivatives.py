@@ -8,6 +8,7 @@ import pytest
 from aggregator.core.errors import ScenarioError
 from aggregator.core.scenario import Scenario
 from aggregator.engine.outcome import stress_result
+from aggregator.rules.lyra_v1_arrays import Shocks
 from tests.engine.test_worlds import near
 from tests.engine.worlds import World, price, run
 
@@ -90,8 +91,8 @@ def options(nav: float = 100_000.0, hedge: float = 0.0) -> World:
     w.storefront.append(float("nan"))
     w.close.append(0.5)
     eth = w.asset["ETH"]
-    w.row("options", 0, w.who("long call"), eth, 0, 1, 10.0, 2000.0, 0.25, 0.6, 0.0)
-    w.row("options", 0, w.who("short put"), eth, 0, -1, -5.0, 1800.0, 0.25, 0.7, 0.0)
+    w.row("options", 0, w.who("long call"), eth, 0, 1, 10.0, 2000.0, 0.25, 0.6, 0.0, 0, 0.0)
+    w.row("options", 0, w.who("short put"), eth, 0, -1, -5.0, 1800.0, 0.25, 0.7, 0.0, 0, 0.0)
     w.row("option_pools", 0, eth, 0, nav, hedge)
     w.row("pots", 0, 0, nav, 0.0, 0.0)
     return w.claim("LP", "USD", 1.0, "L")
@@ -111,8 +112,8 @@ def test_options_are_repriced_in_full_and_the_pool_is_the_other_side() -> None:
 def test_put_call_parity_of_the_move() -> None:
     w = options()
     w.rows["options"] = [
-        (0, 0, w.asset["ETH"], 0, 1, 1.0, 2000.0, 0.25, 0.6, 0.03),
-        (0, 1, w.asset["ETH"], 0, -1, -1.0, 2000.0, 0.25, 0.6, 0.03),
+        (0, 0, w.asset["ETH"], 0, 1, 1.0, 2000.0, 0.25, 0.6, 0.03, 0, 0.0),
+        (0, 1, w.asset["ETH"], 0, -1, -1.0, 2000.0, 0.25, 0.6, 0.03, 0, 0.0),
     ]
     d = run(w, price={"ETH": 0.25}, vol={"ETH": 0.3}).derivatives
     assert float(d.leg_pnl_usd.sum()) == near(500.0)  # call less put is a forward
@@ -135,3 +136,38 @@ def test_a_vol_shock_below_zero_is_refused() -> None:
 def test_no_move_no_profit() -> None:
     d = run(options()).derivatives
     assert np.abs(d.leg_pnl_usd).max() == 0.0
+
+
+def short_call(margin: float) -> World:
+    """One written call on 10 ETH at 2000 with quote margin; Lyra's rule with a 20 % spot shock and 150 % volatility."""
+    w = options(nav=50_000.0)
+    eth = w.asset["ETH"]
+    w.rows["options"] = [(0, w.who("writer"), eth, 0, 1, -10.0, 2000.0, 0.25, 0.6, 0.0, 0, margin)]
+    w.more["option_shocks"] = ((0, Shocks(0.0, 250.0, 0.1, 1.5, 0.02, 1.0, 0.2, 1.2, 0.8)),)
+    return w
+
+
+def test_a_short_below_its_minimum_is_bought_back_and_the_pool_bears_what_is_missing() -> None:
+    safe = run(short_call(30_000.0), price={"ETH": 0.5})
+    assert not safe.derivatives.bought_back[0]
+    thin = run(short_call(8_000.0), price={"ETH": 0.5})
+    d = thin.derivatives
+    assert d.bought_back[0]
+    cost = float(-safe.derivatives.leg_pnl_usd[0]) + 10 * float(d.before[0])
+    assert float(d.option_shortfall_usd[0]) == near(cost - 8_000)
+    assert float(d.leg_pnl_usd[0]) == near(-(8_000 - 10 * float(d.before[0])))
+    assert float(d.pool_pnl_usd[0]) == near(-float(d.leg_pnl_usd[0]))
+    assert not run(short_call(30_000.0)).derivatives.bought_back[0]
+
+
+@pytest.mark.parametrize(("collateral", "left"), [(700.0, 0.5), (300.0, 0.0)])
+def test_curie_takes_half_first_and_all_below_half_the_requirement(collateral: float, left: float) -> None:
+    """perp_curie@1: maintenance 6.25 %, 10,000 of notional: 625 needed; equity 600 loses half, 200 everything."""
+    w = perps({"B": 99.0}, {"L": (collateral, 0.0625, [("B", 100.0, 100.0)])}, fund=1e6)
+    w.more["perp_rules"] = ("perp_curie@1",)
+    r = run(w)
+    d = r.derivatives
+    assert d.closed.tolist() == [True]
+    assert float(d.open_frac[0]) == near(left)
+    assert d.shortfall_usd.tolist() == [0.0]
+    assert float(d.equity_usd[0]) == near(collateral - 100 - float(d.penalty_usd[0]))
