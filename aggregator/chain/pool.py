@@ -151,6 +151,8 @@ class RpcPool(AsyncJSONBaseProvider):
                     self._blame(endpoint, answer, clock())
                     if answer.kind != "rate":  # that one waits its pause out; it costs no round
                         tried.add(endpoint)
+                    if writes and answer.kind != "rate":
+                        break  # it may have been done
                     stats.retries += 1
                     continue
             endpoint.failures = 0

@@ -349,6 +349,12 @@ async def test_writes_are_never_repeated():
         with pytest.raises(SourceError):
             await p.request("eth_sendRawTransaction", ["0x00"])
         assert [method for method, _ in node.seen].count("eth_sendRawTransaction") == 1
+    async with Node() as ill, Node() as well, pool(ill.url, well.url) as p:
+        await p.check_chain_id()
+        ill.fault = status(503)
+        with pytest.raises(SourceError):
+            await p.request("eth_sendRawTransaction", ["0x00"])
+        assert "eth_sendRawTransaction" not in [method for method, _ in well.seen]
 
 
 async def test_the_session_is_kept_alive_and_closed():
