@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import repeat
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import insert
 
 from aggregator.core.block import BlockRef, Cut
@@ -16,10 +13,11 @@ from aggregator.core.errors import DomainError, StoreError
 from aggregator.core.fixed import column as packed_column
 from aggregator.core.fixed import to_float
 from aggregator.core.ids import adapter_of, source_of
-from aggregator.core.rows import POSITION_KINDS, Asset, Row
-from aggregator.core.schema import KIND_OF, PACK, POSITIONS, SCHEMA
+from aggregator.core.rows import Asset, Row
+from aggregator.core.schema import PACK, POSITIONS, SCHEMA
 from aggregator.core.table import Names, clean_text, encode
 from aggregator.store import models
+from aggregator.store.checks import by_kind, check_distinct, check_owners
 from aggregator.store.database import Raw
 from aggregator.store.facts import FACTS, KEYS, NO_REF, fact_columns
 
@@ -89,16 +87,16 @@ class RunWriter:
 
     def cut_rows(self, deployment: str, rows: Iterable[Row]) -> None:
         """Rows that hold for this cut alone; assets among them go where `assets` puts them."""
-        by_kind = _by_kind(rows)
-        assets: Any = by_kind.pop("asset", [])
-        for kind in by_kind:
+        grouped = by_kind(rows)
+        assets: Any = grouped.pop("asset", [])
+        for kind in grouped:
             if kind in POSITIONS:
                 raise DomainError("a position among the rows of a cut", expected="market rows", found=kind)
-        encoded = {kind: encode(kind, found, self._names.codes) for kind, found in by_kind.items()}
+        encoded = {kind: encode(kind, found, self._names.codes) for kind, found in grouped.items()}
         code = self._deployment(deployment)
+        self.assets(assets)
         for kind, columns in encoded.items():
             self._bulk(kind, {"cut_id": repeat(self._cut_id), "deployment_id": repeat(code)}, columns)
-        self.assets(assets)
 
     def positions(self, deployment: str, targets: Iterable[TargetKey], rows: Iterable[Row]) -> None:
         """All rows of the targets that were read. What is unchanged stays, the rest is closed at the cut's block.
@@ -106,15 +104,15 @@ class RunWriter:
         DomainError for a row that belongs to no target read, or two rows for one position. A target without holder and
         ref names a market and owns no position.
         """
-        by_kind = _by_kind(rows)
+        grouped = by_kind(rows)
         encoded: dict[str, dict[str, list[Any]]] = {}
         read = {t for t in map(tuple, targets) if t[1] or t[2]}
-        for kind, found in by_kind.items():
+        for kind, found in grouped.items():
             if kind not in POSITIONS:
                 raise DomainError("not a position", expected=", ".join(POSITIONS), found=kind)
             encoded[kind] = encode(kind, found, self._names.codes)
-            _check_owners(encoded[kind], found, read, self._names)
-            _check_distinct(kind, encoded[kind], found)
+            check_owners(encoded[kind], found, read, self._names)
+            check_distinct(kind, encoded[kind], found)
         code, block = self._deployment(deployment), self.at(deployment).number
         if read and self._raw.fetch(
             " UNION ALL ".join(
@@ -246,68 +244,3 @@ class RunWriter:
         table = FACTS[kind]
         types = [table.c[name].type.compile(dialect=self._raw.connection.dialect) for name in order]
         self._raw.insert(table.name, order, types, zip(*values, strict=False))
-
-
-def _by_kind(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    kept = list(rows)
-    kinds = dict.fromkeys(map(type, kept))
-    for kind in kinds:
-        if kind is not Asset and kind not in KIND_OF:
-            raise DomainError("not a row", expected="a row kind of aggregator.core.rows", found=kind.__name__)
-    if len(kinds) == 1:
-        grouped = dict.fromkeys(kinds, kept)
-    else:
-        grouped = {kind: [row for row in kept if type(row) is kind] for kind in kinds}
-    return {"asset" if kind is Asset else KIND_OF[kind]: found for kind, found in grouped.items()}
-
-
-def _check_owners(columns: dict[str, list[Any]], rows: Sequence[Any], read: set[Any], names: Names) -> None:
-    """Every row belongs to a target read: by arrays for accounts, one by one for what they leave over."""
-    accounts = [target for target in read if not target[2]]
-    size = names.following
-    owners = _fold([columns["market"], columns["holder"]], size)
-    wanted = _fold([names.codes([target[place] for target in accounts]) for place in (0, 1)], size)
-    for place in np.flatnonzero(~np.isin(owners, wanted)).tolist():
-        market, holder, ref = rows[place][:3]
-        if (market, holder, ref) not in read and (market, "", ref) not in read:
-            raise DomainError(
-                "a position belongs to no target that was read",
-                expected="(market, holder), (market, holder, ref) or (market, '', ref) among the targets",
-                found=repr(rows[place])[:500],
-            )
-
-
-def _check_distinct(kind: str, columns: dict[str, list[Any]], rows: Sequence[Any]) -> None:
-    keys: Sequence[Any]
-    if kind == "option":
-        keys = list(zip(*(columns[name] for name in KEYS[kind]), strict=True))
-        distinct = len(set(keys))
-    else:
-        size = 1 + max((max(columns[name], default=0) for name in KEYS[kind]), default=0)
-        folded = _fold([columns[name] for name in KEYS[kind]], size)
-        ordered = np.sort(folded)
-        distinct = len(rows) - int((ordered[1:] == ordered[:-1]).sum())
-        keys = folded.tolist() if distinct < len(rows) else ()
-    if distinct < len(rows):
-        twice = next(key for key, times in Counter(keys).items() if times > 1)
-        raise DomainError(
-            f"two {kind} rows for one position",
-            expected=f"one row per {', '.join(KEYS[kind])}",
-            found=" and ".join(repr(rows[i]) for i, key in enumerate(keys) if key == twice)[:500],
-        )
-
-
-def _fold(columns: Sequence[Sequence[int]], size: int) -> npt.NDArray[Any]:
-    """Columns of codes below size as one key per row."""
-    keys = np.array(columns[0], dtype=np.int64)
-    room = size
-    for column in columns[1:]:
-        if room * size > 2**62:  # as dense ranks: there are no more of them than rows
-            keys = np.unique(keys, return_inverse=True)[1]
-            room = len(keys) + 1
-        keys = keys * size + np.array(column, dtype=np.int64)
-        room *= size
-    return keys
-
-
-assert {KIND_OF[kind] for kind in POSITION_KINDS} == set(KEYS)

@@ -199,7 +199,9 @@ def test_an_update_searches_and_never_scans(tmp_path: Path) -> None:
             plans = [row[3] for s in sorted(touching) for row in run._raw.fetch(f"EXPLAIN QUERY PLAN {s}")]
     assert len(touching) > len(POSITIONS)
     assert any("USING INDEX uq_fact_exposure_open" in plan for plan in plans)
-    assert not [plan for plan in plans if plan.startswith(("SCAN f", "SCAN fact"))]
+    joined = [plan for plan in plans if plan.startswith(("SCAN f", "SEARCH f "))]
+    assert joined
+    assert all("(deployment_id=? AND market=? AND " in plan for plan in joined), joined
 
 
 def test_an_exception_leaves_the_previous_run_whole(store: Store) -> None:
