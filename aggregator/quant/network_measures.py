@@ -52,7 +52,7 @@ def susceptibility(impact: npt.ArrayLike) -> Floats:
     """(n,) remote and direct paths into a node over direct ones; 0 for a node that nothing reaches directly."""
     v = np.asarray(impact, dtype=np.float64)
     paths, direct = _paths(v).sum(axis=0), v.sum(axis=0)
-    return np.divide(paths, direct, out=np.zeros(len(v)), where=direct > 0.0)
+    return np.asarray(np.divide(paths, direct, out=np.zeros(len(v)), where=direct > 0.0), dtype=np.float64)
 
 
 def fluidity(impact: npt.ArrayLike) -> float:

@@ -1,0 +1,129 @@
+"""Scores of forecasts, and tests of whether one forecast beats another.
+
+    QLIKE = mean(RV/h - ln(RV/h) - 1)            robust to noise in RV (Patton 2011, doi:10.1016/j.jeconom.2010.03.034)
+    DM    = mean(d) / sqrt((g_0 + 2 sum_{k<h} g_k)/n) * sqrt((n + 1 - 2h + h(h-1)/n)/n),  against t(n-1)     (1)
+
+d the loss difference and g_k its autocovariances: Diebold and Mariano 1995, doi:10.1080/07350015.1995.10524599, with
+the correction of Harvey, Leybourne and Newbold 1997, doi:10.1016/S0169-2070(96)00719-4.  Model confidence set: Hansen,
+Lunde and Nason 2011, doi:10.3982/ECTA5771, through `arch`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from scipy.special import xlogy
+
+from aggregator.core.errors import DomainError
+from aggregator.quant.backtests import Verdict
+
+Floats = npt.NDArray[np.float64]
+
+
+def qlike(realised: npt.ArrayLike, forecast: npt.ArrayLike) -> Floats:
+    """Loss per day, broadcasting; mean() is the score.  Both must be > 0: a zero forecast is infinitely wrong."""
+    rv, h = _numbers("realised", realised), _numbers("forecast", forecast)
+    if not np.all(rv > 0.0) or not np.all(h > 0.0):
+        raise DomainError("QLIKE needs positive variances", expected="> 0", found=f"minima {rv.min()}, {h.min()}")
+    ratio = rv / h
+    return np.asarray(ratio - np.log(ratio) - 1.0)
+
+
+def squared_error(realised: npt.ArrayLike, forecast: npt.ArrayLike) -> Floats:
+    return np.asarray((_numbers("realised", realised) - _numbers("forecast", forecast)) ** 2)
+
+
+def diebold_mariano(loss_a: npt.ArrayLike, loss_b: npt.ArrayLike, horizon: int = 1) -> Verdict:
+    """Equation (1) on losses (n,), two-sided; negative: a is better.
+
+    DomainError when the losses never differ or the long-run variance is not positive (then use horizon 1).
+    """
+    a, b = _numbers("loss_a", loss_a), _numbers("loss_b", loss_b)
+    if a.ndim != 1 or a.shape != b.shape or not 1 <= horizon < len(a):
+        raise DomainError(
+            "losses do not pair", expected="two (n,), 1 <= horizon < n", found=f"{a.shape}, {b.shape}, {horizon}"
+        )
+    d = a - b
+    n, centred = len(d), d - d.mean()
+    covariances = [float(centred[k:] @ centred[: n - k]) / n for k in range(horizon)]
+    variance = (covariances[0] + 2.0 * sum(covariances[1:])) / n
+    if not variance > 0.0:
+        raise DomainError("loss differences have no variance", expected="> 0", found=str(variance), fix="use horizon 1")
+    correction = np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
+    statistic = float(d.mean() / np.sqrt(variance) * correction)
+    return Verdict(statistic, float(2.0 * stats.t.sf(abs(statistic), n - 1)))
+
+
+class ConfidenceSet(NamedTuple):
+    """included: names that stay; p_values by name, in the order given."""
+
+    included: tuple[str, ...]
+    p_values: dict[str, float]
+
+
+def model_confidence_set(
+    losses: npt.ArrayLike, names: list[str], seed: int, size: float = 0.1, reps: int = 1000, block: int | None = None
+) -> ConfidenceSet:
+    """Models that cannot be told from the best at 1 - size.  losses (n, models); seeded block bootstrap, T_R."""
+    from arch.bootstrap import MCS  # 0.5 s to import; only this needs it
+
+    table = _numbers("losses", losses)
+    if table.ndim != 2 or table.shape[1] != len(names) or len(names) < 2 or not 0.0 < size < 1.0:
+        raise DomainError(
+            "losses do not match the names", expected=f"(n, {len(names)}), two models or more", found=str(table.shape)
+        )
+    found = MCS(table, size=size, reps=reps, block_size=block, method="R", bootstrap="stationary", seed=seed)
+    found.compute()
+    p_values = found.pvalues["Pvalue"]
+    return ConfidenceSet(
+        tuple(name for i, name in enumerate(names) if i in found.included),
+        {names[i]: float(p_values.loc[i]) for i in range(len(names))},
+    )
+
+
+def brier(probability: npt.ArrayLike, happened: npt.ArrayLike) -> float:
+    p, y = _events(probability, happened)
+    return float(np.mean((p - y) ** 2))
+
+
+def log_loss(probability: npt.ArrayLike, happened: npt.ArrayLike) -> float:
+    """Mean -ln of the probability given to what happened; inf if that was 0."""
+    p, y = _events(probability, happened)
+    with np.errstate(divide="ignore"):
+        return float(-np.mean(xlogy(y, p) + xlogy(1.0 - y, 1.0 - p)))
+
+
+def auc(score: npt.ArrayLike, happened: npt.ArrayLike) -> float:
+    """Probability that an event scores above a non-event (ties half); NaN if only one kind occurred."""
+    s, y = _numbers("score", score), _numbers("happened", happened)
+    _check_flags(s, y)
+    hits = int(y.sum())
+    if hits in (0, len(y)):
+        return float("nan")
+    ranks = stats.rankdata(s)
+    return float((ranks[y == 1.0].sum() - hits * (hits + 1) / 2.0) / (hits * (len(y) - hits)))
+
+
+def _events(probability: npt.ArrayLike, happened: npt.ArrayLike) -> tuple[Floats, Floats]:
+    p, y = _numbers("probability", probability), _numbers("happened", happened)
+    _check_flags(p, y)
+    if not np.all((p >= 0.0) & (p <= 1.0)):
+        raise DomainError("probability is out of range", expected="0 <= p <= 1", found=f"{p.min()}, {p.max()}")
+    return p, y
+
+
+def _check_flags(values: Floats, flags: Floats) -> None:
+    if values.shape != flags.shape or values.ndim != 1 or not len(flags) or not np.all((flags == 0) | (flags == 1)):
+        raise DomainError(
+            "events do not pair", expected="(n,) and (n,) of 0 and 1", found=f"{values.shape}, {flags.shape}"
+        )
+
+
+def _numbers(name: str, values: npt.ArrayLike) -> Floats:
+    column = np.asarray(values, dtype=np.float64)
+    if not column.size or not np.all(np.isfinite(column)):
+        raise DomainError(f"{name} is not finite", expected="numbers", found=str(column.shape))
+    return column

@@ -1,0 +1,123 @@
+"""Market-based systemic risk: CoVaR, MES, LRMES and SRISK.
+
+    dCoVaR_q = CoVaR(sys | i at VaR_q) - CoVaR(sys | i at its median)                                  (1)
+    Gaussian:   CoVaR = s_sys*(rho*z_q + sqrt(1-rho^2)*z_q),   dCoVaR = z_q*rho*s_sys                   (2)
+    empirical:  quantile regression of the system's return on i's (Koenker and Bassett 1978, a linear programme)
+    MES = -E[r_i | r_sys <= VaR_sys];   Gaussian: rho*s_i*phi(z_a)/a                                   (3)
+    LRMES = 1 - exp(beta*ln(1-d)),   SRISK = k*Debt - (1-k)*Equity*(1-LRMES)                           (4)
+
+Adrian and Brunnermeier 2016, doi:10.1257/aer.20120555; Acharya et al. 2017, doi:10.1093/rfs/hhw088; Brownlees and Engle
+2017, doi:10.1093/rfs/hhw060.  CoVaR is a return (negative: a loss), MES and SRISK are losses (positive).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse, stats
+from scipy.optimize import linprog
+
+from aggregator.core.errors import DomainError
+from aggregator.quant.tail_risk import MIN_TAIL
+
+Floats = npt.NDArray[np.float64]
+
+
+class CoVaR(NamedTuple):
+    """covar: quantile of the system's return when i is at its own; delta: the same less its value at i's median."""
+
+    covar: float
+    delta: float
+
+
+def gaussian_covar(correlation: float, sigma_system: float, tail: float) -> CoVaR:
+    """Equations (2); tail q in (0, 0.5), for example 0.05."""
+    if not -1.0 <= correlation <= 1.0 or not sigma_system > 0.0:
+        raise DomainError(
+            "law is out of range", expected="|rho| <= 1, sigma > 0", found=f"{correlation}, {sigma_system}"
+        )
+    z = float(stats.norm.ppf(_tail(tail)))
+    spread = float(np.sqrt(1.0 - correlation**2))
+    return CoVaR(sigma_system * z * (correlation + spread), z * correlation * sigma_system)
+
+
+def empirical_covar(own: npt.ArrayLike, system: npt.ArrayLike, tail: float, min_tail: int = MIN_TAIL) -> CoVaR:
+    """Quantile regression of system (n,) on own (n,) returns; refuses fewer than min_tail outcomes in the tail."""
+    x, y = _pair(own, system)
+    _enough(len(x), tail, min_tail)
+    intercept, slope = quantile_regression(x, y, tail)
+    low, middle = np.quantile(x, [tail, 0.5])
+    return CoVaR(float(intercept + slope * low), float(slope * (low - middle)))
+
+
+def quantile_regression(x: npt.ArrayLike, y: npt.ArrayLike, quantile: float) -> tuple[float, float]:
+    """(intercept, slope) minimising sum of q*(y - a - bx)+ + (1-q)*(a + bx - y)+, exactly, as a linear programme."""
+    a, b = _pair(x, y)
+    n = len(a)
+    if not 0.0 < quantile < 1.0 or n < 3:
+        raise DomainError("regression is undefined", expected="0 < quantile < 1, n >= 3", found=f"{quantile}, n = {n}")
+    cost = np.concatenate([np.zeros(2), np.full(n, quantile), np.full(n, 1.0 - quantile)])
+    eye = sparse.eye_array(n)
+    equal = sparse.hstack([sparse.csr_array(np.column_stack([np.ones(n), a])), eye, -eye])
+    bounds = [(None, None)] * 2 + [(0, None)] * (2 * n)
+    found = linprog(cost, A_eq=equal, b_eq=b, bounds=bounds, method="highs")
+    if not found.success:
+        raise DomainError(
+            "quantile regression found no optimum", expected="a bounded programme", found=str(found.message)
+        )
+    return float(found.x[0]), float(found.x[1])
+
+
+def gaussian_mes(correlation: float, sigma: float, tail: float) -> float:
+    """Equation (3), a positive loss."""
+    if not -1.0 <= correlation <= 1.0 or not sigma > 0.0:
+        raise DomainError("law is out of range", expected="|rho| <= 1, sigma > 0", found=f"{correlation}, {sigma}")
+    z = float(stats.norm.ppf(_tail(tail)))
+    return float(correlation * sigma * stats.norm.pdf(z) / tail)
+
+
+def empirical_mes(own: npt.ArrayLike, system: npt.ArrayLike, tail: float, min_tail: int = MIN_TAIL) -> float:
+    """Mean own loss over the worst share `tail` of system returns, both (n,); a positive loss."""
+    x, y = _pair(own, system)
+    _enough(len(x), tail, min_tail)
+    worst = np.argsort(y, kind="stable")[: int(np.floor(tail * len(y) + 1e-9))]
+    return float(-x[worst].mean())
+
+
+def lrmes(beta: npt.ArrayLike, market_drop: float = 0.4) -> Floats:
+    """Long-run MES (4): share of equity lost when the market falls by market_drop in (0, 1)."""
+    if not 0.0 < market_drop < 1.0:
+        raise DomainError("market drop is out of range", expected="0 < d < 1", found=str(market_drop))
+    return np.asarray(-np.expm1(np.asarray(beta, dtype=np.float64) * np.log1p(-market_drop)))
+
+
+def srisk(
+    debt: npt.ArrayLike, equity: npt.ArrayLike, long_run_mes: npt.ArrayLike, capital_ratio: float = 0.08
+) -> Floats:
+    """Capital missing in a crisis (4), broadcasting; negative is a surplus."""
+    d, e, loss = (np.asarray(v, dtype=np.float64) for v in (debt, equity, long_run_mes))
+    if not 0.0 < capital_ratio < 1.0 or not np.all(d >= 0.0) or not np.all(e >= 0.0):
+        raise DomainError(
+            "balance sheet is out of range", expected="debt, equity >= 0, 0 < k < 1", found=f"{d}, {e}, {capital_ratio}"
+        )
+    return np.asarray(capital_ratio * d - (1.0 - capital_ratio) * e * (1.0 - loss))
+
+
+def _tail(tail: float) -> float:
+    if not 0.0 < tail < 0.5:
+        raise DomainError("tail is out of range", expected="0 < tail < 0.5", found=str(tail))
+    return tail
+
+
+def _enough(n: int, tail: float, min_tail: int) -> None:
+    if _tail(tail) * n < min_tail * (1.0 - 1e-12):
+        raise DomainError("the tail holds too few outcomes", expected=f"{min_tail}", found=f"{tail * n:.3g} of {n}")
+
+
+def _pair(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape or not np.all(np.isfinite(a)) or not np.all(np.isfinite(b)):
+        raise DomainError("series do not pair", expected="two finite (n,)", found=f"{a.shape}, {b.shape}")
+    return a, b
