@@ -53,11 +53,17 @@ class Lookthrough:
         by_holder: dict[int, list[int]] = {}
         for row, holder in enumerate(book.supplies.holder.tolist() if book.issuers else []):
             by_holder.setdefault(holder, []).append(row)
-        self.issuers = [
-            (asset, np.array(by_holder[holder], np.int64)) for asset, holder in book.issuers if holder in by_holder
-        ]
+        found = [(asset, self._own_losses(asset, by_holder.get(holder, []))) for asset, holder in book.issuers]
+        self.issuers = [(asset, rows) for asset, rows in found if len(rows)]
         self.any_claim = bool(self.is_claim.any())
         self.debt_pot: Codes | None = None
+
+    def _own_losses(self, asset: int, supplies: list[int]) -> Indices:
+        """Supplies of an issuer that its claim does not look through to already, by way of their receipt."""
+        c = self.book.claims
+        receipts = self.row_pot[np.isin(c.asset, c.underlying[c.asset == asset])]
+        rows = np.array(supplies, np.int64)
+        return rows[~np.isin(self.book.supplies.pot[rows], receipts[receipts >= 0])]
 
     def solve(
         self, price_usd: Floats, par: Floats, lost_units: Floats, start_usd: Floats, leg_amount: Floats | None = None
