@@ -48,16 +48,17 @@ class TermTable:
         """(legs,) row of the term table, -1 where the rule cannot judge the leg (`why` by market says so)."""
         market, asset, holder = (exposures[c][legs].astype(np.int64) for c in ("market", "asset", "holder"))
         emode = self._emodes(market, holder)
-        key = np.stack([market, asset, debt.astype(np.int64), np.where(debt, 0, emode)])
-        unique, first, inverse = np.unique(key, axis=1, return_index=True, return_inverse=True)
-        made = np.full(unique.shape[1], -1, np.int64)
+        scope = np.where(debt, 0, emode)
+        key = ((market * len(self.snap.names) + asset) * 2 + debt) * (int(emode.max(initial=0)) + 1) + scope
+        unique, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        made = np.full(len(unique), -1, np.int64)
         for i, at in enumerate(first.tolist()):
             names = [self.snap.names[c] for c in (market[at], asset[at], holder[at])]
             try:
                 made[i] = self._make(names[0], names[1], names[2], bool(debt[at]))
             except (CannotJudgeError, DomainError) as error:
                 self.why.setdefault(names[0], error.message)
-        return made[inverse.reshape(-1)]
+        return made[inverse] if len(made) else np.zeros(0, np.int64)
 
     def columns(self) -> Terms:
         return table(Terms, self.rows)

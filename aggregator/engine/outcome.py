@@ -17,10 +17,11 @@ import numpy as np
 from aggregator.core.ids import adapter_of, source_of
 from aggregator.core.result import Coverage, MarketOutcome, NodeLoss, StressResult, WalletOutcome
 from aggregator.core.scenario import Scenario
-from aggregator.engine.book import Floats, add_up
+from aggregator.engine.book import Flags, Floats, Indices, add_up
 from aggregator.engine.run import Cascade, First
 
 _LEAST_USD = 1e-9
+_SHOWN = 5_000  # wallets and holders' losses named in a result, the largest first; `notes` says what the rest lost
 
 
 def stress_result(
@@ -59,7 +60,7 @@ def stress_result(
         gaps=sorted(
             [*gaps, *run.book.gaps, *_depth_gaps(run)], key=lambda g: sorted((k, str(v)) for k, v in g.items())
         ),
-        notes=_notes(run, by_credit),
+        notes=_notes(run, by_credit) + _unnamed(before - after, wallets),
     )
 
 
@@ -124,9 +125,15 @@ def _wallets(run: Cascade) -> tuple[list[WalletOutcome], Floats, Floats, Floats]
             health_before=_finite(worst[0][i]),
             health_after=_finite(worst[1][i]),
         )
-        for i in np.flatnonzero(shown).tolist()
+        for i in _largest(before - after, shown).tolist()
     ]
-    return sorted(out, key=lambda w: (-w.loss_usd, w.holder)), before, after, first
+    return out, before, after, first
+
+
+def _largest(loss_usd: Floats, shown: Flags) -> Indices:
+    """Holders to name: the largest losses first, by name among equals (holders are sorted)."""
+    at = np.flatnonzero(shown)
+    return at[np.lexsort((at, -loss_usd[at]))][:_SHOWN]
 
 
 def _finite(value: float) -> float | None:
@@ -136,7 +143,8 @@ def _finite(value: float) -> float | None:
 def _losses(run: Cascade, by_holder: Floats) -> list[NodeLoss]:
     """Realised bad debt by the layer that paid it, and every holder's own loss at market value."""
     book, state = run.book, run.state
-    out = [NodeLoss(book.holders[i], "holder", "market value", float(by_holder[i])) for i in range(len(by_holder))]
+    named = _largest(by_holder, by_holder > _LEAST_USD).tolist()
+    out = [NodeLoss(book.holders[i], "holder", "market value", float(by_holder[i])) for i in named]
     pots = book.pots
     lost = state.lost_units - pots.shock_units
     for i in np.flatnonzero(state.lost_usd > 0.0).tolist():
@@ -240,6 +248,15 @@ def _depth_gaps(run: Cascade) -> list[dict[str, object]]:
          "accounts": -1, "value_usd": f"{depth[a]:.2f}"}
         for a in np.flatnonzero(depth > 0.0).tolist()
     ]  # fmt: skip
+
+
+def _unnamed(loss_usd: Floats, wallets: list[WalletOutcome]) -> list[str]:
+    if len(wallets) < _SHOWN:
+        return []
+    rest = float(loss_usd.sum()) - sum(w.loss_usd for w in wallets)
+    return [
+        f"Only the {_SHOWN:,} wallets with the largest losses are listed; all others lost {rest:,.2f} USD together."
+    ]
 
 
 def _notes(run: Cascade, by_credit: bool) -> list[str]:

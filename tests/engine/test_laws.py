@@ -19,7 +19,9 @@ from tests.engine.worlds import World, by_name, conventions, left, price, run
 RULES = ("aave_v3@3.0", "aave_v3@3.6", "morpho_blue@1", "compound_v2@1", "comet@1")
 Accounts = list[tuple[float, float]]
 # collateral, and the price at which the account turns unhealthy as a share of 1000
-accounts = st.lists(st.tuples(st.floats(1, 60), st.floats(0.5, 1.15)), min_size=1, max_size=6)
+# no account exactly on its threshold: there the last bit of a price decides
+triggers = st.floats(0.5, 1.15).filter(lambda t: abs(t - 1.0) > 1e-9)
+accounts = st.lists(st.tuples(st.floats(1, 60), triggers), min_size=1, max_size=6)
 slow = settings(max_examples=60, deadline=None)
 
 
