@@ -9,10 +9,11 @@ of its collateral: base for covered calls, quote otherwise. The price is the con
 (`rules.lyra_maths`), so the requirement is exact to the unit.
 
 Account: an option leg (side long or short, ref the position's id, price the spot, terms strike, strike_exp, expiry_s,
-is_call) and a margin leg of the same ref; a short call whose margin is the underlying itself is covered. Terms of the
-market: rate_and_carry, min_static_quote_collateral, min_static_base_collateral, shock_vol_a, shock_vol_point_a_s,
-shock_vol_b, shock_vol_point_b_s, call_spot_price_shock, put_spot_price_shock; for fees penalty_ratio,
-liquidator_fee_ratio, sm_fee_ratio, min_liquidation_fee; per series `series:<expiry_s>:<strike>:` iv, price_at_expiry.
+is_call) and a margin leg of the same ref, its shares the contract's 18 places whatever the token has; a short call
+whose margin is the underlying itself is covered. Terms of the market: rate_and_carry, min_static_quote_collateral,
+min_static_base_collateral, shock_vol_a, shock_vol_point_a_s, shock_vol_b, shock_vol_point_b_s, call_spot_price_shock,
+put_spot_price_shock; for fees penalty_ratio, liquidator_fee_ratio, sm_fee_ratio, min_liquidation_fee; per series
+`series:<expiry_s>:<strike>:` iv, price_at_expiry, base_returned_ratio.
 """
 
 from __future__ import annotations
@@ -222,7 +223,7 @@ def _position(leg: Leg, margin: Leg | None) -> Position:
         strike=strike,
         expiry_s=need(leg.terms, "expiry_s", leg.asset),
         spot=rescale(spot, leg.price.exp, 18),
-        collateral=rescale(margin.amount, margin.decimals, 18) if margin else 0,
+        collateral=margin.shares if margin else 0,
         asset=margin.asset if margin else "",
         leg=leg,
     )
