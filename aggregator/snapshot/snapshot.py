@@ -114,11 +114,6 @@ class Snapshot:
         return order[low:high]
 
 
-def _position_asset(name: str) -> Asset:
-    """An NFT names one position; its shares are counted in their smallest unit (liquidity), so it has no decimals."""
-    return Asset(name, f"LP #{name.rsplit('/', 1)[1]}", 0)
-
-
 def build(
     raw: Mapping[str, RawTable], cut: Cut, assets: Sequence[Asset] = (), levels: Mapping[str, str] | None = None
 ) -> Snapshot:
@@ -131,8 +126,7 @@ def build(
     codes, maps = code_book(whole, PRICE_REASONS)
     book = tuple(codes)
     tables = {kind: freeze(table, maps[id(table.names)]) for kind, table in whole.items()}
-    used = {name: _position_asset(name) for name in book if "/erc721:" in name}
-    used |= {asset.id: asset for asset in sorted(assets) if asset.id in codes}
+    used = {asset.id: asset for asset in sorted(assets) if asset.id in codes}
     snap = Snapshot(cut, book, tables, used, dict(levels or {}), "", codes)
     gaps = price_gaps(snap)
     if gaps:
