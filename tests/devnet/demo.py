@@ -13,10 +13,9 @@ from aggregator.app import App
 from aggregator.app.config import data_dir
 from aggregator.app.demo import RECORDING
 from tests.devnet import configuration
+from tests.devnet.demo_world import demo_world
 from tests.devnet.toolchain import toolchain
-from tests.devnet.worlds import three_chains
 
-SEED, PEOPLE = 1, 40
 HEAD = """# The demo: three local chains with real protocol bytecode, replayed from the recording beside this file.
 # Made by `python -m tests.devnet.demo`; nobody's address, nobody's money.
 
@@ -24,7 +23,7 @@ HEAD = """# The demo: three local chains with real protocol bytecode, replayed f
 
 
 def main() -> None:
-    world = three_chains(toolchain(print), SEED, PEOPLE)
+    world = demo_world(toolchain(print))
     try:
         folder = data_dir("config") / "demo"
         folder.mkdir(exist_ok=True)

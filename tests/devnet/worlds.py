@@ -50,6 +50,7 @@ class World:
     aave: dict[int, Aave] = field(default_factory=dict)
     morpho: Morpho | None = None
     uniswap: Uniswap | None = None
+    uniswaps: dict[int, Uniswap] = field(default_factory=dict)  # on other chains
     vaults: dict[str, VaultShare] = field(default_factory=dict)
     lyra: Lyra | None = None
     perp: Perp | None = None
@@ -62,6 +63,7 @@ class World:
             rows.append(Deployment("morpho_blue", ETHEREUM, "blue", self.morpho.addresses))
         if self.uniswap:
             rows.append(Deployment("uniswap_v3", ETHEREUM, "v3", self.uniswap.addresses))
+        rows += [Deployment("uniswap_v3", c, "v3", u.addresses) for c, u in self.uniswaps.items()]
         if self.lyra:
             rows.append(Deployment("lyra_v1", OPTIMISM, "eth", self.lyra.addresses))
         if self.perp:
