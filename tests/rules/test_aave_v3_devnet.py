@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from aggregator.core.account import Account, Liquidation
+from aggregator.core.solmath import compounded_interest, compounded_interest_v30, linear_interest, ray_mul
 from aggregator.rules import WouldRevertError
 from aggregator.rules.aave_v3 import AaveV3
 from tests.devnet import aave_v30, aave_v36
@@ -123,6 +124,23 @@ def test_judgement_is_the_pools_own(market: Aave) -> None:
 def test_judgement_of_everyone_in_the_big_world(three_chains_world: World) -> None:
     for market in three_chains_world.aave.values():
         assert_judged(market, three_chains_world.wallets)
+
+
+def test_interest_series_are_the_pools(market: Aave) -> None:
+    """Linear income and compounded debt over 200 days and more: a binomial series in 3.0, Taylor's since 3.4."""
+    compounded = compounded_interest_v30 if market.version == "3.0" else compounded_interest
+    with market.chain.undone():
+        market.chain.warp(77 * DAY + 13)
+        now = market.chain.block()["timestamp"]
+        for reserve in market.reserves.values():
+            where = reserve.asset.address
+            data = market.pool.read("getReserveData", where)
+            elapsed = now - data["lastUpdateTimestamp"]
+            assert elapsed > 77 * DAY
+            income = ray_mul(linear_interest(data["currentLiquidityRate"], elapsed), data["liquidityIndex"])
+            assert income == market.pool.call("getReserveNormalizedIncome", where)
+            debt = ray_mul(compounded(data["currentVariableBorrowRate"], elapsed), data["variableBorrowIndex"])
+            assert debt == market.pool.call("getReserveNormalizedVariableDebt", where)
 
 
 def sink(market: Aave, user: str, target: float) -> None:
