@@ -1,0 +1,127 @@
+"""Option and perp rows of a cut: what the cascade starts from is what the exact rules say."""
+
+from __future__ import annotations
+
+import pytest
+
+from aggregator.core.fixed import WAD
+from aggregator.core.ids import USD
+from aggregator.core.rows import (
+    AccountTerm,
+    Asset,
+    Claim,
+    Exposure,
+    Index,
+    Market,
+    OptionLeg,
+    PerpPosition,
+    Price,
+    Row,
+    Term,
+)  # fmt: skip
+from aggregator.engine.book import from_snapshot
+from aggregator.quant.black import SECONDS_PER_YEAR
+from aggregator.rules.perp_curie import PerpCurie
+from aggregator.snapshot.accounts import account
+from tests.engine.test_load import run, snapshot
+from tests.engine.test_worlds import near
+
+ETH, SUSD, LP, VETH = (f"eip155:1/erc20:0x{n:040x}" for n in (11, 12, 13, 14))
+LYRA, PERP = "eip155:1/lyra_v1/eth/0x1", "eip155:1/perp_curie/main"
+NOW, EXPIRY, STRIKE = 1_750_000_000, 1_750_000_000 + SECONDS_PER_YEAR // 4, 2000 * WAD
+SHOCKS = {
+    "rate_and_carry": 0, "min_static_quote_collateral": 250, "min_static_base_collateral": 0.1, "shock_vol_a": 1.5,
+    "shock_vol_b": 1.0, "call_spot_price_shock": 1.2, "put_spot_price_shock": 0.8, "nav": 20_000, "hedger_delta": 4,
+}  # fmt: skip
+
+
+def lyra(vol: float | None = 0.6) -> list[Row]:
+    scope = f"series:{EXPIRY}:{STRIKE}"
+    leg = OptionLeg(LYRA, "0xwriter", "1", ETH, SUSD, "C", "european", SUSD, EXPIRY, STRIKE, -10 * WAD, 18)
+    return [
+        Asset(ETH, "sETH", 18), Asset(SUSD, "sUSD", 18), Asset(LP, "LP", 18),
+        Market(LYRA, "option", "lyra_v1@1", "ETH"),
+        Price(LYRA, ETH, SUSD, 2000 * WAD, 18, "live", 0, 0), Price("", SUSD, USD, 10**8, 8, "feed", 0, 0),
+        *(Term(LYRA, "", "", key, round(value * WAD), 18) for key, value in SHOCKS.items()),
+        Term(LYRA, "", "", "shock_vol_point_a_s", SECONDS_PER_YEAR // 50, 0),
+        Term(LYRA, "", "", "shock_vol_point_b_s", SECONDS_PER_YEAR // 5, 0),
+        *([Term(LYRA, ETH, scope, "iv", round(vol * WAD), 18)] if vol else []),
+        leg, leg._replace(holder="0xbuyer", ref="2", size=3 * WAD),
+        Exposure(LYRA, "0xwriter", "1", SUSD, "margin", 8_000 * WAD), Index(LYRA, SUSD, "margin", 1, 1, "down"),
+        Claim(LP, SUSD, "vault", 1, 1, LYRA), Exposure(LYRA, "0xprovider", "lp", LP, "supply", 1_000 * WAD),
+        Index(LYRA, LP, "supply", 1, 1, "down"),
+    ]  # fmt: skip
+
+
+def test_legs_carry_the_volatility_of_their_series_and_their_margin() -> None:
+    book = from_snapshot(snapshot(lyra()))
+    o = book.options
+    assert o.size.tolist() == [3.0, -10.0] or o.size.tolist() == [-10.0, 3.0]
+    short = int(o.size.argmin())
+    assert (float(o.vol[short]), float(o.strike[short]), float(o.expiry_yr[short])) == (0.6, 2000.0, 0.25)
+    assert (float(o.margin_units[short]), book.assets[o.margin_asset[short]]) == (8_000.0, SUSD)
+    assert (float(book.option_pools.nav_units[0]), float(book.option_pools.hedge_units[0])) == (20_000.0, 4.0)
+    ((_, shocks),) = book.option_shocks
+    assert shocks.call_spot == 1.2
+    assert shocks.t_b_yr == pytest.approx(0.2)
+    assert book.gaps == ()
+
+
+def test_the_pool_of_a_written_option_book_shares_its_loss_among_its_providers() -> None:
+    result = run(snapshot(lyra()), price={"sETH": 0.5})
+    pnl = result.totals["option_pool_pnl_usd"]
+    assert result.totals["option_shorts_bought_back"] == 1.0
+    assert result.totals["option_shortfall_usd"] > 0.0
+    haircut = max(0.0, -pnl) / 20_000
+    assert result.rounds[-1].prices_usd[LP] == near(1 - haircut)
+    wallets = {w.holder: w for w in result.wallets}
+    assert wallets["0xprovider"].loss_usd == near(1_000 * haircut)
+    assert wallets["0xbuyer"].loss_usd < 0.0  # he is long calls
+
+
+def test_a_series_without_volatility_is_a_gap() -> None:
+    book = from_snapshot(snapshot(lyra(vol=None)))
+    assert len(book.options.size) == 0
+    assert [(g["reason"], g["accounts"]) for g in book.gaps] == [("unpriced_options", 2)]
+
+
+def perp(mark: bool = True) -> list[Row]:
+    rows: list[Row] = [
+        Asset(VETH, "vETH", 18), Asset(SUSD, "USDC", 6), Market(PERP, "perp", "perp_curie@1", "Curie"),
+        Price("", SUSD, USD, 10**8, 8, "feed", 0, 0), Term(PERP, "", "", "mm_ratio_pips", 62_500, 0),
+        Term(PERP, "", "", "liquidation_penalty_pips", 25_000, 0), Term(PERP, "", "", "settlement_decimals", 6, 0),
+        Term(PERP, "", "", "insurance_fund_capacity", 50 * 10**6, 0), Index(PERP, SUSD, "margin", 1, 1, "down"),
+        PerpPosition(PERP, "0xlong", VETH, VETH, 10 * WAD, -21_000 * WAD, 18),
+        Exposure(PERP, "0xlong", "", SUSD, "margin", 3_000 * 10**6),
+        AccountTerm(PERP, "0xlong", "", "owed_realized_pnl", -100 * WAD),
+        AccountTerm(PERP, "0xlong", VETH, "pending_funding", 20 * WAD),
+        PerpPosition(PERP, "0xshort", VETH, VETH, -10 * WAD, 20_500 * WAD, 18),
+        Exposure(PERP, "0xshort", "", SUSD, "margin", 5_000 * 10**6),
+    ]  # fmt: skip
+    return [*rows, Price(PERP, VETH, USD, 2000 * WAD, 18, "mark", 0, 0)] if mark else rows
+
+
+def test_equity_of_a_perp_account_is_the_contracts() -> None:
+    """3,000 of margin, 1,000 lost on the position, 100 owed, 20 of funding."""
+    snap = snapshot(perp())
+    wallets = {w.holder: w for w in run(snap).wallets}
+    assert wallets["0xlong"].equity_before_usd == near(1_880)
+    assert wallets["0xshort"].equity_before_usd == near(5_500)
+    assert PerpCurie().name == "perp_curie@1"
+    assert account(snap, PERP, "0xlong").own["owed_realized_pnl"] == -100 * WAD
+
+
+def test_a_fall_closes_the_long_and_the_fund_pays_before_the_winner() -> None:
+    result = run(snapshot(perp()), price={"vETH": -0.2})
+    assert result.totals["perp_accounts_closed"] == 1.0
+    shortfall = result.totals["perp_shortfall_usd"]
+    assert shortfall == near(4_000 - 1_880 + 0.025 * 16_000)  # what is gone, and the penalty on all of it
+    paid = {x.layer: x.loss_usd for x in result.losses if x.kind == "market"}
+    assert paid["insurance fund"] + paid["socialised to winners"] == near(shortfall)
+    assert result.conservation["sinks_error_usd"] <= 1e-9
+
+
+def test_perps_without_a_mark_are_a_gap() -> None:
+    book = from_snapshot(snapshot(perp(mark=False)))
+    assert len(book.perps.size) == 0
+    assert [(g["subject"], g["reason"], g["accounts"]) for g in book.gaps] == [(PERP, "unjudged", 2)]
