@@ -13,11 +13,10 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from aggregator.core.errors import ConfigError
+from aggregator.core.errors import ConfigError, near_miss
 from aggregator.core.ids import chain_source, parse_address, venue_source
 
 _TOML_TYPES: dict[str, tuple[type, ...]] = {
@@ -293,12 +292,11 @@ def _section(kind: type[Any], row: Any, where: str) -> Any:
 def _check_keys(where: str, row: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in row:
         if key not in known:
-            near = get_close_matches(key, known, n=1)
             raise ConfigError(
                 f"unknown key {key!r} in {where}",
                 expected=", ".join(known),
                 found=key,
-                fix=f"did you mean {near[0]!r}?" if near else "remove it",
+                fix=near_miss(key, known, "remove it"),
             )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from aggregator import __version__
 from aggregator.app.config import Config, data_dir, load_config
 from aggregator.core.block import Cut
-from aggregator.core.errors import ConfigError, StoreError
+from aggregator.core.errors import ConfigError, StoreError, near_miss
 from aggregator.core.ids import parse_address
 from aggregator.core.result import StressResult
 from aggregator.core.scenario import Scenario, load_scenario
@@ -259,16 +259,14 @@ class App:
 
     def scenario_by_name(self, name: str) -> Scenario:
         """A name from config/scenarios, and nothing else: requests come from anybody."""
-        from difflib import get_close_matches
 
         names = self.scenario_names()
         if name not in names:
-            near = get_close_matches(name, names, n=1)
             raise ConfigError(
                 f"no scenario {name!r}",
                 expected="a TOML file or one of " + ", ".join(names),
                 found=name,
-                fix=f"did you mean {near[0]!r}?" if near else "",
+                fix=near_miss(name, names),
             )
         return load_scenario(data_dir("config") / "scenarios" / f"{name}.toml")
 

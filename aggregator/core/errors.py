@@ -15,6 +15,9 @@ A thing we could not read is not an error: it is a `core.rows.Gap`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class SpilloverError(Exception):
     """Base of all errors meant for a person.
@@ -96,3 +99,9 @@ class StoreError(SpilloverError):
 
 class DomainError(SpilloverError, ValueError):
     code = "SPL-400"
+
+
+def near_miss(word: str, known: Iterable[str], otherwise: str = "", *, cutoff: float = 0.6) -> str:
+    """ "did you mean 'amount'?" for the nearest known word, `otherwise` if none is near: the `fix` of many errors."""
+    found = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {found[0]!r}?" if found else otherwise

@@ -8,11 +8,10 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from aggregator.core.errors import ScenarioError
+from aggregator.core.errors import ScenarioError, near_miss
 
 _RANGES = {"price": (-1.0, math.inf), "vol": (-10.0, 10.0), "depth": (0.0, 1.0), "depeg": (0.0, 10.0)}
 
@@ -115,10 +114,9 @@ def parse_scenario(data: Mapping[str, Any]) -> Scenario:
 def _known(where: str, data: Mapping[str, Any], names: list[str]) -> None:
     for key in data:
         if key not in names:
-            near = get_close_matches(key, names, n=1)
             raise ScenarioError(
                 f"unknown key {key!r} in {where}",
                 expected=", ".join(names),
                 found=key,
-                fix=f"did you mean {near[0]!r}?" if near else "see config/scenarios/",
+                fix=near_miss(key, names, "see config/scenarios/"),
             )

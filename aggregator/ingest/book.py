@@ -10,12 +10,11 @@ import csv
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 from aggregator.core.block import BlockRef, Cut
-from aggregator.core.errors import DomainError, ImportDataError
+from aggregator.core.errors import DomainError, ImportDataError, near_miss
 from aggregator.core.fixed import WAD, parse_fixed
 from aggregator.core.ids import USD, deployment_id
 from aggregator.core.rows import SIDES, Asset, Claim, Depth, Exposure, Index, Market, PositionRow, Price, Row, Term
@@ -87,12 +86,11 @@ def _files(folder: Path) -> dict[str, Path]:
         if file.suffix not in (".csv", ".parquet"):
             continue
         if file.stem not in TABLES:
-            near = get_close_matches(file.stem, TABLES, n=1)
             raise ImportDataError(
                 f"{file.name} is no table of a book",
                 expected=", ".join(TABLES),
                 found=file.stem,
-                fix=f"rename it to {near[0]}{file.suffix}" if near else "remove it",
+                fix=near_miss(file.stem, TABLES, "remove it"),
             )
         if file.stem in found:
             raise ImportDataError(f"{file.stem} is there twice", expected="CSV or Parquet", found="both")
@@ -112,12 +110,12 @@ def _lines(name: str, file: Path) -> Iterator[Line]:
     allowed = spec.required + spec.optional
     for column in header:
         if column not in allowed:
-            near = get_close_matches(column, [a for a in allowed if a not in header] or allowed, n=1, cutoff=0.4)
+            free = [a for a in allowed if a not in header] or allowed
             raise ImportDataError(
                 f"{file.name} has an unknown column {column!r}",
                 expected=", ".join(allowed),
                 found=column,
-                fix=f"did you mean {near[0]!r}?" if near else "remove it",
+                fix=near_miss(column, free, "remove it", cutoff=0.4),
             )
     if missing := [c for c in spec.required if c not in header]:
         raise ImportDataError(f"{file.name} lacks a column", expected=", ".join(missing), found=", ".join(header))
@@ -203,14 +201,11 @@ class _Builder:
     def _known(self, line: Line, column: str, known: Mapping[str, object]) -> str:
         name = line.cells[column]
         if name not in known:
-            near = get_close_matches(name, known, n=1)
             raise ImportDataError(
                 f"{line.where}: unknown {column} {name!r}",
                 expected=", ".join(sorted(known)[:20]) or "an entry",
                 found=name,
-                fix=f"did you mean {near[0]!r}?"
-                if near
-                else f"add it to {'markets' if column == 'market' else 'prices'}",
+                fix=near_miss(name, known, f"add it to {'markets' if column == 'market' else 'prices'}"),
             )
         return name
 
@@ -237,12 +232,11 @@ class _Builder:
             if name in self._markets:
                 raise ImportDataError(f"{line.where}: market is there twice", expected="once", found=name)
             if rule.split("@")[0] not in KNOWN_RULES or "@" not in rule:
-                near = get_close_matches(rule, [f"{r}@" for r in KNOWN_RULES], n=1, cutoff=0.3)
                 raise ImportDataError(
                     f"{line.where}: unknown rule",
                     expected="aave_v3@<version>, morpho_blue@1 or compound_v2@1",
                     found=rule,
-                    fix=f"did you mean {near[0]}...?" if near else "see docs/import.md",
+                    fix=near_miss(rule, [f"{r}@" for r in KNOWN_RULES], "see docs/import.md", cutoff=0.3),
                 )
             protocol = line.cells.get("protocol", "") or rule.split("@")[0]
             market = deployment_id(self._source, protocol, name)
@@ -290,12 +284,11 @@ class _Builder:
             asset = self._known(line, "asset", self._decimals)
             side = line.cells["side"]
             if side not in SIDES:
-                near = get_close_matches(side, SIDES, n=1)
                 raise ImportDataError(
                     f"{line.where}: unknown side",
                     expected=", ".join(SIDES),
                     found=side,
-                    fix=f"did you mean {near[0]!r}?" if near else "see docs/import.md",
+                    fix=near_miss(side, SIDES, "see docs/import.md"),
                 )
             account = line.cells["account"]
             holder = account.lower() if account.lower().startswith("0x") else account
