@@ -170,6 +170,8 @@ class App:
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
     def _collected(self, cut: Cut, failed: Any = ()) -> CollectAnswer:
+        from aggregator.snapshot.coverage import hidden_frac
+
         snap = self.snapshot(cut.digest)
         data = {
             "run": self.store.cut(cut.digest).number,
@@ -177,10 +179,7 @@ class App:
             "coverage": coverage_json(snap),
             "reconciliation": self.reconciliation(snap),
         }
-        hidden = sum(max(g.accounts, 0) for g in snap.gaps)
-        read = sum(int(c["accounts"]) for c in coverage_json(snap))
-        share = hidden / (hidden + read) if hidden + read else 0.0
-        return CollectAnswer(data, bool(failed) or share > self.config.collect.allowed_gap_frac)
+        return CollectAnswer(data, bool(failed) or hidden_frac(snap) > self.config.collect.allowed_gap_frac)
 
     def import_book(self, directory: Path) -> dict[str, Any]:
         """A folder of tables as a cut of its own; its time is that of the newest file."""

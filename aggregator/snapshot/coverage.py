@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.core.ids import source_of
 from aggregator.core.result import Coverage
 from aggregator.core.rows import Gap
 from aggregator.snapshot.values import amount_raw, price_usd, value_usd
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 PRICE_REASONS = ("bad_price", "no_price", "stale_price", "unread")
 # these hide accounts or what they hold; the others are known in full and marked
-_HIDING = (
+HIDING = (
     "reverted", "no_price", "bad_price", "unlisted_accounts", "unknown_version", "bad_decimals", "no_code",
     "adapter_failed", "source_failed", "unread",
 )  # fmt: skip
@@ -81,10 +80,12 @@ def coverage(snap: Snapshot) -> list[Coverage]:
     """Per deployment, sorted: level, accounts read, gross USD of what they own there (priced part), number of gaps.
 
     aggregate: a Gap says that only totals are known. partial: the run said so, or a Gap hides accounts or values.
+    A deployment whose source gave nothing is not in the cut: it speaks through its Gap, filed beside another's rows.
     """
     table, value = snap.tables["exposure"], np.nan_to_num(value_usd(snap), nan=0.0)
     owned = np.isin(table["side"], [snap.code(side) for side in _ASSET_SIDES])
-    out = []
+    absent = list(snap.rows("gap", reason="source_failed"))
+    out = [_covered(gap.subject, "partial", 0, 0.0, 1) for gap in absent]
     for deployment in snap.deployments:
         code = snap.code(deployment)
         holders = set()
@@ -92,15 +93,26 @@ def coverage(snap: Snapshot) -> list[Coverage]:
             facts = snap.tables[kind]
             mine = facts["deployment"] == code
             holders |= set(zip(facts["market"][mine].tolist(), facts["holder"][mine].tolist(), strict=True))
-        gaps = snap.rows("gap", deployment=deployment) if code >= 0 else []
+        gaps = [gap for gap in snap.rows("gap", deployment=deployment) if gap not in absent] if code >= 0 else []
         worth = fsum(value[owned & (table["deployment"] == code)].tolist())
         level = _level(snap.levels.get(deployment, "full"), {gap.reason for gap in gaps})
-        protocol = deployment.split("/", 1)[-1]
-        out.append(Coverage(source_of(deployment), protocol, level, len(holders), f"{worth:.2f}", len(gaps)))
-    return out
+        out.append(_covered(deployment, level, len(holders), worth, len(gaps)))
+    return sorted(out, key=lambda c: (c.chain, c.protocol))
+
+
+def hidden_frac(snap: Snapshot) -> float:
+    """Share of all accounts that a Gap hides; a deployment that could not be read at all counts as one at least."""
+    hidden = sum(max(gap.accounts, 1) for gap in snap.gaps if gap.reason in HIDING and gap.accounts)
+    read = sum(c.accounts for c in coverage(snap))
+    return hidden / (hidden + read) if hidden + read else 0.0
+
+
+def _covered(deployment: str, level: str, accounts: int, worth_usd: float, gaps: int) -> Coverage:
+    source, _, protocol = deployment.partition("/")
+    return Coverage(source, protocol, level, accounts, f"{worth_usd:.2f}", gaps)
 
 
 def _level(said: str, reasons: set[str]) -> str:
     if said == "aggregate" or "aggregate_only" in reasons:
         return "aggregate"
-    return "partial" if said != "full" or reasons & set(_HIDING) else "full"
+    return "partial" if said != "full" or reasons & set(HIDING) else "full"
