@@ -5,13 +5,16 @@ Index rows counts in amounts already. Where a market has Index rows but none for
 carries its shares, no price, and so cannot be judged.
 Prices are the market's own Price rows (order of `prices.PATHS` where it has several); not positive means unknown.
 Account.terms holds the market's own terms by key and those of a sub-unit under `scope:key` (emode:1:ltv_bps);
-Leg.terms the same for its asset. Account.own holds AccountTerm by key, under `ref:key` where a ref is given.
+Leg.terms the same for its asset. Options and perpetuals are legs too (`snapshot.derivatives`).
+Account.own holds AccountTerm by key, under `ref:key` where a ref is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
 from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +23,7 @@ from aggregator.core.account import Account, Leg, mul_div
 from aggregator.core.errors import DomainError
 from aggregator.core.fixed import Fixed
 from aggregator.core.rows import AccountTerm, Exposure, Index
+from aggregator.snapshot import derivatives
 from aggregator.snapshot.prices import rank
 from aggregator.snapshot.snapshot import Snapshot
 
@@ -33,15 +37,19 @@ class _Market(NamedTuple):
 
 
 def account(snap: Snapshot, market: str, holder: str) -> Account:
-    """All legs of one account; without legs if it has no exposure here. DomainError for a market unknown at the cut."""
+    """All legs of one account; without legs if it has nothing here. DomainError for a market unknown at the cut."""
     exposures = snap.rows("exposure", market=market, holder=holder)
     own = snap.rows("account_term", market=market, holder=holder)
     return _account(snap, market, holder, exposures, own)
 
 
 def accounts(snap: Snapshot) -> Iterator[Account]:
-    """Every account with an exposure, by market and holder; those of markets that no row describes are left out."""
-    for market, holder, first, last in _runs(snap):
+    """Every account with a position, by market and holder; those of markets that no row describes are left out."""
+    bare = ((market, holder, 0, 0) for market, holder in derivatives.holders(snap))
+    seen = ("", "")
+    for market, holder, first, last in merge(_runs(snap), bare, key=itemgetter(0, 1)):
+        if seen == (seen := (market, holder)):
+            continue  # the run of its exposures came first
         if len(snap.find("market", market=market)):
             own = snap.rows("account_term", market=market, holder=holder) if snap.tables["account_term"].n else []
             yield _account(snap, market, holder, snap.take("exposure", range(first, last)), own)
@@ -63,7 +71,8 @@ def _account(
     snap: Snapshot, market: str, holder: str, exposures: Sequence[Exposure], own: Sequence[AccountTerm]
 ) -> Account:
     book = _market(snap, market)
-    legs = tuple(_leg(snap, book, row) for row in exposures)
+    bought = derivatives.legs(snap, market, holder, book.prices, book.terms)
+    legs = (*(_leg(snap, book, row) for row in exposures), *bought)
     mine = {f"{term.ref}:{term.key}" if term.ref else term.key: term.raw for term in own}
     return Account(market, holder, book.rule, legs, book.terms.get("", {}), mine, book.time_s)
 

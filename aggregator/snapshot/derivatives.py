@@ -1,0 +1,48 @@
+"""Option and perpetual positions as legs of an account.
+
+A leg is in units of the underlying (decimals the row's `exp`, always positive: its side says the sign), priced by the
+market's own price of it. Its terms are the market's for that asset and the position's own: strike, strike_exp,
+expiry_s, is_call of an option; size and open_notional, signed, of a perpetual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from aggregator.core.account import Leg
+from aggregator.core.fixed import Fixed
+from aggregator.core.rows import OptionLeg, PerpPosition
+from aggregator.snapshot.snapshot import Snapshot
+
+
+def legs(
+    snap: Snapshot,
+    market: str,
+    holder: str,
+    prices: Mapping[str, Fixed],
+    terms: Mapping[str, Mapping[str, int]],
+) -> Iterator[Leg]:
+    """Options, then perpetuals, each in the snapshot's order."""
+    for row in snap.rows("option", market=market, holder=holder) if snap.tables["option"].n else []:
+        own = {"strike": row.strike, "strike_exp": row.exp, "expiry_s": row.expiry_s, "is_call": int(row.right == "C")}
+        yield _leg(row, row.underlying, prices, {**terms.get(row.underlying, {}), **own})
+    for row in snap.rows("perp", market=market, holder=holder) if snap.tables["perp"].n else []:
+        own = {"size": row.size, "open_notional": row.open_notional}
+        yield _leg(row, row.asset, prices, {**terms.get(row.asset, {}), **own})
+
+
+def holders(snap: Snapshot) -> list[tuple[str, str]]:
+    """(market, holder) of all such positions, sorted, each once."""
+    pairs = set()
+    for kind in ("option", "perp"):
+        table = snap.tables[kind]
+        codes = np.unique(np.stack([table["market"], table["holder"]], axis=1), axis=0) if table.n else ()
+        pairs |= {(snap.names[market], snap.names[holder]) for market, holder in codes}
+    return sorted(pairs)
+
+
+def _leg(row: OptionLeg | PerpPosition, asset: str, prices: Mapping[str, Fixed], terms: Mapping[str, int]) -> Leg:
+    side, amount = "long" if row.size > 0 else "short", abs(row.size)
+    return Leg(asset, side, amount, amount, row.exp, prices.get(asset), terms, row.ref, row.src)
