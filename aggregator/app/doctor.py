@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aggregator.app.config import ChainConfig, Config, load_config
-from aggregator.core.block import BlockRef
 from aggregator.core.errors import SpilloverError
 
+if TYPE_CHECKING:
+    from aggregator.chain.probe import EndpointReport
+
 Finding = dict[str, str]
-EMPTY = "0x"
 
 
 def examine(path: Path | None) -> list[Finding]:
@@ -46,54 +48,53 @@ async def _chains(config: Config) -> list[Finding]:
 
 
 async def _chain(chain: ChainConfig) -> list[Finding]:
+    from aggregator.chain.pool import RpcPool
+    from aggregator.chain.probe import probe
+
     if not chain.rpc:
         fix = f"export SPILLOVER_RPC_{chain.id}=https://... if you want this chain"
         return [_finding(f"chain {chain.id}", "warn", f"{chain.name} has no endpoint and is left out", fix)]
-    findings: list[Finding] = []
-    pinned: list[BlockRef] = []
-    for number, url in enumerate(chain.rpc, 1):
-        findings += await _endpoint(chain, url, f"chain {chain.id} endpoint {number}", pinned)
-    if len(chain.rpc) > 1 and len(pinned) == len(chain.rpc):
-        findings.append(await _agreement(chain))
-    return findings
-
-
-async def _endpoint(chain: ChainConfig, url: str, name: str, pinned: list[BlockRef]) -> list[Finding]:
-    from aggregator.chain.pool import RpcPool
-
-    out: list[Finding] = []
-    async with RpcPool(chain.id, [url], timeout_s=chain.timeout_s, deadline_s=chain.timeout_s, rounds=2) as pool:
-        try:
-            await pool.check_chain_id()
-            out.append(_finding(name, "ok", "answers, and serves this chain"))
-            at = await pool.pin(str(chain.finality))
-            pinned.append(at)
-            out.append(_finding(f"{name} finality", "ok", f"{chain.finality} is block {at.number}"))
-            if not chain.multicall:
-                out.append(_finding(f"{name} multicall", "ok", "none configured; reads go by JSON-RPC batches"))
-                return out
-            code = await pool.request("eth_getCode", [chain.multicall, pool.at_block(at)])
-            if code == EMPTY:
-                fix = 'set multicall = "" (slower), or the address of Multicall3 on this chain'
-                out.append(_finding(f"{name} multicall", "warn", f"no contract at {chain.multicall}", fix))
-            else:
-                out.append(_finding(f"{name} multicall", "ok", chain.multicall))
-        except SpilloverError as error:
-            detail = f"{error.message} ({error.found})" if error.found else error.message
-            out.append(_finding(name, "fail", detail, error.fix or f"check rpc or SPILLOVER_RPC_{chain.id}"))
-    return out
-
-
-async def _agreement(chain: ChainConfig) -> Finding:
-    from aggregator.chain.pool import RpcPool
-
-    name = f"chain {chain.id} agreement"
     async with RpcPool(chain.id, chain.rpc, timeout_s=chain.timeout_s, deadline_s=chain.timeout_s) as pool:
+        reports = await probe(pool, chain.multicall)
+        findings = [f for n, report in enumerate(reports, 1) for f in _endpoint(chain, n, report)]
+        if any(f["status"] == "fail" for f in findings):
+            return findings
         try:
             at = await pool.pin(str(chain.finality))
         except SpilloverError as error:
-            return _finding(name, "fail", error.message, error.fix)
-        return _finding(name, "ok", f"{pool.agreement.agreed} of {pool.agreement.asked} agree on block {at.number}")
+            return [*findings, _finding(f"chain {chain.id} agreement", "fail", error.message, error.fix)]
+        detail = (
+            f"{pool.agreement.agreed} of {pool.agreement.asked} endpoints agree on {chain.finality} block {at.number}"
+        )
+        return [*findings, _finding(f"chain {chain.id} agreement", "ok", detail)]
+
+
+def _endpoint(chain: ChainConfig, number: int, report: EndpointReport) -> list[Finding]:
+    name = f"chain {chain.id} endpoint {number}"
+    if report.chain is None:
+        why = "; ".join(report.problems) or "no answer"
+        return [_finding(name, "fail", f"{report.name}: {why}", f"check rpc or SPILLOVER_RPC_{chain.id}")]
+    if report.chain != chain.id:
+        fix = f"give an endpoint of chain {chain.id}, or set SPILLOVER_RPC_{report.chain}"
+        return [_finding(name, "fail", f"{report.name}: serves chain {report.chain}", fix)]
+    can = [word for word, has in (("batches", report.batches), ("reads by block hash", report.by_hash)) if has]
+    detail = f"{report.name}: answers in {1000 * report.latency_s:.0f} ms, {', '.join(can) or 'single calls by number'}"
+    out = [_finding(name, "ok", detail)]
+    wanted = str(chain.finality)
+    if wanted.isdigit() or wanted in report.heads:
+        at = report.heads.get(wanted) or report.heads["latest"]
+        out.append(_finding(f"{name} finality", "ok", f"{wanted}: head at block {at.number}"))
+    else:
+        fix = 'set finality = "latest", or a number of blocks behind the head'
+        out.append(_finding(f"{name} finality", "fail", f"gives no {wanted!r} block", fix))
+    if not chain.multicall:
+        out.append(_finding(f"{name} multicall", "ok", "none configured; reads go by JSON-RPC batches"))
+    elif report.multicall:
+        out.append(_finding(f"{name} multicall", "ok", chain.multicall))
+    else:
+        fix = 'set multicall = "" (slower), or the address of Multicall3 on this chain'
+        out.append(_finding(f"{name} multicall", "warn", f"no contract at {chain.multicall}", fix))
+    return out
 
 
 def _database(config: Config) -> list[Finding]:

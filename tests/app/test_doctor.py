@@ -1,0 +1,56 @@
+"""`doctor` on real chains and broken ones: each finding says how to mend it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aggregator.app.doctor import examine
+from tests.devnet.anvil import Chain
+from tests.devnet.toolchain import Toolchain
+
+
+def _config(tmp_path: Path, chain: int, urls: list[str], more: str = "") -> Path:
+    file = tmp_path / "c.toml"
+    store = f'[store]\nurl = "sqlite:///{tmp_path / "x.db"}"\n'
+    listed = ", ".join(f'"{u}"' for u in urls)
+    file.write_text(f"{store}[[chains]]\nid = {chain}\nrpc = [{listed}]\ntimeout_s = 2.0\n{more}")
+    return file
+
+
+def _by_check(findings: list[dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {f["check"]: f for f in findings}
+
+
+def test_a_healthy_chain_has_nothing_to_mend(tmp_path: Path, chain: Chain) -> None:
+    chain.mine(70)  # anvil's finalized block is 64 behind the head
+    found = _by_check(examine(_config(tmp_path, 1, [chain.url])))
+    assert {f["status"] for f in found.values()} == {"ok"}, found
+    assert {"chain 1 endpoint 1", "chain 1 endpoint 1 multicall", "chain 1 agreement", "database"} <= set(found)
+
+
+def test_wrong_chain_dead_endpoint_and_missing_multicall_are_named(tmp_path: Path, devnet_tools: Toolchain) -> None:
+    with Chain(devnet_tools, 10, False) as bare:
+        wrong = _by_check(examine(_config(tmp_path, 1, [bare.url])))
+        assert wrong["chain 1 endpoint 1"]["status"] == "fail"
+        assert "serves chain 10" in wrong["chain 1 endpoint 1"]["detail"]
+        assert "SPILLOVER_RPC_10" in wrong["chain 1 endpoint 1"]["fix"]
+        dead = _by_check(
+            examine(_config(tmp_path, 10, ["http://127.0.0.1:9/SECRET", bare.url], 'finality = "latest"\n'))
+        )
+        assert dead["chain 10 endpoint 1"]["status"] == "fail"
+        assert "SECRET" not in str(dead)
+        assert dead["chain 10 endpoint 2"]["status"] == "ok"
+        assert dead["chain 10 endpoint 2 multicall"]["status"] == "warn"
+        assert 'multicall = ""' in dead["chain 10 endpoint 2 multicall"]["fix"]
+
+
+def test_a_chain_without_endpoint_is_a_warning(tmp_path: Path) -> None:
+    found = _by_check(examine(_config(tmp_path, 8453, [])))
+    assert found["chain 8453"]["status"] == "warn"
+    assert "SPILLOVER_RPC_8453" in found["chain 8453"]["fix"]
+
+
+def test_a_database_that_cannot_be_opened_fails(tmp_path: Path) -> None:
+    file = _config(tmp_path, 1, [])
+    (tmp_path / "x.db").write_bytes(b"this is no database" * 100)
+    assert _by_check(examine(file))["database"]["status"] == "fail"
