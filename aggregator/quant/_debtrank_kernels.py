@@ -13,6 +13,7 @@ Pointers = npt.NDArray[np.uint64]
 Columns = npt.NDArray[np.uint32]
 
 LINEAR, EXPONENTIAL, THRESHOLD = 0, 1, 2
+GONE_FRAC = 1.0 - 1e-12  # shares of equity that add up to one may fall short of it by rounding
 
 
 @jit
@@ -24,7 +25,7 @@ def spread(h: float, kind: int, alpha: float) -> float:
         return max(h, 0.0)
     if kind == EXPONENTIAL:
         return float(max(h, 0.0) * np.exp(alpha * (h - 1.0)))
-    return 0.0
+    return 1.0 if h >= GONE_FRAC else 0.0
 
 
 @jit

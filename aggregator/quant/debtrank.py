@@ -29,7 +29,7 @@ from scipy.sparse import linalg
 
 from aggregator.core.errors import DomainError
 from aggregator.quant._clearing_kernels import bicgstab
-from aggregator.quant._debtrank_kernels import EXPONENTIAL, LINEAR, THRESHOLD, propagate
+from aggregator.quant._debtrank_kernels import EXPONENTIAL, GONE_FRAC, LINEAR, THRESHOLD, propagate
 from aggregator.quant.network import FixedPoint, Floats, Matrix, Rows, as_network, as_rows, as_vector, iterate_down
 
 
@@ -135,10 +135,12 @@ def _finish(network: Any, rows: Rows, start: Floats, uncapped: Floats, sent: Flo
     known = np.where(low, start + network @ full, 0.0)
     h = np.where(low, uncapped, 0.0)
     goal = np.full(len(h), 1e-14)
-    if not bicgstab(*rows, 1.0, low, known, h, goal, 100) <= 1.0 and len(h) <= 2000:
+    if not bicgstab(*rows, 1.0, low, known, h, goal, 100) <= 3.0 and len(h) <= 2000:
         at = np.flatnonzero(low)
-        with np.errstate(all="ignore"):
+        try:
             h[at] = linalg.splu((sparse.eye_array(len(at)) - network[at][:, at]).tocsc()).solve(known[at])
+        except RuntimeError:  # exactly singular
+            return
     passed = np.where(low, h, 1.0)
     above = np.all(h[low] >= uncapped[low] - 1e-12) and np.all(h[low] <= 1.0)
     if above and np.max(np.abs(start + network @ passed - h)[low], initial=0.0) <= 1e-12:
@@ -148,7 +150,7 @@ def _finish(network: Any, rows: Rows, start: Floats, uncapped: Floats, sent: Flo
 
 def _spread(h: Floats, kind: int, alpha: float) -> Floats:
     if kind == THRESHOLD:
-        return (h >= 1.0).astype(np.float64)
+        return (h >= GONE_FRAC).astype(np.float64)
     capped = np.clip(h, 0.0, 1.0)
     return capped if kind == LINEAR else capped * np.exp(alpha * (capped - 1.0))
 
