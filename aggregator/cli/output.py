@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from aggregator.core.errors import SpilloverError
 
-out = Console(soft_wrap=True, highlight=False)
+OFF_TERMINAL_WIDTH = 160  # no figure is folded in a file or a pipe
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else OFF_TERMINAL_WIDTH)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -37,10 +40,15 @@ def print_problem(error: SpilloverError, as_json: bool) -> None:
 def table(title: str, columns: list[str], rows: list[list[str]], right: frozenset[int] = frozenset()) -> None:
     view = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for i, name in enumerate(columns):
-        view.add_column(name, justify="right" if i in right else "left", overflow="fold")
+        view.add_column(name, justify="right" if i in right else "left", overflow="fold", no_wrap=i in right)
     for row in rows:
-        view.add_row(*row)
+        view.add_row(*(Text(printable(cell)) for cell in row))
     out.print(view)
+
+
+def printable(text: str) -> str:
+    """Symbols and names come from anybody: no escape sequence, line break or right-to-left mark of theirs acts here."""
+    return "".join(c if unicodedata.category(c)[0] != "C" else "\ufffd" for c in text)
 
 
 @contextmanager
@@ -83,5 +91,27 @@ def usd(value: float | str | None) -> str:
     return f"{float(value):,.2f}"
 
 
-def short(address: str) -> str:
-    return f"{address[:8]}…{address[-4:]}" if len(address) > 16 else address
+def whole(value: float) -> str:
+    """Dollars for a person who compares sizes: 12,346."""
+    return f"{value:,.0f}"
+
+
+def amount(exact: str) -> str:
+    """An exact decimal string with separators and at most six places; --json has all of them."""
+    head, _, tail = exact.partition(".")
+    places = tail[:6].rstrip("0")
+    if tail.strip("0") and not places and head in ("0", "-0"):
+        return f"{head}.{tail[: len(tail) - len(tail.lstrip('0')) + 3]}"
+    return f"{int(head):,}" + (f".{places}" if places else "")
+
+
+def age(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def short(text: str) -> str:
+    """An address or a long name by its ends."""
+    return f"{text[:8]}…{text[-4:]}" if len(text) > 24 else text

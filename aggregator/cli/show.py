@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aggregator.cli.output import out, short, table, usd
+from aggregator.cli.output import age, amount, out, printable, short, table, usd, whole
 
 
 def collect(data: dict[str, Any]) -> None:
@@ -42,35 +42,49 @@ def coverage(coverage: list[dict[str, Any]]) -> None:
 
 
 def stress(r: dict[str, Any]) -> None:
+    """The answer, then one line a protocol, then who is closest to the edge."""
     c = r["convergence"]
-    out.print(f"[bold]{r['scenario']['name']}[/] on cut {r['cut_digest'][:12]}: ", end="")
-    out.print(f"{c['rounds']} rounds, " + ("converged" if c["converged"] else f"NOT converged ({c['why']})"))
-    coverage(r["coverage"])
+    bad, latent, seized = (
+        _sum(r["markets"], k) for k in ("bad_debt_usd", "unrealised_shortfall_usd", "liquidated_usd")
+    )
+    accounts = sum(m["liquidated_accounts"] for m in r["markets"])
+    settled = f"settled after {c['rounds']} rounds" if c["converged"] else f"NOT settled ({c['why']})"
+    out.print(
+        f"{printable(r['scenario']['name'])} at cut {r['cut_digest'][:12]}: {settled}", style="bold", markup=False
+    )
+    out.print(
+        f"USD {whole(seized)} of collateral is seized in {accounts} accounts; USD {whole(bad)} of debt is written off"
+        + (f", USD {whole(latent)} more is not booked" if latent else "")
+    )
+    out.print(f"amplification {r['amplification']:.2f} (credit loss at the fixed point / after the first round)")
+    full, gaps = sum(c["level"] == "full" for c in r["coverage"]), len(r["gaps"])
+    rows = [row for row in _by_protocol(r) if row["accounts"] or row["level"] != "full"]
+    money = [(key, title) for key, title in MONEY if any(row[key] for row in rows)]
     table(
-        "losses by protocol",
-        ["protocol", "chain", "liquidated USD", "bad debt USD", "unrealised USD"],
+        f"\nby protocol: {full} of {len(r['coverage'])} deployments read in full, {gaps} gap{'s' * (gaps != 1)}",
+        ["chain", "protocol", "read", "accounts", *(title for _, title in money)],
         [
-            [
-                m["protocol"],
-                m["chain"].removeprefix("eip155:"),
-                usd(m["liquidated_usd"]),
-                usd(m["bad_debt_usd"]),
-                usd(m["unrealised_shortfall_usd"]),
-            ]
-            for m in _by_protocol(r["markets"])
+            [row["chain"], row["protocol"], row["level"], f"{row['accounts']:,}", *(_some(row[k]) for k, _ in money)]
+            for row in rows
         ],
-        right=frozenset({2, 3, 4}),
+        right=frozenset(range(3, 8)),
     )
     table(
-        "most fragile wallets",
-        ["wallet", "health before", "after", "loss USD"],
+        "\nmost fragile wallets",
+        ["wallet", "health before", "after", "seized USD", "loss USD"],
         [
-            [short(w["holder"]), _hf(w["health_before"]), _hf(w["health_after"]), usd(w["loss_usd"])]
-            for w in fragile(r["wallets"])[:8]
+            [short(w["holder"]), _hf(w["health_before"]), _hf(w["health_after"]), _some(w["liquidated_usd"]),
+             whole(w["loss_usd"])]
+            for w in fragile(r["wallets"])[:6]
         ],
-        right=frozenset({1, 2, 3}),
-    )
-    out.print(f"amplification {r['amplification']:.3f} (loss at the fixed point / loss of the first round)")
+        right=frozenset({1, 2, 3, 4}),
+    )  # fmt: skip
+
+
+MONEY = (
+    ("value_usd", "value USD"), ("liquidated_usd", "seized USD"), ("bad_debt_usd", "bad debt USD"),
+    ("unrealised_shortfall_usd", "not booked USD"),
+)  # fmt: skip
 
 
 def fragile(wallets: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -79,13 +93,31 @@ def fragile(wallets: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(indebted, key=lambda w: (w["health_before"], -w["loss_usd"], w["holder"]))
 
 
-def _by_protocol(markets: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    sums: dict[tuple[str, str], dict[str, Any]] = {}
-    for m in markets:
-        row = sums.setdefault((m["protocol"], m["chain"]), {"protocol": m["protocol"], "chain": m["chain"]})
-        for key in ("liquidated_usd", "bad_debt_usd", "unrealised_shortfall_usd"):
-            row[key] = row.get(key, 0.0) + m[key]
-    return [sums[k] for k in sorted(sums)]
+def _by_protocol(r: dict[str, Any]) -> list[dict[str, Any]]:
+    """Deployments of one protocol on one chain together; level is the worst of them."""
+    from aggregator.report.names import chain_name
+
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for found in (*r["coverage"], *r["markets"]):
+        key = found["chain"], found["protocol"].split("/")[0]
+        if key not in rows:
+            rows[key] = {"chain": chain_name(key[0]), "protocol": key[1], "level": "full", "accounts": 0}
+            rows[key] |= dict.fromkeys((money for money, _ in MONEY), 0.0)
+        row = rows[key]
+        row["accounts"] += found.get("accounts", 0)
+        if found.get("level", "full") != "full":
+            row["level"] = found["level"]
+        for money, _ in MONEY:
+            row[money] += float(found.get(money, 0.0))
+    return [rows[k] for k in sorted(rows)]
+
+
+def _sum(rows: list[dict[str, Any]], key: str) -> float:
+    return float(sum(row[key] for row in rows))
+
+
+def _some(value: float) -> str:
+    return whole(value) if value else "-"
 
 
 def _hf(value: float | str | None) -> str:
@@ -93,18 +125,48 @@ def _hf(value: float | str | None) -> str:
 
 
 def wallet(w: dict[str, Any]) -> None:
-    out.print(f"[bold]{w['address']}[/] at cut {w['cut']['digest'][:12]}, {w['age_s']} s old")
+    """Positions, what each is away from liquidation, Greeks, and what is not known."""
+    from aggregator.report.names import chain_name
+
+    out.print(f"{w['address']} at cut {w['cut']['digest'][:12]}, {age(w['age_s'])} old", style="bold", markup=False)
     for p in w["positions"]:
-        out.print(f"\n{p['protocol']} · {p['deployment']} · chain {p['chain']}", markup=False)
+        chain = chain_name(p["market"])
+        state = "" if p["health_factor"] is None else f" · health factor {float(p['health_factor']):.6f}"
         table(
-            "",
+            f"\n{printable(p['protocol'])} {printable(p['deployment'])} · {chain}{state}",
             ["asset", "side", "amount", "USD"],
-            [[leg["symbol"], leg["side"], leg["amount"], usd(leg["value_usd"])] for leg in p["legs"]],
+            [[leg["symbol"] or "?", leg["side"], amount(leg["amount"]), usd(leg["value_usd"])] for leg in p["legs"]],
             right=frozenset({2, 3}),
         )
-        if p["health_factor"] is not None:
-            out.print(f"health factor {p['health_factor']}")
+        for line in _edge(p):
+            out.print(line, markup=False)
     if not w["positions"]:
         out.print("no position in any source of this cut")
+        return
+    totals = w["totals"]
+    out.print(
+        f"\nin all: collateral USD {usd(totals['collateral_usd'])}, debt USD {usd(totals['debt_usd'])}", markup=False
+    )
+    if w["greeks"]:
+        names = ("delta", "gamma", "vega", "theta", "value")
+        table(
+            "\nGreeks by underlying",
+            ["underlying", *names],
+            [[short(asset.rsplit(":", 1)[-1]), *(f"{g[n]:,.4f}" for n in names)] for asset, g in w["greeks"].items()],
+            right=frozenset(range(1, 6)),
+        )
     for g in w["gaps"]:
-        out.print(f"gap: {g['subject']} {g['reason']} {g['detail']}", markup=False)
+        out.print(printable(f"gap: {g['reason']}, {g['detail']} ({g['subject']})"), markup=False)
+
+
+def _edge(position: dict[str, Any]) -> list[str]:
+    """The nearest price that takes the account to its threshold, in words."""
+    found = position["liquidation"]
+    if found["liquidatable"]:
+        return ["may be liquidated now"]
+    ways = sorted(found["prices"], key=lambda p: abs(float(p["move_frac"])))[:2]
+    return [
+        f"liquidated if {printable(p['symbol'])} alone {'falls' if float(p['move_frac']) < 0 else 'rises'} "
+        f"{abs(float(p['move_frac'])):.1%} to {amount(p['price'])}"
+        for p in ways
+    ]

@@ -13,6 +13,7 @@ from aggregator.core.account import Account, Leg
 from aggregator.core.errors import ConfigError
 from aggregator.core.fixed import plain
 from aggregator.core.source import CallSource, HttpSource, LogSource, read_source
+from aggregator.report.names import clean
 from aggregator.report.plain import cut_json
 from aggregator.report.wallet import health_text, judge, leg_usd, unit_usd, wallet_accounts
 from aggregator.snapshot import Snapshot
@@ -32,6 +33,11 @@ HEALTH: dict[str, tuple[str, str]] = {
     "lyra_v1": ("collateral / minimum collateral (OptionGreekCache.getMinCollateral)", "down"),
     "perp_curie": ("account value / maintenance margin requirement (ClearingHouse, AccountBalance)", "down"),
 }
+# where the numerator is worked out from stored totals: the call does not answer this very integer
+ACCRUED = {"morpho_blue": "accrued to the cut from the totals that this call answers, plus the virtual asset"}
+ACCRUED_DEN = {"morpho_blue": "accrued with the numerator: total shares plus the virtual shares"}
+CONSTANT = "constant of the protocol, or read with the numerator"
+PACKED = {("35ea6a75", "liquidation_threshold_bps"): "bits 16 to 31 of word 0 (ReserveConfigurationMap)"}
 THRESHOLDS = {"aave_v3": "liquidation_threshold_bps", "compound_v2": "collateral_factor_wad"}
 
 
@@ -65,7 +71,7 @@ def _text(node: Node, depth: int) -> Iterable[str]:
     elif source := node.get("source"):
         yield f"{pad}  {source['call']}" if "call" in source else f"{pad}  {source['note']}"
         if "word" in source:
-            yield f"{pad}  # word {source['word']} of the answer"
+            yield f"{pad}  # {source.get('derived') or 'word ' + str(source['word']) + ' of the answer'}"
 
 
 def _account(snap: Snapshot, account: Account, figure: str) -> Node | None:
@@ -105,11 +111,11 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
     index = next(iter(snap.rows("index", market=market, asset=leg.asset, side=leg.side)), None)
     shares = _leaf(snap, "shares", leg.shares, leg.src, market)
     amount = shares
-    if index is not None:
-        num, den = (
-            _leaf(snap, "index numerator", index.num, index.src, market),
-            _constant("index denominator", index.den),
-        )
+    if index is not None and (index.num, index.den) != (1, 1):
+        num = _leaf(snap, "index numerator", index.num, index.src, market)
+        if protocol in ACCRUED:
+            num["source"]["derived"] = ACCRUED[protocol]
+        den = _constant("index denominator", index.den, ACCRUED_DEN.get(protocol, CONSTANT))
         amount = _node(
             f"{symbol} {leg.side} amount",
             leg.amount,
@@ -142,16 +148,15 @@ def _node(figure: str, value: Any, formula: str, rounding: str, inputs: list[Nod
     return {"figure": figure, "value": str(value), "formula": formula, "rounding": rounding, "inputs": inputs}
 
 
-def _constant(figure: str, value: int) -> Node:
-    return {
-        "figure": figure,
-        "value": str(value),
-        "source": {"note": "constant of the protocol, or read with the numerator"},
-    }
+def _constant(figure: str, value: int, note: str) -> Node:
+    return {"figure": figure, "value": str(value), "source": {"note": note}}
 
 
 def _leaf(snap: Snapshot, figure: str, raw: int, src: bytes, where: str) -> Node:
-    return {"figure": figure, "value": str(raw), "source": source_json(snap, src, where)}
+    source = source_json(snap, src, where)
+    if "data" in source and (packed := PACKED.get((source["data"][2:10], figure))):
+        source["derived"] = packed
+    return {"figure": figure, "value": str(raw), "source": source}
 
 
 def source_json(snap: Snapshot, src: bytes, where: str) -> Node:
@@ -178,4 +183,4 @@ def source_json(snap: Snapshot, src: bytes, where: str) -> Node:
 
 def _symbol(snap: Snapshot, asset: str) -> str:
     known = snap.assets.get(asset)
-    return known.symbol if known and known.symbol else asset.rsplit(":", 1)[-1]
+    return clean(known.symbol if known and known.symbol else asset.rsplit(":", 1)[-1])

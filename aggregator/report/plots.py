@@ -1,19 +1,28 @@
-"""The figures of a report, built once here for page, dashboard and notebook. Colours hold 3:1 on white; order, dash
-and label say the same as colour does. No title inside a plot: the caption is the finding."""
+"""The figures of a report, built once here for page, dashboard and notebook. Colours hold 3:1 on white; order, dash,
+symbol and label say the same as colour does. No title inside a plot: the caption is the finding. Axes of shares and
+prices never zoom into rounding noise, axes of amounts begin at zero."""
 
 from __future__ import annotations
 
 import html
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
 from aggregator.core.result import NodeLoss, RoundRecord, WalletOutcome
+from aggregator.report.names import clean, short
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#C58800", "#4B9DCB")
 OTHER = "#767676"
+DARK_ORANGE = "#B34700"  # 4.5:1 under white text
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x")
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13, "color": "#1b1f24"}
+LEAST_SPAN_PCT = 2.0  # of a price axis
+MOST_HEALTH = 3.0  # beyond it nobody is fragile
+# from the first to pay to the last
+LAYERS = ("reserves", "insurance fund", "socialised to winners", "suppliers", "suppliers unknown", "uncovered")
+Paths = Mapping[str, Sequence[float | None]]
 
 
 def layout(figure: go.Figure, x: str, y: str, height: int = 360) -> go.Figure:
@@ -22,126 +31,180 @@ def layout(figure: go.Figure, x: str, y: str, height: int = 360) -> go.Figure:
         template="plotly_white",
         font=FONT,
         height=height,
-        margin={"l": 70, "r": 20, "t": 20, "b": 50},
+        margin={"l": 10, "r": 16, "t": 30, "b": 48},
         colorway=PALETTE,
-        xaxis={"title": x, "automargin": True},
-        yaxis={"title": y, "automargin": True},
         hoverlabel={"font": FONT},
-        legend={"orientation": "h", "y": 1.08},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         bargap=0.35,
+        hovermode="closest",
+    )
+    figure.update_xaxes(automargin=True, zeroline=False)
+    figure.update_yaxes(automargin=True, zeroline=False)
+    figure.update_layout(xaxis={"title": x}, yaxis={"title": y})
+    return figure
+
+
+def label(text: str, most: int = 34) -> str:
+    """Names come from anybody: no tag of theirs reaches a plot."""
+    return html.escape(clean(text, most))
+
+
+def rounds_bars(rounds: Sequence[RoundRecord]) -> go.Figure | None:
+    """Above: collateral seized in each round; below, on its own scale: debt written off. USD."""
+    if not rounds:
+        return None
+    figure = go.Figure()
+    numbers = [r.number for r in rounds]
+    for axis, key, name in (("y", "liquidated_usd", "collateral seized"), ("y2", "bad_debt_usd", "debt written off")):
+        figure.add_bar(
+            x=numbers,
+            y=[getattr(r, key) for r in rounds],
+            name=name,
+            yaxis=axis,
+            hovertemplate=f"round %{{x}}: USD %{{y:,.0f}} {name}<extra></extra>",
+        )
+    layout(figure, "round", "seized, USD", 420)
+    figure.update_layout(
+        xaxis={"dtick": max(1, len(rounds) // 12), "anchor": "y2"},
+        yaxis={"domain": [0.56, 1.0], "rangemode": "tozero"},
+        yaxis2={"domain": [0.0, 0.44], "rangemode": "tozero", "title": "written off, USD", "automargin": True},
     )
     return figure
 
 
-def label(text: str) -> str:
-    """Names come from anybody: no tag of theirs reaches a plot."""
-    return html.escape(text if len(text) <= 34 else f"{text[:20]}…{text[-10:]}")
-
-
-def price_paths(rounds: list[RoundRecord], names: dict[str, str], most: int = 6) -> go.Figure | None:
-    """Market price by round, as a share of the price before the cascade's first round; the assets that moved most."""
-    if not rounds:
+def price_paths(paths: Paths, steps: Sequence[str]) -> go.Figure | None:
+    """paths: name -> share of the price at the cut at each step, None where it is not known."""
+    if not paths:
         return None
-    first = rounds[0].prices_usd
-    move = {a: abs(rounds[-1].prices_usd.get(a, p) / p - 1) for a, p in first.items() if p > 0}
     figure = go.Figure()
-    for i, asset in enumerate(sorted(move, key=lambda a: (-move[a], a))[:most]):
+    for i, (name, shares) in enumerate(paths.items()):
         figure.add_scatter(
-            x=[r.number for r in rounds],
-            y=[100 * r.prices_usd[asset] / first[asset] for r in rounds],
-            name=label(names.get(asset, asset)),
+            x=list(steps),
+            y=[None if s is None else 100 * s for s in shares],
+            name=label(name),
             mode="lines+markers",
+            connectgaps=True,
+            marker={"symbol": SYMBOLS[i % 6], "size": 7},
             line={"dash": DASHES[i % 6]},
-            hovertemplate="round %{x}: %{y:.3f} %<extra></extra>",
+            hovertemplate="%{x}: %{y:.2f} % of the price at the cut<extra>%{fullData.name}</extra>",
         )
-    return layout(figure, "round", "price, % of the first round's")
-
-
-def rounds_bars(rounds: list[RoundRecord]) -> go.Figure | None:
-    """Flows of each round, USD."""
-    if not rounds:
-        return None
-    figure = go.Figure()
-    series = (
-        ("liquidated_usd", "collateral seized"),
-        ("repaid_usd", "debt repaid"),
-        ("bad_debt_usd", "bad debt"),
-        ("write_down_usd", "supplier write-down"),
+    known = [100 * s for shares in paths.values() for s in shares if s is not None]
+    low, high = min(known), max(known)
+    spare = max(0.05 * (high - low), (LEAST_SPAN_PCT - (high - low)) / 2)
+    layout(figure, "after round", "price, % of the price at the cut", 380)
+    figure.update_layout(
+        xaxis={"type": "category"}, yaxis={"range": [max(0.0, low - spare), high + spare], "ticksuffix": " %"}
     )
-    for key, name in series:
-        figure.add_bar(
-            x=[r.number for r in rounds],
-            y=[getattr(r, key) for r in rounds],
-            name=name,
-            hovertemplate="round %{x}: USD %{y:,.2f}<extra></extra>",
-        )
-    return layout(figure, "round", "USD")
+    return figure
 
 
-def losers(losses: list[NodeLoss], names: dict[str, str], most: int = 15) -> go.Figure | None:
-    """Who pays, largest first, one bar a node."""
-    by_node: dict[str, float] = {}
-    for loss in losses:
-        by_node[loss.node] = by_node.get(loss.node, 0.0) + loss.loss_usd
-    worst = [n for n in sorted(by_node, key=lambda n: (-by_node[n], n)) if by_node[n] > 0][:most]
-    if not worst:
-        return None
-    worst.reverse()
-    figure = go.Figure(
-        go.Bar(
-            x=[by_node[n] for n in worst],
-            y=[label(names.get(n, n)) for n in worst],
-            orientation="h",
-            hovertemplate="%{y}: USD %{x:,.2f}<extra></extra>",
-        )
-    )
-    return layout(figure, "loss, USD", "", 120 + 24 * len(worst))
-
-
-def waterfall(losses: list[NodeLoss]) -> go.Figure | None:
-    """Loss by the layer that bears it; the last bar is their sum."""
-    layers: dict[str, float] = {}
-    for loss in losses:
-        layers[loss.layer] = layers.get(loss.layer, 0.0) + loss.loss_usd
-    layers = {k: v for k, v in sorted(layers.items(), key=lambda kv: (-kv[1], kv[0])) if v != 0}
-    if not layers:
-        return None
+def credit_waterfall(first_usd: float, all_usd: float, unrealised_usd: float, losses: Sequence[NodeLoss]) -> go.Figure:
+    """How the loss grows from the first round to the fixed point, and which layer takes how much of it. USD."""
+    layers = {layer: sum(x.loss_usd for x in losses if x.layer == layer) for layer in LAYERS}
+    paid = {layer: value for layer, value in layers.items() if value > 0.0}
+    other = max(sum(paid.values()) + unrealised_usd - all_usd, 0.0)  # perps' shortfalls are no lender's bad debt
+    steps = [("after round 1", "absolute", first_usd), ("later rounds", "relative", all_usd - first_usd)]
+    steps += [("perps", "relative", other)] if other > 0.005 else []
+    steps += [("in all", "total", 0.0)]
+    steps += [(f"paid by {layer}" if layer != "uncovered" else layer, "relative", -usd) for layer, usd in paid.items()]
+    steps += [("not yet booked", "relative", -unrealised_usd)] if unrealised_usd > 0.005 else []
     figure = go.Figure(
         go.Waterfall(
-            x=[*map(label, layers), "all"],
-            y=[*layers.values(), 0.0],
-            measure=[*["relative"] * len(layers), "total"],
-            connector={"line": {"color": OTHER}},
-            increasing={"marker": {"color": PALETTE[0]}},
-            decreasing={"marker": {"color": PALETTE[5]}},
+            x=[name for name, _, _ in steps],
+            measure=[kind for _, kind, _ in steps],
+            y=[usd for _, _, usd in steps],
+            text=[f"{abs(usd):,.0f}" if kind != "total" else f"{all_usd + other:,.0f}" for _, kind, usd in steps],
+            textposition=["inside" if usd < 0 else "outside" for _, _, usd in steps],
+            insidetextfont={"color": "#fff"},
+            insidetextanchor="middle",
+            cliponaxis=False,
+            connector={"line": {"color": OTHER, "width": 1}},
+            increasing={"marker": {"color": PALETTE[1]}},
+            decreasing={"marker": {"color": PALETTE[0]}},
             totals={"marker": {"color": OTHER}},
-            hovertemplate="%{x}: USD %{y:,.2f}<extra></extra>",
+            hovertemplate="%{x}: USD %{text}<extra></extra>",
         )
     )
-    return layout(figure, "", "USD")
+    layout(figure, "", "USD", 380)
+    figure.update_layout(yaxis={"rangemode": "tozero"}, showlegend=False)
+    return figure
 
 
-def health(wallets: list[WalletOutcome], most: int = 15) -> go.Figure | None:
-    """Health factor before and after, the most fragile wallets; the line at 1 is where liquidation begins."""
-    shown = [w for w in wallets if w.health_before is not None][:most]
+def direct_and_contagion(parts: Mapping[str, tuple[float, float]]) -> go.Figure | None:
+    """parts: kind of loss -> (USD after the first round, USD in all). Shares of each kind, so that all can be read."""
+    shown = {name: (first, rest - first) for name, (first, rest) in parts.items() if first >= 0.0 and rest > first}
+    if not shown:
+        return None
+    figure = go.Figure()
+    for place, name in enumerate(("first round: the blow itself", "later rounds: contagion")):
+        values = [pair[place] for pair in shown.values()]
+        figure.add_bar(
+            y=list(shown),
+            x=[100 * v / sum(pair) for v, pair in zip(values, shown.values(), strict=True)],
+            name=name,
+            orientation="h",
+            text=[f"USD {v:,.0f}" for v in values],
+            textposition="inside",
+            insidetextanchor="middle",
+            marker={"color": (PALETTE[0], DARK_ORANGE)[place]},
+            insidetextfont={"color": "#fff"},
+            hovertemplate="%{y}: %{text} (%{x:.1f} %)<extra></extra>",
+        )
+    layout(figure, "share of the loss", "", 140 + 50 * len(shown))
+    figure.update_layout(
+        barmode="stack", legend={"traceorder": "normal"}, xaxis={"range": [0, 100], "ticksuffix": " %"}
+    )
+    return figure
+
+
+def losers(nodes: Sequence[tuple[str, float]], what: str) -> go.Figure | None:
+    """(name, USD), largest first, one bar each."""
+    if not nodes:
+        return None
+    worst = list(reversed(nodes))
+    figure = go.Figure(
+        go.Bar(
+            x=[value for _, value in worst],
+            y=[label(name) for name, _ in worst],
+            orientation="h",
+            marker={"color": PALETTE[0]},
+            hovertemplate="%{y}: USD %{x:,.0f}<extra></extra>",
+        )
+    )
+    return layout(figure, what, "", 110 + 24 * len(worst))
+
+
+def health(wallets: Sequence[WalletOutcome], most: int = 20) -> go.Figure | None:
+    """Dumbbells of health before and after; the line at 1 is where liquidation begins; closed accounts have no end."""
+    shown = [w for w in wallets if w.health_before is not None and w.health_before <= MOST_HEALTH][:most]
     if not shown:
         return None
     shown.reverse()
-    y = [label(w.holder) for w in shown]
+    names = [label(short(w.holder)) for w in shown]
+    ends = [None if w.health_after is None else min(w.health_after, MOST_HEALTH) for w in shown]
     figure = go.Figure()
-    for key, name, symbol in (("health_before", "before", "circle"), ("health_after", "after", "diamond")):
+    rails_x: list[float | None] = []
+    rails_y: list[str | None] = []
+    for name, wallet, end in zip(names, shown, ends, strict=True):
+        if end is not None:
+            rails_x += [wallet.health_before, end, None]
+            rails_y += [name, name, None]
+    figure.add_scatter(
+        x=rails_x, y=rails_y, mode="lines", line={"color": OTHER, "width": 1}, showlegend=False, hoverinfo="skip"
+    )
+    for column, name, symbol, colour in (
+        ([w.health_before for w in shown], "before", "circle-open", PALETTE[0]),
+        (ends, "after", "diamond", PALETTE[1]),
+    ):
         figure.add_scatter(
-            x=[getattr(w, key) for w in shown],
-            y=y,
+            x=column,
+            y=names,
             mode="markers",
             name=name,
-            marker={"symbol": symbol, "size": 10},
-            hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+            marker={"symbol": symbol, "size": 10, "color": colour, "line": {"width": 2, "color": colour}},
+            hovertemplate=f"%{{y}} {name}: %{{x:.4f}}<extra></extra>",
         )
     figure.add_vline(x=1.0, line={"color": OTHER, "dash": "dash"})
-    return layout(figure, "health factor", "", 120 + 24 * len(shown))
-
-
-def plain(figure: go.Figure) -> Any:
-    """JSON-ready figure."""
-    return figure.to_plotly_json()
+    layout(figure, "health factor (liquidation below 1)", "", 130 + 24 * len(shown))
+    figure.update_layout(yaxis={"categoryorder": "array", "categoryarray": names}, xaxis={"rangemode": "tozero"})
+    return figure

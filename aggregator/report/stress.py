@@ -6,216 +6,36 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from aggregator.core.ids import adapter_of
 from aggregator.core.result import StressResult, WalletOutcome
 from aggregator.report import plots
+from aggregator.report.answer import answer, blow_of, credit_usd, read_share, title
 from aggregator.report.coverage import coverage_json, reconcile
+from aggregator.report.names import Cell, Names, chain_name, clean, short, usd
 from aggregator.report.page import Section, render
-from aggregator.report.plain import chain_json
 from aggregator.snapshot import Snapshot
+from aggregator.snapshot.prices import all_usd
 
-MOST_ROWS = 25
+MOST_ROWS, MOST_PATHS, MOST_BARS = 25, 6, 12
 MARKET_VALUE = "market value"  # a holder's own fall in worth, as against what defaults cost
-_MOVES = {
-    "price": "{} {:+.0%}",
-    "vol": "volatility of {} {:+.0%}",
-    "depth": "{1:.0%} of the depth of {0} gone",
-    "depeg": "{} at {:.2f} of its backing",
-}
+_SEEN_FRAC = 1e-3  # a price that moved less is not drawn
 
 
 def html(result: StressResult, snap: Snapshot) -> str:
     """One self-contained page; the same bytes for the same result and snapshot."""
-    names = {a.id: a.symbol or a.id for a in snap.assets.values()}
-    names |= {m.market: _market_name(m.market, m.name) for m in snap.rows("market")}
-    return render(
-        str(result.scenario["name"]),
-        answer(result, snap),
-        _tiles(result, snap),
-        [
-            _as_of(result, snap),
-            _scenario(result),
-            _rounds(result, names),
-            _payers(result, names),
-            _markets(result, names),
-            _wallets(result),
-            _derivatives(result),
-            _unknown(result, snap),
-            _method(result),
-        ],
-    )
-
-
-def answer(result: StressResult, snap: Snapshot) -> list[str]:
-    """The answer in sentences that can be quoted: what breaks, who pays, how sure."""
-    bad = sum(m.bad_debt_usd for m in result.markets)
-    seized = sum(m.liquidated_usd for m in result.markets)
-    moves = [
-        words.format(key.removesuffix("?"), value)
-        for kind, words in _MOVES.items()
-        for key, value in sorted(_mapping(result.scenario.get(kind)).items())
-        if key.removesuffix("?") in {a.symbol for a in snap.assets.values()} | set(snap.assets) | {"*"}
+    names = Names(snap)
+    sections = [
+        _as_of(result, snap),
+        _scenario(result),
+        _rounds(result, snap, names),
+        _payers(result, names),
+        _markets(result, names),
+        _wallets(result),
+        _derivatives(result),
+        _unknown(result, snap, names),
+        _method(result),
     ]
-    lines = [
-        f"{', '.join(moves) or 'No shock'}: USD {_usd(seized)} of collateral is liquidated in "
-        f"{sum(m.liquidated_accounts for m in result.markets)} accounts, and USD {_usd(bad)} of debt is left uncovered."
-    ]
-    worst = max(result.markets, key=lambda m: (m.bad_debt_usd, m.liquidated_usd), default=None)
-    if worst is not None and worst.bad_debt_usd > 0:
-        lines.append(
-            f"{adapter_of(worst.market)} on {chain_json(worst.market)} bears the most: "
-            f"USD {_usd(worst.bad_debt_usd)} of bad debt."
-        )
-    c = result.convergence
-    share = _read_share(snap)
-    lines.append(
-        f"Losses at the fixed point are {result.amplification:.2f} times those of the first round. The cascade "
-        + (f"settled after {c.rounds} rounds" if c.converged else f"did NOT settle in {c.rounds} rounds ({c.why})")
-        + f"; {share} of the deployments configured were read in full."
-    )
-    return lines
-
-
-def _tiles(result: StressResult, snap: Snapshot) -> list[dict[str, str]]:
-    bad, latent = (sum(getattr(m, k) for m in result.markets) for k in ("bad_debt_usd", "unrealised_shortfall_usd"))
-    error = max((abs(r.conservation_error_usd) for r in result.rounds), default=0.0)
-    return [
-        {"value": _usd(bad), "label": "bad debt, USD", "note": "booked by a liquidation"},
-        {
-            "value": _usd(latent),
-            "label": "unrealised shortfall, USD",
-            "note": "debt above collateral that nobody booked",
-        },
-        {"value": f"{result.amplification:.3f}", "label": "amplification", "note": "fixed point / first round"},
-        {"value": _read_share(snap), "label": "read in full", "note": "deployments"},
-        {"value": f"{error:.1e}", "label": "conservation error, USD", "note": "worst round"},
-    ]
-
-
-def _as_of(result: StressResult, snap: Snapshot) -> Section:
-    rows = [[str(chain_json(b.source)), str(b.number), _utc(b.time_s), b.finality, b.hash] for b in snap.cut.blocks]
-    text = (
-        f"Cut {snap.cut.digest}, snapshot {result.snapshot_digest}, version {result.version}; skew {snap.cut.skew_s} s."
-    )
-    return Section("As of", text).table(
-        "One block per chain: every figure below was read there.",
-        ["source", "block", "time (UTC)", "finality", "hash"],
-        rows,
-        ["block"],
-    )
-
-
-def _scenario(result: StressResult) -> Section:
-    return Section(
-        "Scenario",
-        str(result.scenario.get("description") or ""),
-        "Hypothetical, not a forecast.",
-        pre=json.dumps(result.scenario, indent=1, sort_keys=True),
-    )
-
-
-def _rounds(result: StressResult, names: dict[str, str]) -> Section:
-    rows = [
-        [
-            str(r.number),
-            str(r.liquidations),
-            _usd(r.liquidated_usd),
-            _usd(r.repaid_usd),
-            _usd(r.sold_usd),
-            _usd(r.bad_debt_usd),
-            _usd(r.write_down_usd),
-            _usd(r.option_pnl_usd),
-            f"{r.conservation_error_usd:.1e}",
-        ]
-        for r in result.rounds
-    ]
-    columns = [
-        "round",
-        "calls",
-        "seized",
-        "repaid",
-        "sold",
-        "bad debt",
-        "write-down",
-        "options P&L",
-        "conservation error",
-    ]
-    return (
-        Section("Round by round")
-        .figure("rounds", "What each round seizes, repays, loses and writes down.", plots.rounds_bars(result.rounds))
-        .figure(
-            "prices", "Prices after each round: how far selling pushes them.", plots.price_paths(result.rounds, names)
-        )
-        .table("USD", columns, rows, columns)
-    )
-
-
-def _payers(result: StressResult, names: dict[str, str]) -> Section:
-    credit = [x for x in result.losses if x.layer != MARKET_VALUE]
-    losses = sorted(result.losses, key=lambda x: (-x.loss_usd, x.node, x.layer))
-    rows = [[names.get(x.node, x.node), x.kind, x.layer, _usd(x.loss_usd)] for x in losses[:MOST_ROWS]]
-    direct = sum(x.loss_usd for x in result.losses if x.layer == MARKET_VALUE)
-    return (
-        Section("Who pays", f"Holders lose USD {_usd(direct)} of market value; what defaults cost is below.")
-        .figure("waterfall", "Credit losses by the layer that bears them.", plots.waterfall(credit))
-        .figure("losers", "The nodes that lose most.", plots.losers(result.losses, names))
-        .table(f"Largest {len(rows)} of {len(losses)} losses, USD", ["node", "kind", "layer", "loss"], rows, ["loss"])
-    )
-
-
-def _markets(result: StressResult, names: dict[str, str]) -> Section:
-    ranked = sorted(result.markets, key=lambda m: (-m.bad_debt_usd, -m.liquidated_usd, m.market))
-    rows = [
-        [
-            names.get(m.market, m.market),
-            m.protocol,
-            m.chain,
-            str(m.liquidated_accounts),
-            str(m.unprofitable_accounts),
-            _usd(m.liquidated_usd),
-            _usd(m.repaid_usd),
-            _usd(m.bad_debt_usd),
-            _usd(m.unrealised_shortfall_usd),
-        ]
-        for m in ranked[:MOST_ROWS]
-    ]
-    columns = [
-        "market",
-        "protocol",
-        "chain",
-        "liquidated",
-        "unprofitable",
-        "seized",
-        "repaid",
-        "bad debt",
-        "unrealised",
-    ]
-    return Section("Markets").table(
-        f"{len(rows)} of {len(ranked)} markets; counts of accounts, amounts in USD", columns, rows, columns[3:]
-    )
-
-
-def _wallets(result: StressResult) -> Section:
-    rows = [
-        [
-            w.holder,
-            _number(w.health_before),
-            _number(w.health_after),
-            _usd(w.equity_before_usd),
-            _usd(w.equity_after_usd),
-            _usd(w.liquidated_usd),
-            _usd(w.loss_usd),
-        ]
-        for w in fragile(result.wallets)[:MOST_ROWS]
-    ]
-    columns = ["wallet", "health before", "after", "equity before", "equity after", "liquidated", "loss"]
-    return (
-        Section("Most fragile wallets")
-        .figure(
-            "health", "Health factors before and after; liquidation begins at 1.", plots.health(fragile(result.wallets))
-        )
-        .table("Lowest health first, USD", columns, rows, columns[1:])
-    )
+    name = clean(str(result.scenario["name"]))
+    return render(name, title(result), answer(result, snap, names), _tiles(result, snap), sections)
 
 
 def fragile(wallets: list[WalletOutcome]) -> list[WalletOutcome]:
@@ -225,83 +45,232 @@ def fragile(wallets: list[WalletOutcome]) -> list[WalletOutcome]:
     )
 
 
-def _derivatives(result: StressResult) -> Section:
-    pnl = sum(r.option_pnl_usd for r in result.rounds)
-    return Section(
-        "Options and perps", f"Profit and loss of option legs over all rounds, repriced in full: USD {_usd(pnl)}."
+def _tiles(result: StressResult, snap: Snapshot) -> list[dict[str, str]]:
+    bad, latent = (sum(getattr(m, k) for m in result.markets) for k in ("bad_debt_usd", "unrealised_shortfall_usd"))
+    seized, error = sum(m.liquidated_usd for m in result.markets), _worst_error(result)
+    accounts = sum(m.liquidated_accounts for m in result.markets)
+    return [
+        {"value": usd(bad), "label": "bad debt, USD", "note": "written off by liquidations"},
+        {"value": usd(latent), "label": "unbooked shortfall, USD", "note": "debt above its collateral"},
+        {"value": usd(seized), "label": "collateral seized, USD", "note": f"in {accounts} accounts"},
+        {"value": f"{result.amplification:.2f}×", "label": "amplification", "note": "fixed point / first round"},
+        {"value": read_share(snap), "label": "read in full", "note": "deployments"},
+        {"value": f"{error:.0e}", "label": "conservation error, USD", "note": "worst round"},
+    ]
+
+
+def _worst_error(result: StressResult) -> float:
+    return max((abs(r.conservation_error_usd) for r in result.rounds), default=0.0)
+
+
+def _as_of(result: StressResult, snap: Snapshot) -> Section:
+    rows = [
+        [chain_name(b.source), f"{b.number:,}", _utc(b.time_s), b.finality, Cell(short(b.hash), b.hash)]
+        for b in snap.cut.blocks
+    ]
+    digests = (("cut", result.cut_digest), ("snapshot", result.snapshot_digest), ("scenario", result.scenario_digest))
+    text = f"All figures are of one cut; its blocks are at most {snap.cut.skew_s} s apart."
+    return (
+        Section("As of", text)
+        .table("Blocks", ["source", "block", "time (UTC)", "finality", "hash"], rows, ["block"])
+        .table("Digests", ["of", "sha-256"], [[name, Cell(digest[:16], digest)] for name, digest in digests])
     )
 
 
-def _unknown(result: StressResult, snap: Snapshot) -> Section:
-    cover = coverage_json(snap)
+def _scenario(result: StressResult) -> Section:
+    name = clean(str(result.scenario["name"]))
+    again = f"Run it again: spillover stress {name} --at {result.cut_digest[:12]}, version {result.version}."
+    return Section("Scenario", again, pre=_toml(result.scenario))
+
+
+def _toml(scenario: dict[str, Any]) -> str:
+    """A scenario file with this content."""
+    lines = [f"{k} = {_toml_value(v)}" for k, v in sorted(scenario.items()) if not isinstance(v, dict)]
+    for table, body in sorted(scenario.items()):
+        if isinstance(body, dict) and body:
+            bare = table == "conventions"
+            lines += ["", f"[{table}]"]
+            lines += [f"{k if bare else _toml_value(k)} = {_toml_value(v)}" for k, v in sorted(body.items())]
+    return "\n".join(lines)
+
+
+def _toml_value(value: Any) -> str:
+    return json.dumps(clean(value, 300) if isinstance(value, str) else value, ensure_ascii=False)
+
+
+def _rounds(result: StressResult, snap: Snapshot, names: Names) -> Section:
+    columns = ["round", "calls", "seized", "repaid", "sold for", "written off", "suppliers' write-down", "option pools"]
     rows = [
-        [
-            str(c["chain"]),
-            f"{c['protocol']} {c['deployment']}",
-            c["level"],
-            str(c["accounts"]),
-            _usd(float(c["value_usd"])),
-            str(c["gaps"]),
-        ]
-        for c in cover
-    ]
+        [str(r.number), str(r.liquidations), usd(r.liquidated_usd), usd(r.repaid_usd), usd(r.sold_usd),
+         usd(r.bad_debt_usd), usd(r.write_down_usd), usd(r.option_pnl_usd)]
+        for r in result.rounds
+    ]  # fmt: skip
+    busy = sum(r.liquidations > 0 for r in result.rounds)
+    paths = price_paths(result, snap, names)
+    steps = ["cut", "blow", *(str(r.number) for r in result.rounds)]
+    return (
+        Section("Round by round")
+        .figure(
+            "rounds",
+            f"{busy} rounds liquidate; debt is written off where collateral no longer covers it.",
+            plots.rounds_bars(result.rounds) if busy else None,
+        )
+        .figure(
+            "prices",
+            "Sales push prices below the blow itself; pools are of finite depth.",
+            plots.price_paths(paths, steps),
+        )
+        .table("Flows of each round, USD", columns, rows, columns)
+    )
+
+
+def price_paths(result: StressResult, snap: Snapshot, names: Names) -> dict[str, list[float | None]]:
+    """Share of the price at the cut: at the cut, after the blow (None where it follows from other assets), after each
+    round. The assets that selling and write-downs move most; of several that move as one, the one that is shocked."""
+    cut = {asset: float(price.decimal()) for asset, (price, _) in all_usd(snap).items()}
+    blow = blow_of(result, "price")
+    symbols = {a.id: a.symbol for a in snap.assets.values()}
+    best: dict[tuple[float, ...], tuple[bool, int, str, list[float | None]]] = {}
+    for asset in sorted(result.rounds[0].prices_usd) if result.rounds else []:
+        if not cut.get(asset):
+            continue
+        after = [r.prices_usd[asset] / cut[asset] for r in result.rounds]
+        hit = blow.get(asset, blow.get(symbols.get(asset, "")))
+        found = (hit is None, len(symbols.get(asset, "")), asset, [1.0, None if hit is None else 1.0 + hit, *after])
+        key = tuple(round(share, 4) for share in after)
+        best[key] = min(best.get(key, found), found, key=lambda f: f[:3])
+    ranked = sorted(best.values(), key=lambda f: (-_spread(f[3]), f[2]))
+    seen = [f for f in ranked if max(abs((s or 1.0) - 1.0) for s in f[3]) >= _SEEN_FRAC]
+    return {names.asset(asset): shares for _, _, asset, shares in seen[:MOST_PATHS]}
+
+
+def _spread(shares: list[float | None]) -> float:
+    """How far the last price stands from where the blow left it."""
+    blow, last = shares[1], shares[-1]
+    return abs((last or 0.0) - (1.0 if blow is None else blow))
+
+
+def _payers(result: StressResult, names: Names) -> Section:
+    totals = result.totals
+    value = {x.node: x.loss_usd for x in result.losses if x.layer == MARKET_VALUE}
+    credit = sorted((x for x in result.losses if x.layer != MARKET_VALUE), key=lambda x: (-x.loss_usd, x.node, x.layer))
+    holders = sorted(value, key=lambda h: (-value[h], h))
+    unrealised = sum(m.unrealised_shortfall_usd for m in result.markets)
+    first, all_usd_ = totals.get("credit_loss_first_round_usd", 0.0), credit_usd(result)
+    fall = (totals.get("holder_loss_first_round_usd", 0.0), totals.get("holder_loss_usd", 0.0))
+    text = (
+        f"Two losses, never added up: holders' own fall in market value (USD {usd(fall[1])} net), and what defaults "
+        f"cost those who lent (USD {usd(all_usd_)})."
+    )
+    return (
+        Section("Who pays", text)
+        .figure("waterfall", "Credit loss, booked or not: how it grows, and which layer takes how much of it.",
+                plots.credit_waterfall(first, all_usd_, unrealised, credit) if credit or unrealised else None)
+        .figure("direct", "How much of each loss the blow makes at once, and how much the cascade adds.",
+                plots.direct_and_contagion({"market value": fall, "credit": (first, all_usd_)}))
+        .figure("losers", "Holders who lose most at market value.",
+                plots.losers([(short(h), value[h]) for h in holders[:MOST_BARS]], "loss, USD"))
+        .table(f"Credit losses by layer, {_of(credit)}, USD", ["who", "layer", "loss"],
+               [[names.node(x.node), x.layer, usd(x.loss_usd)] for x in credit[:MOST_ROWS]], ["loss"])
+        .table(f"Holders' losses at market value, {_of(holders)}, USD", ["holder", "loss"],
+               [[names.node(h), usd(value[h])] for h in holders[:MOST_ROWS]], ["loss"])
+    )  # fmt: skip
+
+
+def _of(rows: Any) -> str:
+    return f"{min(MOST_ROWS, len(rows))} of {len(rows)}"
+
+
+def _markets(result: StressResult, names: Names) -> Section:
+    ranked = sorted(result.markets, key=lambda m: (-m.bad_debt_usd, -m.liquidated_usd, m.market))
+    columns = ["market", "liquidated", "unprofitable", "seized, USD", "repaid, USD", "bad debt, USD", "unbooked, USD"]
+    rows = [
+        [names.node(m.market), str(m.liquidated_accounts), str(m.unprofitable_accounts), usd(m.liquidated_usd),
+         usd(m.repaid_usd), usd(m.bad_debt_usd), usd(m.unrealised_shortfall_usd)]
+        for m in ranked[:MOST_ROWS]
+    ]  # fmt: skip
+    text = "Unprofitable: accounts that may be liquidated, but where no liquidator earns after the price he moves."
+    return Section("Markets", text).table(f"{_of(ranked)} markets; accounts, and amounts in USD", columns, rows,
+                                          columns[1:])  # fmt: skip
+
+
+def _wallets(result: StressResult) -> Section:
+    ranked = fragile(result.wallets)
+    columns = ["wallet", "health before", "after", "equity before", "equity after", "liquidated", "loss"]
+    rows = [
+        [Cell(short(w.holder), clean(w.holder, 200)), _number(w.health_before), _number(w.health_after),
+         usd(w.equity_before_usd), usd(w.equity_after_usd), usd(w.liquidated_usd), usd(w.loss_usd)]
+        for w in ranked[:MOST_ROWS]
+    ]  # fmt: skip
+    text = (
+        "Health of a wallet is that of its weakest account. After the stress: 0 is debt with nothing behind it, "
+        "a dash no debt any more. A negative loss is a gain: debt that fell in value or was written off."
+    )
+    return (
+        Section("Most fragile wallets", text)
+        .figure("health", "Liquidation lifts some over 1 and empties others.", plots.health(ranked))
+        .table(f"Lowest health first, {_of(ranked)}, amounts in USD", columns, rows, columns[1:])
+    )
+
+
+def _derivatives(result: StressResult) -> Section:
+    rows = [[k.removesuffix("_usd").replace("_", " "), usd(v)] for k, v in sorted(result.totals.items())
+            if k.startswith(("option_", "perp_"))]  # fmt: skip
+    pnl = sum(r.option_pnl_usd for r in result.rounds)
+    text = f"Option legs are repriced in full after every round; their pools gain or lose USD {usd(pnl)}."
+    return Section("Options and perps", text).table("Totals, USD (accounts are counted)", ["what", "value"], rows,
+                                                    ["value"])  # fmt: skip
+
+
+def _unknown(result: StressResult, snap: Snapshot, names: Names) -> Section:
+    cover = [
+        [chain_name(str(c["chain"]) if not isinstance(c["chain"], int) else f"eip155:{c['chain']}"),
+         clean(f"{c['protocol']} {c['deployment']}"), c["level"], f"{c['accounts']:,}", usd(float(c["value_usd"])),
+         str(c["gaps"])]
+        for c in coverage_json(snap)
+    ]  # fmt: skip
     lines = reconcile(snap)
     off = [r for r in lines if r.positions != r.contract]
     gaps = [
-        [str(g.get("subject")), str(g.get("reason")), str(g.get("detail")), str(g.get("value_usd") or "unknown")]
+        [names.subject(str(g.get("subject"))), clean(str(g.get("reason"))), clean(str(g.get("detail")), 160),
+         _size(g.get("value_usd"))]
         for g in result.gaps[:MOST_ROWS]
-    ]
-    section = Section(
-        "What we do not know",
-        f"{len(lines)} totals were checked against the contracts' own; {len(off)} differ. {len(result.gaps)} gaps.",
-        *result.notes,
+    ]  # fmt: skip
+    text = (
+        f"{len(lines)} sums of positions were checked against the contracts' own totals: {len(lines) - len(off)} are "
+        f"equal to the last unit, {len(off)} differ. What could not be read is a gap, never a zero."
     )
-    section.table(
-        "Coverage",
-        ["source", "protocol", "level", "accounts", "value USD", "gaps"],
-        rows,
-        ["accounts", "value USD", "gaps"],
-    )
-    if off:
-        section.table(
-            "Totals that differ (raw shares)",
-            ["market", "asset", "side", "positions", "contract"],
-            [[r.market, r.asset, r.side, str(r.positions), str(r.contract)] for r in off],
-            ["positions", "contract"],
-        )
-    if gaps:
-        section.table(
-            f"{len(gaps)} of {len(result.gaps)} gaps", ["subject", "reason", "detail", "size USD"], gaps, ["size USD"]
-        )
-    return section
+    differing = [[names.node(r.market), names.node(r.asset), r.side, str(r.positions), str(r.contract)] for r in off]
+    return (
+        Section("What we do not know", text, *result.notes)
+        .table(f"{_of(result.gaps)} gaps", ["about", "reason", "detail", "size, USD"], gaps, ["size, USD"])
+        .table("Totals that differ, raw shares", ["market", "asset", "side", "positions", "contract"],
+               differing[:MOST_ROWS], ["positions", "contract"])
+        .table("Coverage", ["source", "deployment", "level", "accounts", "value, USD", "gaps"], cover,
+               ["accounts", "value, USD", "gaps"])
+    )  # fmt: skip
+
+
+def _size(value: Any) -> str:
+    return usd(float(value)) if value else "unknown"
 
 
 def _method(result: StressResult) -> Section:
-    checks = [[k, f"{v:.3e}"] for k, v in sorted(result.conservation.items())]
-    return Section(
-        "Method",
-        "Each round values claims down from book value, lets oracles follow their path, liquidates by each "
-        "protocol's own rule and version, walks one shared depth with everything that is sold, reprices options in "
-        "full, and sends bad debt through reserves to suppliers, whose written-down shares are collateral elsewhere.",
-        pre=json.dumps(result.conventions, indent=1, sort_keys=True),
-    ).table("Checks of the run", ["check", "value"], checks, ["value"])
-
-
-def _market_name(market: str, name: str) -> str:
-    return f"{adapter_of(market)} · {name}" if name and "/" in market else market
-
-
-def _read_share(snap: Snapshot) -> str:
-    cover = coverage_json(snap)
-    return f"{sum(c['level'] == 'full' for c in cover)} of {len(cover)}"
-
-
-def _mapping(value: Any) -> dict[str, float]:
-    return dict(value) if isinstance(value, dict) else {}
-
-
-def _usd(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
+    checks = [[k.replace("_", " "), f"{v:.3e}"] for k, v in sorted(result.conservation.items())]
+    rules = [[k.replace("_", " "), clean(str(v), 200)] for k, v in sorted(result.conventions.items())]
+    return (
+        Section(
+            "Method",
+            "Each round values claims down from book value, lets oracles follow their path, liquidates by each "
+            "protocol's own rule and version, walks one shared depth with everything that is sold, reprices options "
+            "in full, and sends bad debt through reserves to suppliers, whose written-down shares are collateral "
+            "elsewhere. It ends when nothing is liquidated and every oracle equals its source. docs/engine.md has "
+            "each step and what is left out.",
+        )
+        .table("Conventions of this run", ["convention", "value"], rules)
+        .table("Checks of this run: value is conserved, losses equal their sinks, USD", ["check", "value"], checks,
+               ["value"])
+    )  # fmt: skip
 
 
 def _number(value: float | None) -> str:

@@ -1,0 +1,103 @@
+"""The answer of a stress in sentences that can be quoted: what happens, what breaks, who pays, how far, how sure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from aggregator.core.result import StressResult
+from aggregator.report.coverage import coverage_json
+from aggregator.report.names import Names, clean, usd
+from aggregator.snapshot import Snapshot
+
+_LEAST_USD = 0.005
+
+
+def title(result: StressResult) -> str:
+    """One sentence with the number."""
+    credit = credit_usd(result)
+    if credit <= _LEAST_USD:
+        return "No debt is left uncovered"
+    more = f", {result.amplification:.1f} times the first round alone" if result.amplification >= 1.05 else ""
+    return f"USD {usd(credit)} of debt is left uncovered{more}"
+
+
+def answer(result: StressResult, snap: Snapshot, names: Names) -> list[str]:
+    """Five lines: the blow, what breaks, who bears it, how it spreads, how sure."""
+    return [_blow(result, snap), _breaks(result), _bears(result, names), _spreads(result), sure(result, snap)]
+
+
+def credit_usd(result: StressResult) -> float:
+    """Bad debt that was booked and shortfall that nobody has booked."""
+    return sum(m.bad_debt_usd + m.unrealised_shortfall_usd for m in result.markets)
+
+
+def read_share(snap: Snapshot) -> str:
+    cover = coverage_json(snap)
+    return f"{sum(c['level'] == 'full' for c in cover)} of {len(cover)}"
+
+
+def blow_of(result: StressResult, kind: str) -> dict[str, float]:
+    """price, vol, depth or depeg of the scenario without the marks of keys that may be absent."""
+    found: Any = result.scenario.get(kind)
+    return {k.removesuffix("?"): float(v) for k, v in sorted(found.items())} if isinstance(found, dict) else {}
+
+
+def moves(result: StressResult, snap: Snapshot) -> list[str]:
+    """The blow in words, of what the book has; equal moves are said once."""
+    held = {a.symbol for a in snap.assets.values()} | set(snap.assets) | {"*"}
+    optioned = {leg.underlying for leg in snap.rows("option")}
+    optioned |= {snap.assets[a].symbol for a in optioned if a in snap.assets}
+    out = []
+    for kind, known, words in (
+        ("price", held, "{} {:+.0%}"),
+        ("vol", optioned, "implied volatility of {} {:+.0f} points"),
+        ("depth", held, "{1:.0%} of the depth of {0} gone"),
+        ("depeg", held, "{} at {:.3g} of its backing"),
+    ):
+        same: dict[float, list[str]] = defaultdict(list)
+        for key, value in blow_of(result, kind).items():
+            if key in known:
+                same[value].append("every asset" if key == "*" else clean(key, 24))
+        shown = (words.format(", ".join(keys), 100 * v if kind == "vol" else v) for v, keys in sorted(same.items()))
+        out += [text.replace("-", "\u2212") for text in shown]
+    return out
+
+
+def _blow(result: StressResult, snap: Snapshot) -> str:
+    said = clean(str(result.scenario.get("description") or ""), 300)
+    found = "; ".join(moves(result, snap)) or "no move of anything that this book holds"
+    return f"{said}: {found}." if said else f"{found[:1].upper()}{found[1:]}."
+
+
+def _breaks(result: StressResult) -> str:
+    seized = sum(m.liquidated_usd for m in result.markets)
+    accounts = sum(m.liquidated_accounts for m in result.markets)
+    bad, latent = (sum(getattr(m, k) for m in result.markets) for k in ("bad_debt_usd", "unrealised_shortfall_usd"))
+    text = f"USD {usd(seized)} of collateral is seized in {accounts} accounts; USD {usd(bad)} of debt is written off"
+    return text + (f", and USD {usd(latent)} more exceeds its collateral unbooked." if latent > _LEAST_USD else ".")
+
+
+def _bears(result: StressResult, names: Names) -> str:
+    paid = [x for x in result.losses if x.kind in ("market", "pool") and x.loss_usd > _LEAST_USD]
+    if not paid:
+        return "Nobody but holders at market value loses."
+    worst = max(paid, key=lambda x: (x.loss_usd, x.node))
+    total = sum(x.loss_usd for x in paid)
+    who = f"{worst.layer} of {names.market(worst.node)}"
+    return f"The {who} bear most of it: USD {usd(worst.loss_usd)}, {worst.loss_usd / total:.0%} of what layers pay."
+
+
+def _spreads(result: StressResult) -> str:
+    first, last = result.totals.get("credit_loss_first_round_usd", 0.0), credit_usd(result)
+    if first <= _LEAST_USD:
+        return "The first round leaves no loss of credit to compare with." if last > _LEAST_USD else "Nothing spreads."
+    grown = f"The first round leaves USD {usd(first)}; sales that move prices and write-downs of claims make it"
+    return f"{grown} USD {usd(last)}, {result.amplification:.2f} times as much."
+
+
+def sure(result: StressResult, snap: Snapshot) -> str:
+    c = result.convergence
+    settled = f"settled after {c.rounds} rounds" if c.converged else f"did NOT settle in {c.rounds} rounds ({c.why})"
+    gaps = f"{len(result.gaps)} gap{'s' * (len(result.gaps) != 1)}"
+    return f"The cascade {settled}; {read_share(snap)} deployments were read in full; {gaps}, listed below."
