@@ -1,0 +1,227 @@
+"""Perpetual Protocol v2 "Curie": every trader's positions, makers' ranges included, margin, profit and funding owed.
+
+One market per clearing house. Positions are the contracts' own views at the cut: a maker's size moves with everybody's
+trades and funding with time, so whoever has a position is read anew in every run. Balances of the vault may be
+negative: then the account has a term `settlement_balance` and no margin row. The Price of a perpetual is what accounts
+are judged by: the mark; once trading is halted, the price it was halted at (path constant). The index is the term
+`index_price`. The clearing house counts its settlement token as one dollar, and so do these prices.
+Source: @perp/curie-contract 2.8.4 (ClearingHouse, AccountBalance, Exchange, Vault, CollateralManager, InsuranceFund).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+
+from aggregator.core.ids import USD, erc20
+
+from aggregator.core.rows import (  # isort: skip
+    AccountTerm, Asset, Backstop, Exposure, Gap, Market, PerpPosition, PositionRow, Price, Row, Term,
+)  # fmt: skip
+from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
+from aggregator.sdk.rows import ask, assets, fill, gap, need
+
+Answers = Mapping[str, Answer | Revert]
+FIX = "check clearing_house, market_registry and chain in config/deployments/perp_curie.toml"
+COLLATERAL_TWAP_S = 900  # Vault._COLLATERAL_TWAP_INTERVAL
+EVENTS = {
+    "house": (
+        "PositionChanged(address indexed trader,address indexed baseToken,int256 size,int256 notional,uint256 fee,"
+        "int256 openNotional,int256 realizedPnl,uint256 sqrtPriceAfterX96)",
+        "PositionClosed(address indexed trader,address indexed baseToken,int256 size,int256 notional,"
+        "int256 openNotional,int256 realizedPnl,uint256 closedPrice)",
+        "PositionLiquidated(address indexed trader,address indexed baseToken,uint256 notional,uint256 size,uint256 fee,"
+        "address liquidator)",
+        "LiquidityChanged(address indexed trader,address indexed baseToken,address indexed quoteToken,int24 lower,"
+        "int24 upper,int256 base,int256 quote,int128 liquidity,uint256 quoteFee)",
+        "FundingPaymentSettled(address indexed trader,address indexed baseToken,int256 fundingPayment)",
+    ),
+    "balance": ("PnlRealized(address indexed trader,int256 amount)",),
+    "vault": (
+        "Deposited(address indexed token,address indexed trader,uint256 amount)",
+        "Withdrawn(address indexed token,address indexed trader,uint256 amount)",
+        "CollateralLiquidated(address indexed trader,address indexed token,address indexed liquidator,"
+        "uint256 collateral,uint256 repaid,uint256 fee,uint24 discountRatio)",
+        "BadDebtSettled(address indexed trader,uint256 amount)",
+    ),
+}
+POOL_ADDED = "PoolAdded(address indexed token,uint24 indexed feeRatio,address indexed pool)"
+COLLATERAL_ADDED = (
+    "CollateralAdded(address indexed token,address feed,uint24 collateralRatio,uint24 discountRatio,uint256 depositCap)"
+)
+PARTS = {
+    "vault": "getVault()(address)",
+    "balance": "getAccountBalance()(address)",
+    "exchange": "getExchange()(address)",
+    "config": "getClearingHouseConfig()(address)",
+    "fund": "getInsuranceFund()(address)",
+}
+VAULT_PARTS = {"token": "getSettlementToken()(address)", "manager": "getCollateralManager()(address)"}
+# term -> part, call
+TERMS = {
+    "im_ratio_pips": ("config", "getImRatio()(uint24)"),
+    "mm_ratio_pips": ("config", "getMmRatio()(uint24)"),
+    "liquidation_penalty_pips": ("config", "getLiquidationPenaltyRatio()(uint24)"),
+    "partial_close_ratio_pips": ("config", "getPartialCloseRatio()(uint24)"),
+    "max_funding_rate_pips": ("config", "getMaxFundingRate()(uint24)"),
+    "index_twap_s": ("config", "getTwapInterval()(uint32)"),
+    "collateral_mm_ratio_pips": ("vault", "getCollateralMmRatio()(uint24)"),
+    "settlement_decimals": ("vault", "decimals()(uint8)"),
+    "insurance_fund_capacity": ("fund", "getInsuranceFundCapacity()(int256)"),
+}
+
+
+# what is asked of every account, and of every perpetual it is in: (part, call)
+ACCOUNT = {
+    "bases": ("balance", "getBaseTokens(address)(address[])"),
+    "collaterals": ("vault", "getCollateralTokens(address)(address[])"),
+    "settlement": ("vault", "getBalance(address)(int256)"),
+    "pnl": ("balance", "getPnlAndPendingFee(address)(int256,int256,uint256)"),
+    "has_order": ("balance", "hasOrder(address)(bool)"),
+}
+POSITION = {
+    "size": ("balance", "getTotalPositionSize(address,address)(int256)"),
+    "notional": ("balance", "getTotalOpenNotional(address,address)(int256)"),
+    "funding": ("exchange", "getPendingFundingPayment(address,address)(int256)"),
+}
+HELD = "getBalanceByToken(address,address)(int256)"
+
+
+class PerpCurie(Adapter):
+    name = "perp_curie"
+
+    async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
+        parts = await _parts(view, where)
+        found, traders = set[Target](), {parts["fund"]}  # the fund pays bad debt without an event of its own
+        for contract, event in ((where.address("market_registry"), POOL_ADDED), (parts["manager"], COLLATERAL_ADDED)):
+            async for log in view.logs([contract], [event], since):
+                found.add(Target(f"{where.id}/{log.args['token']}"))  # remembered for the market's rows
+        for part, events in EVENTS.items():
+            async for log in view.logs([parts[part]], events, since):
+                traders |= {log.args[who] for who in ("trader", "liquidator") if who in log.args}
+        known = sorted({t.holder for t in where.targets} - traders)
+        (inside,) = await ask(view, [{who: Call(parts["balance"], ACCOUNT["bases"][1], (who,)) for who in known}])
+        traders |= {who for who, bases in inside.items() if isinstance(bases, Revert) or bases.value}
+        for target in sorted(found | {Target(where.id, who) for who in traders}):
+            yield target
+
+    async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
+        parts = await _parts(view, where)
+        registry, tokens = where.address("market_registry"), [m.market.rsplit("/", 1)[1] for m in where.markets]
+        named = await assets(view, [parts["token"], *tokens])
+        for _, rows in named.values():
+            for row in rows:
+                yield row
+        (got,) = await ask(view, [{key: Call(parts[part], sig) for key, (part, sig) in TERMS.items()}])
+        settlement, fund = named[parts["token"]][0], got["insurance_fund_capacity"]
+        src = need(got["mm_ratio_pips"], "getMmRatio", FIX).src()
+        yield Market(where.id, "perp", "perp_curie@1", f"Curie in {settlement.symbol}", src)
+        for key, answer in got.items():
+            exp = settlement.decimals if key == "insurance_fund_capacity" else 6 if key.endswith("_pips") else 0
+            yield fill(answer, Term(where.id, "", "", key, 0, exp), where.id, key)
+        if isinstance(fund, Answer):  # a fund that owes has nothing to pay with
+            yield Backstop(where.id, "insurance_fund", settlement.id, 0, max(fund.value, 0), fund.src())
+        interval_s = a.value if isinstance(a := got["index_twap_s"], Answer) else 0
+        asked = await ask(view, [_questions(parts, registry, token, interval_s) for token in tokens])
+        for token, answers in zip(tokens, asked, strict=True):
+            pool = answers["pool"]
+            rows_of = _collateral_rows if isinstance(pool, Revert) or int(pool.values[0], 16) == 0 else _base_rows
+            for row in rows_of(where.id, named[token][0], answers):
+                yield row
+
+    async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
+        parts, traders = await _parts(view, where), [t.holder for t in targets if t.holder]
+        asked = [{key: Call(parts[part], sig, (who,)) for key, (part, sig) in ACCOUNT.items()} for who in traders]
+        accounts = await ask(view, asked)
+        for who, got in zip(traders, accounts, strict=True):
+            asks = dict[str, Call]()
+            for base in _list(got["bases"]):
+                asks |= {f"{key} {base}": Call(parts[part], sig, (who, base)) for key, (part, sig) in POSITION.items()}
+            asks |= {f"held {t}": Call(parts["vault"], HELD, (who, t)) for t in _list(got["collaterals"])}
+            asked.append(asks)
+        positions = await ask(view, asked[len(traders) :])
+        for who, got, more in zip(traders, accounts, positions, strict=True):
+            for row in _account(where, who, erc20(where.chain, parts["token"]), got, more):
+                yield row
+
+
+ADAPTER = PerpCurie()
+
+
+async def _parts(view: View, where: Where) -> dict[str, str]:
+    out = {"house": where.address("clearing_house")}
+    for owner, questions in (("house", PARTS), ("vault", VAULT_PARTS)):
+        (got,) = await ask(view, [{key: Call(out[owner], sig) for key, sig in questions.items()}])
+        out |= {key: need(answer, f"{questions[key]} of the {owner}", FIX).value for key, answer in got.items()}
+    return out
+
+
+def _list(answer: Answer | Revert) -> Sequence[str]:
+    return answer.value if isinstance(answer, Answer) else ()
+
+
+def _questions(parts: Mapping[str, str], registry: str, token: str, interval_s: int) -> dict[str, Call]:
+    """Of a token that may be a perpetual or a collateral: what is not asked rightly reverts."""
+    return {
+        "pool": Call(registry, "getMarketInfo(address)(address,uint24,uint24,uint24,uint24)", (token,)),
+        "open": Call(token, "isOpen()(bool)"),
+        "closed": Call(token, "isClosed()(bool)"),
+        "mark": Call(parts["balance"], "getMarkPrice(address)(uint256)", (token,)),
+        "paused_price": Call(token, "getPausedIndexPrice()(uint256)"),
+        "closed_price": Call(token, "getClosedPrice()(uint256)"),
+        "index": Call(token, "getIndexPrice(uint256)(uint256)", (interval_s,)),
+        "config": Call(parts["manager"], "getCollateralConfig(address)(address,uint24,uint24,uint256)", (token,)),
+        "price": Call(parts["manager"], "getPrice(address,uint256)(uint256)", (token, COLLATERAL_TWAP_S)),
+        "places": Call(parts["manager"], "getPriceFeedDecimals(address)(uint8)", (token,)),
+    }
+
+
+def _base_rows(market: str, base: Asset, got: Answers) -> Iterator[Row]:
+    """AccountBalance._getReferencePrice; a token older than pausing has no isOpen() and trades."""
+    halted = isinstance(is_open := got["open"], Answer) and not is_open.value
+    closed = isinstance(is_closed := got["closed"], Answer) and is_closed.value
+    price = got["closed_price" if closed else "paused_price" if halted else "mark"]
+    path = "constant" if halted else "mark"
+    row = fill(price, Price(market, base.id, USD, 0, 18, path, 0, 0), base.id, "the price accounts are judged by")
+    yield row._replace(reason="no_price") if isinstance(row, Gap) else row
+    yield fill(got["index"], Term(market, base.id, "", "index_price", 0, 18), base.id, "getIndexPrice")
+    yield fill(got["pool"], Term(market, base.id, "", "exchange_fee_pips", 0, 6), base.id, "getMarketInfo", 1)
+    yield fill(got["pool"], Term(market, base.id, "", "insurance_fund_fee_pips", 0, 6), base.id, "getMarketInfo", 3)
+    yield Term(market, base.id, "", "open", int(not halted), 0, is_open.src() if isinstance(is_open, Answer) else b"")
+
+
+def _collateral_rows(market: str, token: Asset, got: Answers) -> Iterator[Row]:
+    for word, key in ((1, "collateral_ratio_pips"), (2, "discount_ratio_pips")):
+        yield fill(got["config"], Term(market, token.id, "", key, 0, 6), token.id, "getCollateralConfig", word)
+    places = got["places"]
+    exp = places.value if isinstance(places, Answer) else 18
+    row = fill(got["price"], Price(market, token.id, USD, 0, exp, "feed", 0, 0), token.id, "getPrice of the collateral")
+    if isinstance(row, Gap) or isinstance(places, Revert) or row.raw == 0:
+        yield Gap(token.id, "no_price", f"the collateral manager of {market} gives none", src=row.src)
+    else:
+        yield row
+
+
+def _account(where: Where, who: str, settlement: str, got: Answers, more: Answers) -> Iterator[PositionRow | Gap]:
+    known = {key: answer for key, answer in (*got.items(), *more.items()) if isinstance(answer, Answer)}
+    for key, answer in (*got.items(), *more.items()):
+        if isinstance(answer, Revert):
+            yield gap(answer, f"{where.id}#{who}", key, accounts=1)
+    if len(known) < len(got) + len(more):
+        return  # half an account would be judged as a whole one
+    for key in ("settlement", *(key for key in more if key.startswith("held "))):
+        raw, src = known[key].value, known[key].src()
+        asset = settlement if key == "settlement" else erc20(where.chain, key.removeprefix("held "))
+        if raw > 0:
+            yield Exposure(where.id, who, "", asset, "margin", raw, src)
+        elif raw < 0:
+            yield AccountTerm(where.id, who, "", "settlement_balance", raw, src)
+    for key, name, word in (("pnl", "owed_realized_pnl", 0), ("pnl", "pending_fee", 2), ("has_order", "has_order", 0)):
+        if raw := int(known[key].values[word]):
+            yield AccountTerm(where.id, who, "", name, raw, known[key].src(word))
+    for base in known["bases"].value:
+        asset = erc20(where.chain, base)
+        size, notional, funding = (known[f"{key} {base}"] for key in POSITION)
+        if size.value or notional.value:
+            yield PerpPosition(where.id, who, "", asset, size.value, notional.value, 18, size.src())
+        if funding.value:
+            yield AccountTerm(where.id, who, asset, "pending_funding", funding.value, funding.src())
