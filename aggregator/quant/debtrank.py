@@ -99,12 +99,21 @@ def single_hit_debtrank(leverage: Matrix, shock: npt.ArrayLike) -> Stress:
 
 
 def debtrank_by_iteration(
-    leverage: Matrix, shock: npt.ArrayLike, tolerance: float = 1e-12, max_rounds: int = 100_000
+    leverage: Matrix, shock: npt.ArrayLike, tolerance: float = 1e-12, max_rounds: int = 100_000, alpha: float = 0.0
 ) -> FixedPoint:
-    """Equation (1), linear, as the plain map on equity 1 - h from above; one shock (n,).  The oracle of this module."""
+    """Equation (1) as the plain map on equity 1 - h from above; one shock (n,), alpha as in `nonlinear_debtrank`.
+
+    The oracle of this module.
+    """
     network = as_network(leverage, "leverage")
     h, _ = _shocks(shock, network.shape[0])
-    return iterate_down(lambda y: 1.0 - np.minimum(1.0, h[0] + network @ (1.0 - y)), 1.0 - h[0], tolerance, max_rounds)
+    kind = LINEAR if alpha == 0.0 else THRESHOLD if np.isinf(alpha) else EXPONENTIAL
+    return iterate_down(
+        lambda y: 1.0 - np.minimum(1.0, h[0] + network @ _spread(1.0 - y, kind, alpha)),
+        1.0 - h[0],
+        tolerance,
+        max_rounds,
+    )
 
 
 def _solve(

@@ -147,6 +147,14 @@ def test_every_path_of_the_solver_reaches_the_plain_iteration(costs: tuple[float
             assert plain.rounds > 5 * found.rounds
 
 
+@given(networks(8), st.sampled_from([(1.0, 1.0), (0.5, 0.7)]))
+def test_compiled_form_equals_the_plain_one_to_1e_12(net: tuple, costs: tuple[float, float]) -> None:
+    debts, cash, outside = net
+    built = system(debts, cash, outside + debts.sum(axis=1) + 1)  # half of all debts outside: fast to converge
+    plain = clear_by_picard(built, *costs, tolerance=1e-16)
+    np.testing.assert_allclose(clear(built, *costs, tolerance=1e-14).paid, plain.value, rtol=1e-12)
+
+
 def test_long_chains_and_rings() -> None:
     """A chain falls node by node; a ring without leaks other than one tooth is where Krylov solvers stall."""
     n = 3000

@@ -89,6 +89,18 @@ def test_uniform_shocks() -> None:
     )
 
 
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 3.0, np.inf]))
+def test_compiled_form_equals_the_plain_one_to_1e_12(seed: int, alpha: float) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.random((12, 12)) * (rng.random((12, 12)) < 0.3)
+    np.fill_diagonal(matrix, 0)
+    matrix *= 0.5 / max(1e-9, matrix.sum(axis=1).max())
+    shock = np.where(rng.random(12) < 0.2, 1.0, rng.random(12))
+    plain = debtrank_by_iteration(matrix, shock, tolerance=1e-16, alpha=alpha)
+    compiled = nonlinear_debtrank(matrix, shock, alpha, tolerance=1e-14)
+    np.testing.assert_allclose(compiled.stress, 1 - plain.value, atol=1e-12)
+
+
 def test_acceleration_equals_plain_iteration_near_radius_one() -> None:
     radius = max(abs(np.linalg.eigvals(LEVERAGE.toarray())))
     assert 0.99 < radius < 1
