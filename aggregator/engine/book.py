@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
 from aggregator.rules.lyra_v1_arrays import Shocks
-
-if TYPE_CHECKING:
-    from aggregator.snapshot import Snapshot
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int32]
@@ -329,10 +326,3 @@ def _check_range(name: str, codes: npt.NDArray[np.int32], limit: int) -> None:
 
 def _refuse(name: str, at: int, expected: str, column: npt.NDArray[np.float64] | npt.NDArray[np.int32]) -> None:
     raise DomainError(f"{name}[{at}] is not usable", expected=expected, found=repr(column[at].item()))
-
-
-def from_snapshot(snapshot: Snapshot) -> Book:
-    """Every account of a cut that its rule can judge; see `aggregator.engine.load`."""
-    from aggregator.engine.load import from_snapshot as load
-
-    return load(snapshot)

@@ -15,7 +15,7 @@ from aggregator.core.rows import Asset, Claim, Depth, Exposure, Index, Market, P
 from aggregator.core.scenario import Conventions, Scenario
 from aggregator.core.table import raw_tables
 from aggregator.engine import stress
-from aggregator.engine.book import from_snapshot
+from aggregator.engine.load import from_snapshot
 from aggregator.snapshot import Snapshot, build
 from tests.engine.test_worlds import near
 

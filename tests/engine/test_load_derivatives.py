@@ -19,7 +19,7 @@ from aggregator.core.rows import (
     Row,
     Term,
 )  # fmt: skip
-from aggregator.engine.book import from_snapshot
+from aggregator.engine.load import from_snapshot
 from aggregator.quant.black import SECONDS_PER_YEAR
 from aggregator.rules.perp_curie import PerpCurie
 from aggregator.snapshot.accounts import account

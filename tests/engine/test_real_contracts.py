@@ -14,8 +14,9 @@ from aggregator.core.scenario import Scenario
 from aggregator.core.table import raw_tables
 from aggregator.engine import health
 from aggregator.engine.blow import blow_of
-from aggregator.engine.book import Book, from_snapshot
+from aggregator.engine.book import Book
 from aggregator.engine.liquidate import wave
+from aggregator.engine.load import from_snapshot
 from aggregator.engine.run import cascade
 from aggregator.engine.state import State
 from aggregator.rules import lending
