@@ -1,0 +1,98 @@
+"""The demo tells a true story, the same one every time: figures below are what its world was built to show."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aggregator.app.config import data_dir
+from aggregator.app.demo import RECORDING, Demo, run_demo
+from tests.report.conftest import quiet
+
+
+def test_two_runs_at_different_times_are_byte_identical(
+    demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 10 * 365 * 86_400)
+    again = run_demo(tmp_path / "elsewhere", quiet)
+    for suffix in (".json", ".html"):
+        assert again.report.with_suffix(suffix).read_bytes() == demo.report.with_suffix(suffix).read_bytes()
+
+
+def test_everything_is_read_in_full_and_the_one_gap_is_the_feed_left_stale(demo: Demo) -> None:
+    found = demo.summary
+    assert {c["level"] for c in found["coverage"]} == {"full"}
+    assert Counter(g["reason"] for g in found["gaps"]) == {"stale_price": 1}
+    protocols = {(c["chain"], c["protocol"].split("/")[0]) for c in found["coverage"]}
+    assert {("eip155:1", "aave_v3"), ("eip155:42161", "aave_v3"), ("eip155:1", "morpho_blue"),
+            ("eip155:1", "uniswap_v3"), ("eip155:1", "erc4626")} <= protocols  # fmt: skip
+
+
+def test_the_cascade_takes_rounds_moves_prices_and_amplifies(demo: Demo) -> None:
+    found = demo.summary
+    assert found["convergence"]["converged"]
+    assert sum(r["liquidations"] > 0 for r in found["rounds"]) >= 4
+    assert 1.2 < found["amplification"] < 5
+    for chain in ("eip155:1", "eip155:42161"):
+        bad = sum(m["bad_debt_usd"] for m in found["markets"] if m["protocol"] == "aave_v3" and m["chain"] == chain)
+        assert bad > 1e5
+    falling = [
+        a for a, p in found["rounds"][0]["prices_usd"].items() if found["rounds"][-1]["prices_usd"][a] < 0.95 * p
+    ]
+    assert len(falling) >= 2
+
+
+def test_a_vault_share_carries_the_loss_of_one_market_into_another(demo: Demo, config: Path) -> None:
+    """Loops against waUSDC are sound at the blow; what liquidates them is Aave's bad debt, two rounds earlier."""
+    from aggregator.app import App
+
+    with App.open(config) as app:
+        snap = app.snapshot()
+    (loops,) = (m.market for m in snap.rows("market") if m.name == "waUSDC/DAI")
+    (share,) = (a.id for a in snap.assets.values() if a.symbol == "waUSDC")
+    outcome = next(m for m in demo.summary["markets"] if m["market"] == loops)
+    assert outcome["liquidated_accounts"] >= 1
+    path = [r["prices_usd"][share] for r in demo.summary["rounds"]]
+    assert path[-1] < 0.995 * path[0]
+
+
+def test_sizes_are_those_of_people(demo: Demo) -> None:
+    values = [float(c["value_usd"]) for c in demo.summary["coverage"]]
+    assert max(values) < 5e8
+    assert (data_dir("config") / "demo" / RECORDING).stat().st_size < 400_000
+
+
+def test_the_json_keys_that_scripts_rely_on(demo: Demo, config: Path) -> None:
+    from aggregator.app import App
+
+    assert set(demo.summary) == {
+        "version", "cut_digest", "snapshot_digest", "scenario_digest", "scenario", "conventions", "convergence",
+        "rounds", "losses", "markets", "wallets", "totals", "amplification", "conservation", "coverage", "gaps",
+        "notes",
+    }  # fmt: skip
+    holder = demo.summary["wallets"][0]["holder"]
+    indebted = next(w["holder"] for w in demo.summary["wallets"] if w["health_before"] is not None)
+    with App.open(config) as app:
+        for address in (holder, indebted):
+            _assert_wallet(app.wallet(address), address)
+
+
+def _assert_wallet(found: dict[str, Any], address: str) -> None:
+    keys = {"address", "cut", "age_s", "coverage", "positions", "totals", "greeks", "gaps"}
+    assert set(found) == keys
+    assert found["address"] == address
+    assert set(found["cut"]) == {"digest", "skew_s", "blocks"}
+    assert set(found["cut"]["blocks"][0]) == {"chain", "number", "hash", "timestamp", "finality"}
+    assert {"chain", "protocol", "level", "accounts", "value_usd", "gaps"} <= set(found["coverage"][0])
+    for position in found["positions"]:
+        assert {"chain", "protocol", "deployment", "market", "kind", "legs", "collateral_usd", "debt_usd",
+                "health_factor", "liquidation"} <= set(position)  # fmt: skip
+        for leg in position["legs"]:
+            assert set(leg) == {"asset", "symbol", "side", "raw", "amount", "value_usd"}
+            assert leg["side"] in ("supply", "collateral", "debt", "margin", "long", "short")
+            assert leg["raw"].lstrip("-").isdigit()

@@ -1,0 +1,123 @@
+"""The page as text: order, figures, and nothing of a stranger's that acts on a reader."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from aggregator import engine, graph
+from aggregator.app.demo import Demo
+from aggregator.cli.output import printable
+from aggregator.core.rows import Asset, Market
+from aggregator.core.scenario import Scenario
+from aggregator.report.names import clean, short
+from aggregator.report.stress import html
+from tests.snapshot.world import POOL, POOL_ROWS, USDC, WETH, freeze
+
+SECTIONS = ["As of", "Scenario", "Round by round", "Who pays", "Markets", "Most fragile wallets", "Options and perps",
+            "What we do not know", "Method"]  # fmt: skip
+HOSTILE = [
+    "</script><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "<b>x</b><a href='//evil'>y</a>",
+    "\u202eDSU\u202c", "\x1b[31mred\x1b]8;;http://evil\x07", "{{ 7 * 7 }}", "x" * 65_536, "[red]markup[/]",
+]  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Elements with their attributes, headings, and all visible text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[str] = []
+        self.text: list[str] = []
+        self._in: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._in.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._in and self._in.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if "script" not in self._in and "style" not in self._in:
+            self.text.append(data)
+            if self._in and self._in[-1] == "h2":
+                self.headings.append(data)
+
+
+def test_sections_stand_in_their_order_and_every_figure_has_its_table(demo: Demo) -> None:
+    page = Reader(demo.report.read_text(encoding="utf-8"))
+    assert page.headings == SECTIONS
+    ids = [attrs["id"] for tag, attrs in page.elements if tag == "div" and attrs.get("role") == "img"]
+    assert ids == ["rounds", "prices", "waterfall", "direct", "losers", "health"]
+    assert sum(tag == "table" for tag, _ in page.elements) >= 10
+    assert sum(tag == "noscript" for tag, _ in page.elements) == len(ids)
+
+
+def test_figures_carry_the_results_own_numbers(demo: Demo) -> None:
+    page = demo.report.read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S)
+    figures = json.loads(data)
+    rounds = demo.summary["rounds"]
+    assert figures["rounds"]["data"][0]["y"] == [r["liquidated_usd"] for r in rounds]
+    bars = figures["waterfall"]["data"][0]
+    assert sum(y for y, kind in zip(bars["y"], bars["measure"], strict=True) if kind != "total") == pytest.approx(
+        0, abs=1
+    )
+    low, high = figures["prices"]["layout"]["yaxis"]["range"]
+    shown = [y for line in figures["prices"]["data"] for y in line["y"] if y is not None]
+    assert low <= min(shown)
+    assert high >= max(shown)
+    assert high - low >= 2
+
+
+def test_the_whole_id_is_under_every_short_one(demo: Demo) -> None:
+    page = Reader(demo.report.read_text(encoding="utf-8"))
+    titles = {attrs["title"] for tag, attrs in page.elements if tag == "td" and attrs.get("title")}
+    assert demo.summary["cut_digest"] in titles
+    assert {w["holder"] for w in demo.summary["wallets"]} & titles
+
+
+@pytest.mark.parametrize("word", HOSTILE, ids=range(len(HOSTILE)))
+def test_symbols_and_names_of_strangers_stay_text(word: str) -> None:
+    rows = [row for row in POOL_ROWS if not isinstance(row, Market)] + [Market(POOL, "lending", "aave_v3@3.6", word)]
+    snap = freeze(rows, assets=[Asset(WETH, word, 18), Asset(USDC, f"{word}2", 6)])
+    scenario = Scenario(word[:200] or "x", description=word[:2_000], price={WETH: -0.6})
+    page = html(engine.stress(snap, graph.build(snap), scenario), snap)
+    plain = Reader(page)
+    assert sum(tag == "script" for tag, _ in plain.elements) == 3
+    assert not {tag for tag, _ in plain.elements} & {"img", "a", "iframe", "object"}
+    assert all(not name.startswith("on") for _, attrs in plain.elements for name in attrs)
+    seen = "".join(plain.text)
+    assert not re.search(r"[\u202a-\u202e\u2066-\u2069\x1b\x07]", page.split("<script", 1)[0])
+    if "{{" in word:
+        assert word in seen
+    assert len(page.split("<script", 1)[0]) < 60_000
+
+
+def test_bold_tags_of_a_stranger_are_not_bold() -> None:
+    snap = freeze([*POOL_ROWS], assets=[Asset(WETH, "<b>WETH</b>", 18), Asset(USDC, "USDC", 6)])
+    page = html(engine.stress(snap, graph.build(snap), Scenario("s", price={WETH: -0.6})), snap)
+    assert "<b>WETH" not in page
+    assert "&lt;b&gt;WETH" in page
+
+
+def test_cleaning_keeps_what_can_be_read_and_cuts_the_middle() -> None:
+    assert clean("wstETH · Ξ") == "wstETH · Ξ"
+    assert clean("a\u202eb\x00c\n") == "a\ufffdb\ufffdc\ufffd"
+    assert len(clean("x" * 65_536)) == 48
+    assert short("0x" + "ab" * 20) == "0xababab…abab"
+    assert printable("\x1b[2J") == "\ufffd[2J"
+
+
+def test_a_quiet_stress_has_a_page_too() -> None:
+    snap = freeze([*POOL_ROWS])
+    page = html(engine.stress(snap, graph.build(snap), Scenario("quiet")), snap)
+    assert "No debt is left uncovered" in page
+    assert Reader(page).headings == SECTIONS
