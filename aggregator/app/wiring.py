@@ -160,7 +160,7 @@ class App:
             if replayed is None or d.source in known
         ]
         try:
-            yield sources, where, load_adapters()
+            yield sources, where, load_adapters({w.adapter for w in where})
         finally:
             for source in sources:
                 await source.close()

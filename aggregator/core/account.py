@@ -49,7 +49,7 @@ class Account(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """collateral and debt in the market's own unit at `exp` places (`unit` is an asset id), in its own rounding.
+    """collateral and debt at `exp` places of `unit`, in the market's own rounding; unit '' is what its prices quote.
 
     health_factor is wad, None without debt. threshold_frac_wad: the weighted liquidation threshold.
     """

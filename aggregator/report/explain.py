@@ -75,7 +75,7 @@ def _text(node: Node, depth: int) -> Iterable[str]:
 
 
 def _account(snap: Snapshot, account: Account, figure: str) -> Node | None:
-    judgement, _, gap = judge(account)
+    judgement, _, gap = judge(snap, account)
     protocol = account.rule.split("@")[0]
     top: Node
     if figure in FIGURES:

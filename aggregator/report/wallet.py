@@ -72,7 +72,7 @@ def wallet_accounts(snap: Snapshot, address: str) -> Iterator[Account]:
             yield account._replace(legs=tuple(leg for leg in account.legs if leg.ref == ref))
 
 
-def judge(account: Account) -> tuple[Judgement | None, Rule | None, Gap | None]:
+def judge(snap: Snapshot, account: Account) -> tuple[Judgement | None, Rule | None, Gap | None]:
     """The rule's word, or a Gap that says why there is none; neither where nobody is judged (pools, vaults)."""
     if not account.rule:
         return None, None, None
@@ -81,13 +81,22 @@ def judge(account: Account) -> tuple[Judgement | None, Rule | None, Gap | None]:
     if rule is None:
         return None, None, Gap(subject, "unknown_version", f"no rule {account.rule}", 1)
     try:
-        return rule.judge(account), rule, None
+        judgement = rule.judge(snap, account)
+        return judgement._replace(unit=judgement.unit or _quote(snap, account.market)), rule, None
     except CannotJudgeError as error:
         return None, rule, Gap(subject, "no_price", error.message, 1)
 
 
+def _quote(snap: Snapshot, market: str) -> str:
+    """What a market quotes its prices in, where that is one asset: the unit of rules that know no asset ids."""
+    quotes = {price.quote for price in snap.rows("price", market=market)}
+    return quotes.pop() if len(quotes) == 1 else ""
+
+
 def unit_usd(snap: Snapshot, judgement: Judgement, amount: int) -> str | None:
     """An amount in the judgement's unit -> decimal string of dollars, None without a price of the unit."""
+    if amount == 0:
+        return plain(0, USD_PLACES)
     if judgement.unit == USD:
         return plain(amount, judgement.exp)
     price = prices.usd(snap, judgement.unit)
@@ -95,7 +104,7 @@ def unit_usd(snap: Snapshot, judgement: Judgement, amount: int) -> str | None:
 
 
 def _position(snap: Snapshot, account: Account) -> tuple[dict[str, Any], list[Gap]]:
-    judgement, rule, gap = judge(account)
+    judgement, rule, gap = judge(snap, account)
     gaps = [gap] if gap else []
     legs = []
     for leg in account.legs:

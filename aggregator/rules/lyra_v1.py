@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 from aggregator.core.account import Account, Judgement, Leg, Liquidation
 from aggregator.core.fixed import WAD, rescale
-from aggregator.core.ids import USD
 from aggregator.rules.base import MAX, CannotJudgeError, WouldRevertError, need, price_of
 from aggregator.rules.lyra_maths import divide, multiply, prices
 
@@ -123,7 +122,7 @@ class LyraV1:
                 own = position.collateral * WAD // needed
                 health = own if health is None else min(health, own)
             any_short |= self.can_liquidate(account, position)
-        return Judgement(held, required, 18, USD, health, WAD, any_short)
+        return Judgement(held, required, 18, "", health, WAD, any_short)
 
     def can_liquidate(self, account: Account, position: Position) -> bool:
         short = position.kind >= Kind.SHORT_CALL_BASE and position.expiry_s > account.time_s

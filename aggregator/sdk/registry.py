@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 
-from aggregator.core.errors import ConfigError
+from aggregator.core.errors import ConfigError, near_miss
 from aggregator.sdk.adapter import Adapter
 
 
-def load_adapters(package: str = "adapters") -> dict[str, Adapter]:
-    """Every module of `package` (names beginning with _ aside) by its `ADAPTER.name`, sorted.
+def load_adapters(names: Iterable[str] | None = None, package: str = "adapters") -> dict[str, Adapter]:
+    """The named adapters, all of `package` by default (modules beginning with _ aside), by name, sorted.
 
-    ConfigError for a module without ADAPTER, and for a name that is not its module's.
+    Only what is named is imported: a broken adapter costs those who use it. ConfigError for an unknown name (the
+    nearest is suggested), a module without ADAPTER, and an adapter whose name is not its module's.
     """
     try:
         root = importlib.import_module(package)
@@ -20,10 +22,13 @@ def load_adapters(package: str = "adapters") -> dict[str, Adapter]:
         if error.name != package:
             raise
         raise ConfigError(f"no package {package!r}", expected="a package of adapters", found="nothing") from None
+    there = sorted(m.name for m in pkgutil.iter_modules(root.__path__) if not m.name.startswith("_"))
     out: dict[str, Adapter] = {}
-    for name in sorted(module.name for module in pkgutil.iter_modules(root.__path__)):
-        if name.startswith("_"):
-            continue
+    for name in there if names is None else sorted(set(names)):
+        if name not in there:
+            raise ConfigError(
+                f"no adapter called {name!r}", expected=", ".join(there), found=name, fix=near_miss(name, there)
+            )
         found = getattr(importlib.import_module(f"{package}.{name}"), "ADAPTER", None)
         if not isinstance(found, Adapter):
             raise ConfigError(f"{package}.{name} has no ADAPTER", expected="ADAPTER = MyAdapter()", found=repr(found))
