@@ -2,7 +2,8 @@
 
     weighted = sum of amount * answer * threshold over collateral,  debt = sum of amount * answer over debt
 
-An account is liquidatable where weighted < debt (strict: equality is healthy). `sums_plain` is the oracle of `sums`.
+An account is liquidatable where weighted < debt (strict: equality is healthy). Rules that cut the average threshold to
+basis points get their weighted sum from `rules.floored`. `sums_plain` is the oracle of `sums`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.engine.book import Book, Codes, Floats, add_up
+from aggregator.engine.book import Book, Codes, Flags, Floats, Indices, add_up
 from aggregator.quant._jit import jit
+from aggregator.rules import FLOORED, floored
 
 
 class Sums(NamedTuple):
@@ -39,6 +41,12 @@ def sums(book: Book, amount: Floats, answers_usd: Floats) -> Sums:
     weight, owed = term_values(book, answers_usd)
     weighted, debt = np.empty(book.accounts), np.empty(book.accounts)
     _sums(book.leg_start, book.leg_term, amount, weight, owed, weighted, debt)
+    floors = _floors(book)
+    if floors.any():
+        rows = np.flatnonzero(floors[book.account_market])
+        held = np.empty(len(rows))
+        _held(book.leg_start, book.leg_term, amount, _collateral(book, answers_usd), rows, held)
+        weighted[rows] = floored(weighted[rows], held)
     return Sums(weighted, debt)
 
 
@@ -47,7 +55,62 @@ def sums_plain(book: Book, amount: Floats, answers_usd: Floats) -> Sums:
     weight, owed = term_values(book, answers_usd)
     owner = np.repeat(np.arange(book.accounts), np.diff(book.leg_start))
     n = book.accounts
-    return Sums(add_up(owner, amount * weight[book.leg_term], n), add_up(owner, amount * owed[book.leg_term], n))
+    weighted, debt = (add_up(owner, amount * column[book.leg_term], n) for column in (weight, owed))
+    held = add_up(owner, amount * _collateral(book, answers_usd)[book.leg_term], n)
+    return Sums(np.where(_floors(book)[book.account_market], floored(weighted, held), weighted), debt)
+
+
+_EDGE, _EDGE_USD, _DUST_USD = 1e-9, 4e-8, 1e-6  # relative; a few of the smallest units that markets count in
+
+
+def at_edge(book: Book, amount: Floats, answers_usd: Floats, found: Sums) -> Indices:
+    """Accounts so close to their threshold that digits beyond float64, or the contract's rounding, decide them."""
+    weighted, debt = found
+    owes = debt > _DUST_USD
+    edge = owes & (np.abs(weighted - debt) <= _EDGE * debt + _EDGE_USD)
+    floors = _floors(book)
+    if floors.any():  # where values that round by one unit move the average across a whole basis point
+        near = np.flatnonzero(owes & floors[book.account_market] & (np.abs(weighted - debt) < 1e-2 * debt))
+        edge[near[_split(book, amount, answers_usd, near, debt[near])]] = True
+    return np.flatnonzero(edge)
+
+
+def _split(book: Book, amount: Floats, answers_usd: Floats, accounts: Indices, debt: Floats) -> Flags:
+    n = len(accounts)
+    counts = book.leg_start[accounts + 1] - book.leg_start[accounts]
+    owner = np.repeat(np.arange(n), counts)
+    leg = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts) + book.leg_start[accounts][owner]
+    term = book.leg_term[leg]
+    usd, threshold = amount[leg] * _collateral(book, answers_usd)[term], book.terms.threshold_frac[term]
+    held, weighted = add_up(owner, usd, n), add_up(owner, usd * threshold, n)
+    low, high = np.full(n, np.inf), np.zeros(n)
+    counted = usd > 0.0
+    np.minimum.at(low, owner[counted], threshold[counted])
+    np.maximum.at(high, owner[counted], threshold[counted])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slack = 1e-8 + 1e4 * _EDGE_USD / held
+    either = floored(weighted, held, -slack) < debt, floored(weighted, held, slack) < debt
+    out: Flags = (either[0] != either[1]) & (low < high)  # one threshold alone is its own average, exactly
+    return out
+
+
+def _floors(book: Book) -> Flags:
+    return np.array([rule in FLOORED for rule in book.rules] or [False], np.bool_)
+
+
+def _collateral(book: Book, answers_usd: Floats) -> Floats:
+    return np.where(book.terms.debt, 0.0, answers_usd[book.terms.oracle])
+
+
+@jit
+def _held(
+    start: npt.NDArray[np.int64], term: Codes, amount: Floats, value: Floats, rows: Indices, held: Floats
+) -> None:
+    for k in range(len(rows)):
+        h = 0.0
+        for j in range(start[rows[k]], start[rows[k] + 1]):
+            h += amount[j] * value[term[j]]
+        held[k] = h
 
 
 @jit

@@ -14,7 +14,7 @@ import numpy as np
 
 from aggregator.core.errors import DomainError
 from aggregator.engine.book import Book, Codes, Flags, Floats, Indices, add_up
-from aggregator.rules import Calls, Taken, lending
+from aggregator.rules import FLOORED, Calls, Taken, floored, lending
 
 
 class Legs(NamedTuple):
@@ -76,6 +76,8 @@ def wave(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats, val
     weighted = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd * terms.threshold_frac[term]), n)
     owed = add_up(legs.owner, np.where(legs.debt, legs.usd, 0.0), n)
     held = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd), n)
+    cut = np.array([rule in FLOORED for rule in book.rules], np.bool_)[book.account_market[accounts]]
+    weighted = np.where(cut, floored(weighted, held), weighted)
     absorbs = _absorbs(book)[book.account_market[accounts]]
     c, d = _pairs(legs, n, terms.callable[term] & ~absorbs[legs.owner])
     owner = np.concatenate([legs.owner[c], np.flatnonzero(absorbs)])

@@ -21,6 +21,7 @@ from aggregator.engine.book import Flags, Floats, Indices, add_up
 from aggregator.engine.run import Cascade, First
 
 _LEAST_USD = 1e-9
+_NAMED = 5
 _SHOWN = 5_000  # wallets and holders' losses named in a result, the largest first; `notes` says what the rest lost
 
 
@@ -269,6 +270,16 @@ def _notes(run: Cascade, by_credit: bool) -> list[str]:
         notes.append("Pools ran dry: liquidators hold what found no buyer.")
     if not run.convergence.converged:
         notes.append(f"Not converged: {run.convergence.why}.")
+    if len(run.at_edge):
+        book, at = run.book, run.at_edge
+        names = [
+            f"{book.holders[book.account_holder[i]]} in {book.markets[book.account_market[i]]}" for i in at[:_NAMED]
+        ]
+        more = f" and {len(at) - _NAMED} more" if len(at) > _NAMED else ""
+        notes.append(
+            f"{len(at)} accounts stood within 1e-9 of their threshold, where the contract's rounding decides and not "
+            f"float64: {', '.join(names)}{more}."
+        )
     if not run.book.accounts:
         notes.append("The book holds no account that can be judged.")
     return notes

@@ -45,7 +45,8 @@ class Cascade:
     """What a cascade leaves: the final state and its path.
 
     health_before, health_after (accounts,); conservation: change of net worth by sector since the blow, USD, with
-    `total`, `units_times_price_change` and the largest error of any round. first_usd: values after the first round.
+    `total`, `units_times_price_change` and the largest error of any round. unprofitable: due in the last round and left
+    alone; at_edge: accounts that stood within float precision of their threshold in some round.
     """
 
     book: Book
@@ -60,6 +61,7 @@ class Cascade:
     conservation: dict[str, float]
     first: First
     unprofitable: Indices
+    at_edge: Indices
 
     @property
     def liquidation_rounds(self) -> int:
@@ -97,6 +99,7 @@ def cascade(
     records: list[RoundRecord] = []
     first, refused = _first(state, extra), np.zeros(0, np.int64)
     moved, settled, worst = np.inf, False, 0.0
+    edge: set[int] = set()
     opening_extra = extra.mark(state.value_usd, liquidate=False)
     if state.providers_lost(extra.pool_loss_units(state.value_usd)):
         state.refresh()
@@ -104,6 +107,7 @@ def cascade(
         opened, opened_sectors = state.value_usd, state.sectors()
         answers = state.answers()
         sums = health.sums(book, state.amount, answers)
+        edge |= set(health.at_edge(book, state.amount, answers, sums).tolist())
         due = np.flatnonzero((sums.weighted_usd < sums.debt_usd) & ~state.dead & _judged(book))
         due = due[np.lexsort((due, sums.health[due]))]
         made = state.calls.copy()
@@ -153,6 +157,7 @@ def cascade(
         changes,
         first,
         refused,
+        np.array(sorted(edge), np.int64),
     )
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from aggregator.rules.aave_v3 import AaveV3
+from aggregator.rules.aave_v3_batch import floored
 from aggregator.rules.base import Calls, CannotJudgeError, LendingRule, Rule, Taken, WouldRevertError
 from aggregator.rules.comet import Comet
 from aggregator.rules.compound_v2 import CompoundV2
@@ -14,17 +15,18 @@ from aggregator.rules.morpho_blue import MorphoBlue
 from aggregator.rules.perp_curie import PerpCurie
 
 __all__ = [
-    "LENDING", "NAMES", "Calls", "CannotJudgeError", "LendingRule", "Rule", "Taken", "WouldRevertError", "get",
-    "lending",
+    "FLOORED", "LENDING", "NAMES", "Calls", "CannotJudgeError", "LendingRule", "Rule", "Taken", "WouldRevertError",
+    "floored", "get", "lending",
 ]  # fmt: skip
 
-_LENDING: tuple[LendingRule, ...] = (
-    *(AaveV3((3, minor)) for minor in range(8)), MorphoBlue(), CompoundV2(), Comet(),
-)  # fmt: skip
+_AAVE_V3 = tuple(AaveV3((3, minor)) for minor in range(8))
+_LENDING: tuple[LendingRule, ...] = (*_AAVE_V3, MorphoBlue(), CompoundV2(), Comet())
 _ALL: tuple[Rule, ...] = (*_LENDING, LyraV1(), PerpCurie())
 _BY_NAME = {rule.name: rule for rule in _ALL}
 _LENDING_BY_NAME = {rule.name: rule for rule in _LENDING}
 NAMES: tuple[str, ...] = tuple(sorted(_BY_NAME))
+# judged by `floored` collateral
+FLOORED: frozenset[str] = frozenset(rule.name for rule in _AAVE_V3 if rule.floors_threshold)
 LENDING: tuple[str, ...] = tuple(sorted(_LENDING_BY_NAME))
 
 

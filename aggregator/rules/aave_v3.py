@@ -29,7 +29,7 @@ from aggregator.core.account import Account, Judgement, Leg, Liquidation, mul_di
 from aggregator.core.fixed import WAD
 from aggregator.core.ids import USD
 from aggregator.core.solmath import BPS, mul_div_down, mul_div_up, percent_mul, percent_mul_down, wad_div
-from aggregator.rules.aave_v3_batch import batch_by_position, batch_by_reserve
+from aggregator.rules.aave_v3_batch import batch_by_position, batch_by_reserve, floored
 from aggregator.rules.base import (
     MAX,
     Calls,
@@ -71,6 +71,11 @@ class AaveV3:
     @property
     def _directional(self) -> bool:
         return self.version >= (3, 5)
+
+    @property
+    def floors_threshold(self) -> bool:
+        """Whether health is judged by the average threshold in whole basis points (see `aave_v3_batch.floored`)."""
+        return not self._directional
 
     def judge(self, account: Account) -> Judgement:
         """totalCollateralBase, totalDebtBase, healthFactor and currentLiquidationThreshold of getUserAccountData."""
@@ -128,6 +133,8 @@ class AaveV3:
 
     def batch(self, calls: Calls) -> Taken:
         """Float64 form of the largest allowed call; base units are USD."""
+        if self.floors_threshold:
+            calls = calls._replace(weighted_usd=floored(calls.weighted_usd, calls.all_collateral_usd))
         return batch_by_position(calls) if self.version >= (3, 3) else batch_by_reserve(calls)
 
     # value ------------------------------------------------------------------------------------------------------

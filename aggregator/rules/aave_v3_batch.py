@@ -9,11 +9,26 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.rules.base import F8, Calls, Taken, health, spread
+from aggregator.core.solmath import BPS
+from aggregator.rules.base import F8, Calls, Number, Taken, health, spread
 
 CLOSE_FACTOR_HF = 0.95
 FULL_CLOSE_USD = 2_000.0
 MIN_LEFTOVER_USD = 1_000.0
+_WHOLE_BPS = 1e-9  # a quotient of floats this close below a whole basis point is that basis point
+
+
+def floored(weighted_usd: Number, collateral_usd: Number, slack_bps: Number = _WHOLE_BPS) -> F8:
+    """<= 3.4: the weighted collateral that health is judged by, with the average threshold cut to whole basis points.
+
+    GenericLogic.calculateUserAccountData: avgLiquidationThreshold = sum(value * threshold) / sum(value) in integers,
+    then totalCollateralInBaseCurrency.percentMul(avgLiquidationThreshold). Broadcasts; 0 without collateral.
+    """
+    weighted, held = np.asarray(weighted_usd, np.float64), np.asarray(collateral_usd, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        average = np.where(held > 0.0, np.floor(weighted / held * BPS + slack_bps), 0.0)
+    out: F8 = held * average / BPS
+    return out
 
 
 def batch_by_reserve(calls: Calls) -> Taken:
