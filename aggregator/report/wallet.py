@@ -81,7 +81,7 @@ def judge(snap: Snapshot, account: Account) -> tuple[Judgement | None, Rule | No
     if rule is None:
         return None, None, Gap(subject, "unknown_version", f"no rule {account.rule}", 1)
     try:
-        judgement = rule.judge(snap, account)
+        judgement = rule.judge(account)
         return judgement._replace(unit=judgement.unit or _quote(snap, account.market)), rule, None
     except CannotJudgeError as error:
         return None, rule, Gap(subject, "no_price", error.message, 1)
