@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,10 @@ HEARTBEAT_S = 90_000
 
 
 def deployments(world: World) -> list[dict[str, Any]]:
-    """`[[deployments]]` rows for every adapter that can read the world, price feeds included."""
+    """`[[deployments]]` rows of everything in the world, price feeds included."""
     rows: list[dict[str, Any]] = []
     vaults: dict[int, list[str]] = {}
     for d in world.deployments:
-        if find_spec(f"adapters.{d.adapter}") is None:
-            continue
         if d.adapter == "erc4626":
             vaults.setdefault(d.chain, []).extend(d.addresses.values())
             continue
