@@ -56,6 +56,10 @@ class Derivatives:
         self.fund_paid_usd, self.uncovered_usd = np.zeros(len(book.markets)), np.zeros(len(book.markets))
         self.equity_usd = self._equity(cut_usd)
         self.equity_cut_usd = self.equity_usd
+        self.marks_cut_usd = self._marks(cut_usd)
+        self.fund_cut_usd = self.fund_usd.copy()
+        self.taken_size, self.takers_usd = np.zeros(len(book.perps.size)), 0.0  # what liquidators took over, and paid
+        self.received_usd = np.zeros(len(o.size))  # by the pool, for shorts that it bought back
 
     def mark(self, value_usd: Floats, *, liquidate: bool) -> float:
         """Mark everything; returns the change of the option pools' P&L in USD."""
@@ -65,6 +69,28 @@ class Derivatives:
         while liquidate and self._close(value_usd):
             self.equity_usd = self._equity(value_usd)
         return float(self.pool_pnl_usd.sum()) - before
+
+    def balances(self, value_usd: Floats) -> dict[str, float]:
+        """Change since the cut of every side's own balance, USD, and what marks alone should have made of their sum.
+
+        Each position has one holder: the account, or the liquidator who took it over at mark. So perps' sides add up to
+        sum(size * change of mark), options' to the change of the pools' hedges; `derivatives_error_usd` is what is off.
+        """
+        p, pools = self.book.perps, self.book.option_pools
+        ours = np.isin(self.book.options.market, pools.market)  # legs of other markets face someone we have not read
+        out = {
+            "perp_traders": float((self.equity_usd - self.equity_cut_usd).sum()),
+            "perp_funds": float((self.fund_usd - self.fund_cut_usd).sum()),
+            "perp_liquidators": float((self.taken_size * self._marks(value_usd)).sum()) + self.takers_usd,
+            "perp_uncovered": -float(self.uncovered_usd.sum()),
+            "option_holders": float(self.leg_pnl_usd[ours].sum()),
+            "option_pools": float(self.pool_pnl_usd.sum()),
+        }
+        marked = float((p.size * (self._marks(value_usd) - self.marks_cut_usd)).sum())
+        hedged = float(self._hedges(value_usd).sum())
+        perps = sum(usd for side, usd in out.items() if side.startswith("perp"))
+        options = out["option_holders"] + out["option_pools"]
+        return out | {"derivatives_error_usd": abs(perps - marked) + abs(options - hedged)}
 
     def pool_loss_units(self, value_usd: Floats) -> Floats:
         """(pots,) units of quote that the providers of each option pool have lost."""
@@ -101,10 +127,14 @@ class Derivatives:
             lacking = np.maximum(cost - (o.margin_units * value_usd[o.margin_asset])[due], 0.0)
             self.option_shortfall_usd[due] = lacking
             self.leg_pnl_usd[due] += lacking
+            self.received_usd[due] = (cost - lacking) - (np.abs(o.size) * self.before * value_usd[o.quote])[due]
             self.bought_back[due] = True
-        by_market = add_up(o.market, self.leg_pnl_usd, len(self.book.markets))
-        hedge = p.hedge_units * (self._spot(value_usd) - self.spot_before) * value_usd[p.quote]
-        self.pool_pnl_usd = hedge - by_market[p.market]
+        owed = np.where(self.bought_back, -self.received_usd, moved)
+        self.pool_pnl_usd = self._hedges(value_usd) - add_up(o.market, owed, len(self.book.markets))[p.market]
+
+    def _hedges(self, value_usd: Floats) -> Floats:
+        p = self.book.option_pools
+        return p.hedge_units * (self._spot(value_usd) - self.spot_before) * value_usd[p.quote]
 
     def _short_of_margin(self, value_usd: Floats) -> Flags:
         o = self.book.options
@@ -148,6 +178,9 @@ class Derivatives:
         made = share.max(initial=0.0) > 0.0
         self.realised_usd += add_up(p.account, share * self._profits(value_usd), n) - penalty
         self.penalty_usd += penalty
+        taken = share * self.open_frac * p.size
+        self.taken_size += taken
+        self.takers_usd += float((penalty - to_fund).sum()) - float((taken * self._marks(value_usd)).sum())
         self.open_frac *= 1.0 - share
         self.closed |= due
         self.equity_usd = self._equity(value_usd)

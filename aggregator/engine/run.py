@@ -45,7 +45,8 @@ class Cascade:
     """What a cascade leaves: the final state and its path.
 
     health_before, health_after (accounts,); conservation: change of net worth by sector since the blow, USD, with
-    `total`, `units_times_price_change` and the largest error of any round. unprofitable: due in the last round and left
+    `total`, `units_times_price_change` and the largest error of any round; beside them the sides of perps and options
+    since the cut (`Derivatives.balances`), which the error covers too. unprofitable: due in the last round and left
     alone; at_edge: accounts that stood within float precision of their threshold in some round.
     """
 
@@ -127,6 +128,7 @@ def cascade(
         if number == 1:
             pnl += opening_extra
         error = _conservation_error(state, opened_sectors, opened, units)
+        error += extra.balances(state.value_usd)["derivatives_error_usd"]
         worst = max(worst, error)
         moved = float(np.max(np.abs(state.value_usd - opened) / np.maximum(opened, 1e-300), initial=0.0))
         written = _written_down(state, lost_before)
@@ -141,6 +143,7 @@ def cascade(
     changes = {s: end[s] - start[s] for s in SECTORS}
     changes["total"] = float(sum(changes[s] for s in SECTORS))
     changes["units_times_price_change"] = float((units * (state.value_usd - state.blow_usd)).sum())
+    changes |= extra.balances(state.value_usd)
     changes["largest_round_error"] = worst
     done = flow.calls == 0 and settled and moved <= _STILL
     after = health.sums(book, state.amount, state.answers()).health
