@@ -1,3 +1,3 @@
 """Plugins that every test may use."""
 
-pytest_plugins = ("tests.devnet.fixtures", "tests.line.fixtures")
+pytest_plugins = ("tests.devnet.fixtures", "tests.line.fixtures", "tests.store.fixtures")

@@ -1,4 +1,4 @@
-"""Both databases for every test: a SQLite file, and a real PostgreSQL on a unix socket."""
+"""Pytest plugin: both databases for every test that asks, a SQLite file and a real PostgreSQL on a unix socket."""
 
 from __future__ import annotations
 
