@@ -109,7 +109,8 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
     """One leg: value = amount x price, amount = shares x index; the threshold beside it where it counts."""
     symbol, market = _symbol(snap, leg.asset), account.market
     index = next(iter(snap.rows("index", market=market, asset=leg.asset, side=leg.side)), None)
-    shares = _leaf(snap, "shares", leg.shares, leg.src, market)
+    signed = leg.terms.get("size", leg.shares)  # a perpetual's size as its contract answers: negative where short
+    shares = _leaf(snap, "shares", signed, leg.src, market)
     amount = shares
     if index is not None and (index.num, index.den) != (1, 1):
         num = _leaf(snap, "index numerator", index.num, index.src, market)

@@ -158,8 +158,11 @@ def _leg(snap: Snapshot, leg: Leg, value: str | None) -> dict[str, Any]:
 
 
 def _liquidation_prices(snap: Snapshot, account: Account, rule: Rule, now: Judgement) -> list[dict[str, Any]]:
-    """One entry per asset whose price alone can bring the account to its threshold; as the market quotes it."""
-    if now.health_factor is None:
+    """One entry per asset whose price alone can bring the account to its threshold; as the market quotes it.
+
+    None for options: what their margin needs is no straight line in the price.
+    """
+    if now.health_factor is None or account.rule.split("@")[0] == "lyra_v1":
         return []
     found = []
     for asset in sorted({leg.asset for leg in account.legs}):
