@@ -21,7 +21,7 @@ from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, 
 from aggregator.sdk.rows import ask, assets, fill, gap, need
 
 Answers = Mapping[str, Answer | Revert]
-FIX = "check clearing_house, market_registry and chain in config/deployments/perp_curie.toml"
+FIX = "check addresses.clearing_house and chain in config/deployments/perp_curie.toml"
 COLLATERAL_TWAP_S = 900  # Vault._COLLATERAL_TWAP_INTERVAL
 EVENTS = {
     "house": (
@@ -55,6 +55,7 @@ PARTS = {
     "config": "getClearingHouseConfig()(address)",
     "fund": "getInsuranceFund()(address)",
 }
+EXCHANGE_PARTS = {"registry": "getMarketRegistry()(address)"}
 VAULT_PARTS = {"token": "getSettlementToken()(address)", "manager": "getCollateralManager()(address)"}
 # term -> part, call
 TERMS = {
@@ -92,7 +93,7 @@ class PerpCurie(Adapter):
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         parts = await _parts(view, where)
         found, traders = set[Target](), {parts["fund"]}  # the fund pays bad debt without an event of its own
-        for contract, event in ((where.address("market_registry"), POOL_ADDED), (parts["manager"], COLLATERAL_ADDED)):
+        for contract, event in ((parts["registry"], POOL_ADDED), (parts["manager"], COLLATERAL_ADDED)):
             async for log in view.logs([contract], [event], since):
                 found.add(Target(f"{where.id}/{log.args['token']}"))  # remembered for the market's rows
         for part, events in EVENTS.items():
@@ -106,7 +107,7 @@ class PerpCurie(Adapter):
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         parts = await _parts(view, where)
-        registry, tokens = where.address("market_registry"), [m.market.rsplit("/", 1)[1] for m in where.markets]
+        registry, tokens = parts["registry"], [m.market.rsplit("/", 1)[1] for m in where.markets]
         named = await assets(view, [parts["token"], *tokens])
         for _, rows in named.values():
             for row in rows:
@@ -149,7 +150,7 @@ ADAPTER = PerpCurie()
 
 async def _parts(view: View, where: Where) -> dict[str, str]:
     out = {"house": where.address("clearing_house")}
-    for owner, questions in (("house", PARTS), ("vault", VAULT_PARTS)):
+    for owner, questions in (("house", PARTS), ("exchange", EXCHANGE_PARTS), ("vault", VAULT_PARTS)):
         (got,) = await ask(view, [{key: Call(out[owner], sig) for key, sig in questions.items()}])
         out |= {key: need(answer, f"{questions[key]} of the {owner}", FIX).value for key, answer in got.items()}
     return out
