@@ -1,0 +1,112 @@
+"""What the documents tell a newcomer to run runs as written, and what they show of formats is so."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from aggregator.api import make_app
+from aggregator.app import App
+from aggregator.app.config import parse_config
+from aggregator.core.scenario import parse_scenario
+from aggregator.ingest.book import TABLES
+
+ROOT = Path(__file__).parents[2]
+LINES = (
+    "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/spillover demo",
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest -q",
+)
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(file: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", file.read_text(encoding="utf-8"), re.S | re.M)
+
+
+def run(line: str, cwd: Path) -> str:
+    """One line as a shell would, with the `spillover` of this interpreter."""
+    words = shlex.split(line, comments=True)
+    assert words[0] == "spillover"
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SPILLOVER_")}
+    command = [sys.executable, "-m", "aggregator", *words[1:]]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_two_lines_of_the_readme_are_there_to_the_letter() -> None:
+    text = (ROOT / "README.md").read_text()
+    for line in LINES:
+        assert f"\n{line}\n" in text
+
+
+def test_the_readmes_commands_run_as_written(tmp_path: Path) -> None:
+    for line in "".join(blocks(ROOT / "README.md", "bash")).splitlines():
+        run(line, tmp_path)
+    assert (tmp_path / "demo" / "depth_half.html").stat().st_size > 100_000
+
+
+def test_the_import_example_is_what_its_document_says(tmp_path: Path) -> None:
+    document = ROOT / "docs" / "import.md"
+    files = re.findall(r"^`(book/\w+\.csv)`\n```csv\n(.*?)^```$", document.read_text(), re.S | re.M)
+    assert {Path(name).stem for name, _ in files} <= set(TABLES)
+    for name, text in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for line in "".join(blocks(document, "bash")).splitlines():
+        run(line, tmp_path)
+    alice = json.loads(run("spillover wallet alice --json", tmp_path))
+    assert alice["positions"][0]["health_factor"].startswith("1.142857142857")  # 10 x 2,000 x 0.8 / 14,000
+    after = json.loads((tmp_path / "book.json").read_text())
+    assert [m["liquidated_accounts"] for m in after["markets"]] == [1]
+
+
+def test_the_import_tables_are_documented_column_by_column() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", (ROOT / "docs" / "import.md").read_text(), re.M)
+    documented = {name: (re.findall(r"`(\w+)`", need), re.findall(r"`(\w+)`", may)) for name, need, may in rows}
+    assert documented == {name: (list(spec.required), list(spec.optional)) for name, spec in TABLES.items()}
+
+
+def test_configuration_and_scenario_of_the_document_are_accepted() -> None:
+    config, scenario = blocks(ROOT / "docs" / "configuration.md", "toml")
+    data = tomllib.loads(config)
+    assert data.pop("deployments_dir") == "deployments"
+    found = parse_config(data)
+    assert found.chain(1).rpc
+    assert found.deployments[0].adapter == "aave_v3"
+    assert parse_scenario(tomllib.loads(scenario)).depeg == {"svETH?": 0.96}
+
+
+async def test_every_curl_line_is_answered(config: Path) -> None:
+    lines = "".join(blocks(ROOT / "docs" / "api.md", "curl")).splitlines()
+    assert len(lines) >= 5
+    with App.open(config) as app:
+        async with TestClient(TestServer(make_app(app))) as client:
+            for line in lines:
+                words = shlex.split(line)
+                (url,) = (w for w in words if w.startswith("http://127.0.0.1:8080/"))
+                path = url.removeprefix("http://127.0.0.1:8080")
+                body = words[words.index("-d") + 1] if "-d" in words else None
+                answer = await (client.post(path, data=body) if body else client.get(path))
+                assert answer.status == 200, (line, await answer.text())
+                if path.startswith("/v1/"):
+                    assert {"data", "meta", "links"} <= set(await answer.json())
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.stem)
+def test_files_that_documents_point_to_exist(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:docs|config|adapters|aggregator|tests)/[\w./-]*\w", text))
+    named |= set(re.findall(r"\]\((?!https?:)([^)]+)\)", text))
+    invented = {"adapters/yours.py", "config/deployments/yours.toml", "tests/adapters/test_yours.py"}
+    missing = [n for n in sorted(named - invented) if not (ROOT / n).exists() and not (file.parent / n).exists()]
+    assert missing == []
