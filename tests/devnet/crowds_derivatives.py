@@ -94,11 +94,12 @@ class PerpPeople:
         self._perp = perp
         self._rng = rng
 
-    def arrive(self, users: Sequence[str], maker: str) -> None:
-        self._perp.deposit(maker, 4e7)
+    def arrive(self, users: Sequence[str], maker: str, depth_usd: float = 1e7) -> None:
+        """depth_usd: what the maker puts on each side of every market."""
+        self._perp.deposit(maker, 4 * depth_usd)
         for symbol, base in self._perp.bases.items():
             price = base.feed.call("latestAnswer") / 1e8
-            self._perp.make(maker, symbol, 1e7 / price, 1e7, price / 2, price * 2)
+            self._perp.make(maker, symbol, depth_usd / price, depth_usd, price / 2, price * 2)
         for i, user in enumerate(users):
             self._arrive(user, i)
 
