@@ -15,7 +15,7 @@ import typer
 
 from aggregator import __version__
 from aggregator.cli import show
-from aggregator.cli.output import err, out, print_json, print_problem, progress, table, usd
+from aggregator.cli.output import err, out, print_json, print_problem, progress, table
 from aggregator.core.errors import ConfigError, SpilloverError
 
 app = typer.Typer(
@@ -179,9 +179,7 @@ def exposure(asset: str, config: ConfigOption = None, as_json: JsonOption = Fals
     if as_json:
         print_json(answer)
     else:
-        table(f"exposure to {answer['symbol']}", ["market", "side", "through", "USD"],
-              [[r["market"], r["side"], r["through"], usd(r["value_usd"])] for r in answer["rows"]],
-              right=frozenset({3}))  # fmt: skip
+        show.exposure(answer)
 
 
 @app.command()

@@ -170,3 +170,29 @@ def _edge(position: dict[str, Any]) -> list[str]:
         f"{abs(float(p['move_frac'])):.1%} to {amount(p['price'])}"
         for p in ways
     ]
+
+
+def exposure(e: dict[str, Any]) -> None:
+    """One line a market, side and claim, largest first; positions of one pool together."""
+    from aggregator.report.names import chain_name
+
+    sums: dict[tuple[str, str, str], float | None] = {}
+    for row in e["rows"]:
+        through = "LP positions" if "/erc721:" in row["through"] else short(row["through"].rsplit(":", 1)[-1])
+        key = row["market"], row["side"], through
+        known = row["value_usd"] is not None and sums.get(key, 0.0) is not None
+        sums[key] = (sums.get(key) or 0.0) + row["value_usd"] if known else None
+    table(
+        f"exposure to {printable(e['symbol'])} at cut {e['cut']['digest'][:12]}",
+        ["chain", "market", "side", "through", "USD"],
+        [
+            [chain_name(market), short_market(market), side, through, "-" if value is None else whole(value)]
+            for (market, side, through), value in sorted(sums.items(), key=lambda kv: (-(kv[1] or 0.0), kv[0]))
+        ],
+        right=frozenset({4}),
+    )
+
+
+def short_market(market: str) -> str:
+    """Protocol, deployment and the ends of what follows: morpho_blue blue 0xc70d0f…d7ae."""
+    return " ".join(short(part) for part in market.split("/")[1:])
