@@ -14,7 +14,7 @@ from aggregator.core.fixed import RAY
 from aggregator.core.ids import USD, erc20
 from aggregator.core.rows import AccountTerm, Claim, Exposure, Gap, Index, Market, PositionRow, Price, Row, Term, Total
 from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
-from aggregator.sdk.rows import ask, assets, fill, gap, need
+from aggregator.sdk.rows import ask, assets, each, fill, gap, need
 
 ZERO = "0x" + "00" * 20
 MINOR = {1: 0, 2: 0, 3: 0, 4: 1, 5: 2, 6: 2, 7: 3, 8: 4, 9: 5, 10: 6, 11: 7}  # POOL_REVISION -> x of 3.x
@@ -25,6 +25,7 @@ EVENTS = (
     "ReserveUsedAsCollateralEnabled(address indexed reserve,address indexed user)",
     "ReserveUsedAsCollateralDisabled(address indexed reserve,address indexed user)",
 )
+STATE = ("getUserConfiguration(address)(uint256)", "getUserEMode(address)(uint256)")
 RESERVE = (
     "getReserveData(address)(uint256,uint128,uint128,uint128,uint128,uint128,uint40,uint16,"
     "address,address,address,address,uint128,uint128,uint128)"
@@ -123,31 +124,38 @@ class AaveV3(Adapter):
             yield row
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
-        pool = await _pool(view, where)
+        pool, market = await _pool(view, where), where.id
         holders = [t.holder for t in targets if t.holder] if pool.minor is not None else []
-        flags = await view.calls([Call(pool.address, "getUserConfiguration(address)(uint256)", (h,)) for h in holders])
-        emodes = await view.calls([Call(pool.address, "getUserEMode(address)(uint256)", (h,)) for h in holders])
-        legs_of = {f.value: _legs(pool, f.value) for f in flags if isinstance(f, Answer)}  # few kinds, many accounts
-        legs = [legs_of[f.value] if isinstance(f, Answer) else () for f in flags]
-        calls = [Call(leg.token, leg.sig, (h,)) for h, mine in zip(holders, legs, strict=True) for leg in mine]
+        states = await view.calls([call for sig in STATE for call in each(pool.address, sig, holders)])
+        flags, emodes = states[: len(holders)], states[len(holders) :]
+        places: dict[int, list[int]] = {}  # few kinds of flags, many accounts
+        for i, flag in enumerate(flags):
+            if isinstance(flag, Answer):
+                places.setdefault(flag.values[0], []).append(i)
+        legs = [(leg, mine) for value, mine in places.items() for leg in _legs(pool, value)]
+        calls = [call for leg, mine in legs for call in each(leg.token, leg.sig, [holders[i] for i in mine])]
         answers = iter(await view.calls(calls))
-        for holder, flag, emode, mine in zip(holders, flags, emodes, legs, strict=True):
-            rows: list[PositionRow | Gap] = [
-                gap(answer, f"{where.id}#{holder}", what, accounts=1)
-                for what, answer in (("getUserConfiguration", flag), ("getUserEMode", emode))
-                if isinstance(answer, Revert)
+        rows: list[list[PositionRow | Gap]] = [
+            [
+                gap(a, f"{market}#{h}", sig, accounts=1)
+                for sig, a in zip(STATE, asked, strict=True)
+                if isinstance(a, Revert)
             ]
-            for leg, answer in zip(mine, answers, strict=False):
+            for h, *asked in zip(holders, flags, emodes, strict=True)
+        ]
+        for leg, mine in legs:
+            for i, answer in zip(mine, answers, strict=False):
                 if isinstance(answer, Revert):
-                    rows.append(gap(answer, f"{where.id}#{holder}", f"{leg.side} of {leg.asset}", accounts=1))
-                elif answer.value and leg.side == "stable":
-                    detail = f"{answer.value} raw of {leg.asset} owed at a stable rate"
-                    rows.append(Gap(f"{where.id}#{holder}", "unread", detail, accounts=1, src=answer.src()))
-                elif answer.value:
-                    rows.append(Exposure(where.id, holder, "", leg.asset, leg.side, answer.value, answer.src()))
-            if rows and isinstance(emode, Answer) and emode.value:
-                yield AccountTerm(where.id, holder, "", "emode", emode.value, emode.src())
-            for row in rows:
+                    rows[i].append(gap(answer, f"{market}#{holders[i]}", f"{leg.side} of {leg.asset}", accounts=1))
+                elif (raw := answer.values[0]) and leg.side == "stable":
+                    detail = f"{raw} raw of {leg.asset} owed at a stable rate"
+                    rows[i].append(Gap(f"{market}#{holders[i]}", "unread", detail, accounts=1, src=answer.src()))
+                elif raw:
+                    rows[i].append(Exposure(market, holders[i], "", leg.asset, leg.side, raw, answer.src()))
+        for holder, emode, found in zip(holders, emodes, rows, strict=True):
+            if found and isinstance(emode, Answer) and emode.values[0]:
+                yield AccountTerm(market, holder, "", "emode", emode.values[0], emode.src())
+            for row in found:
                 yield row
 
 

@@ -7,6 +7,7 @@ Addresses are lower-case 0x-hex, bytes are bytes, integers exact, tuples and arr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,7 @@ from aggregator.chain.decode import I64, Words, decode_words, static_layouts
 from aggregator.core.errors import ConfigError, SpilloverError
 
 Values = tuple[Any, ...]
+_UNFIT = (EncodingError, EncodingTypeError, ValueError, TypeError, OverflowError, AttributeError)
 
 
 class Function:
@@ -54,11 +56,17 @@ class Function:
         try:
             if not self._one_word_each:
                 return self.selector + encode(self.inputs, args)
-            if len(args) == 1:  # nearly all reads of an account
-                return self.selector + self._encoders[0](args[0])
             return self.selector + b"".join([e(a) for e, a in zip(self._encoders, args, strict=True)])
-        except (EncodingError, EncodingTypeError, ValueError, TypeError, OverflowError, AttributeError):
+        except _UNFIT:
             raise _unfit(self.sig, repr(tuple(args))[:200]) from None
+
+    def encode_all(self, many: Sequence[Sequence[Any]]) -> list[bytes]:
+        """`encode` of each."""
+        if self._one_word_each and len(self._encoders) == 1:  # nearly all reads of an account
+            selector, encoder = self.selector, self._encoders[0]
+            with suppress(*_UNFIT):  # below it says which
+                return [selector + encoder(arg) for (arg,) in many]
+        return [self.encode(args) for args in many]
 
     def decode(self, answers: Answers, rows: I64) -> list[Values | Failure]:
         """Values of the answers in `rows` (none failed); a malformed one is a Failure that says how."""

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -105,6 +107,10 @@ class Multicall:
         return Answers(joined.buffer, joined.start[order], joined.size[order], failures)
 
     def _chunks(self, pairs: Sequence[Pair]) -> list[Sequence[Pair]]:
+        if len(pairs) <= self._max_calls and sum([len(data) for _, data in pairs]) <= self._max_bytes - 192 * len(
+            pairs
+        ):
+            return [pairs]
         chunks, begin, size = [], 0, 0
         for i, (_, data) in enumerate(pairs):
             cost = 192 + len(data)
@@ -210,17 +216,23 @@ def encode_aggregate3(pairs: Sequence[Pair]) -> bytes:
     """Calldata of aggregate3 with allowFailure for every call."""
     n = len(pairs)
     targets = {to: bytes(12) + bytes.fromhex(to[2:]) + _MIDDLE for to in {to for to, _ in pairs}}
-    sizes = {size: (size.to_bytes(32, "big"), bytes(-size % 32)) for size in {len(data) for _, data in pairs}}
-    tails: list[bytes] = []
-    offsets, at = [], 32 * n
-    for to, data in pairs:
-        size, pad = sizes[len(data)]
-        offsets.append(at)
-        tails += (targets[to], size, data, pad)
-        at += 128 + len(data) + len(pad)
+    parts: list[bytes] = []
+    widths: list[int] = []
+    first = 0
+    for size, run in groupby([len(data) for _, data in pairs]):  # neighbours mostly ask the same question
+        last = first + len(list(run))
+        tos, datas = zip(*pairs[first:last], strict=True)
+        first, length, width = last, size.to_bytes(32, "big"), 128 + size + -size % 32
+        widths += [width] * len(tos)
+        tails = np.zeros((len(tos), width), dtype=np.uint8)
+        tails[:, :96] = np.frombuffer(b"".join([targets[to] for to in tos]), dtype=np.uint8).reshape(-1, 96)
+        tails[:, 96:128] = np.frombuffer(length, dtype=np.uint8)
+        tails[:, 128 : 128 + size] = np.frombuffer(b"".join(datas), dtype=np.uint8).reshape(len(tos), size)
+        parts.append(tails.tobytes())
     heads = np.zeros((n, 4), dtype=">u8")
-    heads[:, 3] = offsets
-    return b"".join([_SELECTOR, _HEAD, n.to_bytes(32, "big"), heads.tobytes(), *tails])
+    heads[1:, 3] = np.cumsum(widths[:-1])
+    heads[:, 3] += 32 * n
+    return b"".join([_SELECTOR, _HEAD, n.to_bytes(32, "big"), heads.tobytes(), *parts])
 
 
 def decode_aggregate3(answer: bytes, count: int) -> tuple[npt.NDArray[np.bool_], Answers]:
@@ -228,6 +240,12 @@ def decode_aggregate3(answer: bytes, count: int) -> tuple[npt.NDArray[np.bool_],
     if len(answer) % 32 or len(answer) < 64 + 128 * count:
         raise _malformed(f"{len(answer)} bytes for {count} calls")
     words = np.frombuffer(answer, dtype=">u8").reshape(-1, 4)
+    if len(answer) == 64 + 160 * count:  # what nearly all are: successes of one word each, as Solidity lays them out
+        head, member = _one_word_each(count)
+        members = words[2 + count :].reshape(count, 4, 4)[:, :3]
+        if answer.startswith(head) and (members == member).all():
+            start = len(head) + 96 + 128 * np.arange(count, dtype=np.int64)
+            return np.ones(count, dtype=np.bool_), Answers(answer, start, np.full(count, 32, dtype=np.int64), {})
 
     def numbers(index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(words):
@@ -246,6 +264,15 @@ def decode_aggregate3(answer: bytes, count: int) -> tuple[npt.NDArray[np.bool_],
     if (offsets % 32).any() or (success > 1).any() or (inner != 64).any() or (start + size > len(answer)).any():
         raise _malformed("a member is not (bool,bytes)")
     return success.astype(np.bool_), Answers(answer, start, size, {})
+
+
+@lru_cache(maxsize=64)
+def _one_word_each(count: int) -> tuple[bytes, npt.NDArray[np.uint64]]:
+    """The head of an answer whose `count` members are (true, one word), and the first three words of each member."""
+    numbers = [32, count, *(32 * count + 128 * i for i in range(count))]
+    words = np.zeros((3, 4), dtype=np.uint64)
+    words[:, 3] = 1, 64, 32
+    return b"".join(n.to_bytes(32, "big") for n in numbers), words
 
 
 def hex_bytes(result: object) -> bytes:

@@ -8,6 +8,7 @@ b''                                      derived or written by a person
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from aggregator.core.errors import DomainError
@@ -30,7 +31,12 @@ class HttpSource(NamedTuple):
 
 
 def call_source(to: str, data: bytes, word: int = 0) -> bytes:
-    return b"\x01" + bytes((word,)) + bytes.fromhex(to[2:]) + data
+    return _call_prefix(to, word) + data
+
+
+@lru_cache(maxsize=4096)  # few contracts, many questions
+def _call_prefix(to: str, word: int) -> bytes:
+    return b"\x01" + bytes((word,)) + bytes.fromhex(to[2:])
 
 
 def log_source(block: int, index: int, address: str) -> bytes:

@@ -9,11 +9,12 @@ good positions and do not advance their cursor. Nothing is visible before the tr
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import ConfigError, SourceError, SpilloverError, StoreError, WrongChainError
@@ -22,6 +23,8 @@ from aggregator.sdk.adapter import Adapter, Target, View, Where
 from aggregator.store import Store
 
 log = logging.getLogger("spillover.ingest")
+
+_SLICES_IN_FLIGHT = 8  # of one deployment: the node works on some while others are encoded and decoded
 
 
 class Stats(Protocol):
@@ -120,7 +123,7 @@ async def collect(
     by_id = {s.id: s for s in sources}
     limit = asyncio.Semaphore(concurrency)
     readings: list[Reading] = []
-    async with _unwrapped(), asyncio.TaskGroup() as group:
+    async with _rare_collections(), _unwrapped(), asyncio.TaskGroup() as group:
         tasks = []
         for where in deployments:
             if where.source not in pinned:
@@ -141,6 +144,17 @@ async def collect(
     progress(Progress("", "write", 1, 1))
     failed |= {r.where.id: _last_detail(r) for r in readings if not r.whole}
     return RunResult(run, cut, rewound, failed, sum(len(r.touched) for r in readings))
+
+
+@asynccontextmanager
+async def _rare_collections() -> AsyncIterator[None]:
+    """A run makes millions of tuples, keeps them, and makes hardly a cycle: a search after every 700 costs a sixth."""
+    before = gc.get_threshold()
+    gc.set_threshold(before[0] and max(before[0], 100_000), *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 @asynccontextmanager
@@ -223,21 +237,25 @@ async def _read_deployment(
             reading.known = tuple(everything)
             reading.touched = tuple(sorted(t for t in touched if t.holder or t.ref))
             where = _knowing(where, everything)
-            await _sort_rows(adapter.terms(view, where), reading)
-            progress(Progress(where.id, "terms", len(reading.cut_rows), 0))
             slices = [reading.touched[i : i + slice_size] for i in range(0, len(reading.touched), slice_size)]
             parts = [Reading(where) for _ in slices]
-            done = 0
+            left, done = iter(list(zip(parts, slices, strict=True))), 0
 
-            async def one(part: Reading, targets: Sequence[Target]) -> None:
+            async def terms() -> None:
+                await _sort_rows(adapter.terms(view, where), reading)
+                progress(Progress(where.id, "terms", len(reading.cut_rows), 0))
+
+            async def read() -> None:
                 nonlocal done
-                await _sort_rows(adapter.read(view, where, targets), part)
-                done += len(targets)
-                progress(Progress(where.id, "read", done, len(reading.touched)))
+                for part, targets in left:  # shared: each worker takes the next slice
+                    await _sort_rows(adapter.read(view, where, targets), part)
+                    done += len(targets)
+                    progress(Progress(where.id, "read", done, len(reading.touched)))
 
             async with _unwrapped(), asyncio.TaskGroup() as group:
-                for part, targets in zip(parts, slices, strict=True):
-                    group.create_task(one(part, targets))
+                group.create_task(terms())
+                for _ in slices[:_SLICES_IN_FLIGHT]:
+                    group.create_task(read())
             for part in parts:
                 reading.assets += part.assets
                 reading.cut_rows += part.cut_rows
@@ -258,15 +276,12 @@ def _knowing(where: Where, known: Sequence[Target]) -> Where:
 
 
 async def _sort_rows(rows: AsyncIterator[Row] | AsyncIterator[PositionRow | Gap], into: Reading) -> None:
+    keep: dict[type, Callable[[Any], None]] = dict.fromkeys(POSITION_KINDS, into.positions.append)
+    keep |= {Asset: into.assets.append, **dict.fromkeys(CUT_KINDS, into.cut_rows.append)}
     async for row in rows:
-        if isinstance(row, Asset):
-            into.assets.append(row)
-        elif isinstance(row, POSITION_KINDS):
-            into.positions.append(row)
-        elif isinstance(row, CUT_KINDS):
-            into.cut_rows.append(row)
-        else:
+        if type(row) not in keep:
             raise StoreError(f"an adapter yielded something that is no row: {type(row).__name__}")
+        keep[type(row)](row)
 
 
 def _unread(where: Where, reason: str, detail: str, known: Sequence[Target] = ()) -> Reading:

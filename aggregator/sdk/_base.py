@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -47,8 +47,10 @@ class BaseView:
         raise ConfigError(f"{self._at.source} is no HTTP venue", expected="calls or logs", found=f"{method} {path}")
 
     async def calls(self, calls: Sequence[Call]) -> list[Answer | Revert]:
+        if not calls:
+            return []
         begun = time.perf_counter()
-        if len(calls) <= 2 * _PIECE:
+        if len(calls) <= _PIECE:
             out = await self._piece(calls)
         else:  # the node works on one piece while we encode the next and decode the last
             pieces = (self._piece(calls[i : i + _PIECE]) for i in range(0, len(calls), _PIECE))
@@ -57,9 +59,12 @@ class BaseView:
         return out
 
     async def _piece(self, calls: Sequence[Call]) -> list[Answer | Revert]:
-        functions = [function(call.sig) for call in calls]
-        pairs = [(address(c.to), f.encode(c.args)) for c, f in zip(calls, functions, strict=True)]
-        return decode_calls(functions, pairs, await self._read(pairs))
+        groups = group_calls(calls)
+        tos, datas = [address(to) for to, _, _ in calls], [b""] * len(calls)
+        for one, rows in groups.items():
+            for i, data in zip(rows, one.encode_all([calls[i].args for i in rows]), strict=True):
+                datas[i] = data
+        return decode_calls(groups, tos, datas, await self._read(list(zip(tos, datas, strict=True))))
 
     async def logs(
         self, addresses: Sequence[str], events: Sequence[str], since: int, topics: Sequence[Sequence[str] | None] = ()
@@ -101,21 +106,37 @@ def address(text: str) -> str:
     return parse_address(text)
 
 
-def decode_calls(functions: Sequence[Function], pairs: Sequence[Pair], answers: Answers) -> list[Answer | Revert]:
-    """Answers aligned with the calls; each signature's answers are decoded together."""
-    out: list[Answer | Revert] = [None] * len(pairs)  # type: ignore[list-item]  # every place is filled below
-    groups: dict[Function, list[int]] = {}
-    failures = answers.failures
-    for i, one in enumerate(functions):
-        if one in groups:
-            groups[one].append(i)
+def group_calls(calls: Sequence[Call]) -> dict[Function, Sequence[int]]:
+    """Places of the calls of each signature."""
+    places: dict[str, list[int]] = {}
+    sigs = [sig for _, sig, _ in calls]
+    if sigs.count(sigs[0]) == len(sigs):
+        return {function(sigs[0]): range(len(sigs))}
+    for i, sig in enumerate(sigs):
+        if sig in places:
+            places[sig].append(i)
         else:
-            groups[one] = [i]
+            places[sig] = [i]
+    return {function(sig): rows for sig, rows in places.items()}
+
+
+def decode_calls(
+    groups: Mapping[Function, Sequence[int]], tos: Sequence[str], datas: Sequence[bytes], answers: Answers
+) -> list[Answer | Revert]:
+    """Answers aligned with the calls; each signature's answers are decoded together."""
+    values: list[Any] = [None] * len(tos)
+    failures = answers.failures
+    for one, places in groups.items():
+        rows = [i for i in places if i not in failures] if failures else places
+        for i, found in zip(rows, one.decode(answers, np.array(rows, dtype=np.int64)), strict=True):
+            values[i] = found
+    out: list[Answer | Revert] = list(map(_answer, zip(values, tos, datas, strict=True)))
+    for i, found in enumerate(values):
+        if type(found) is Failure:
+            out[i] = Revert(found.reason)
     for i, failure in failures.items():
         out[i] = Revert(*failure)
-        groups[functions[i]].remove(i)
-    for one, rows in groups.items():
-        for i, values in zip(rows, one.decode(answers, np.array(rows, dtype=np.int64)), strict=True):
-            to, data = pairs[i]
-            out[i] = Revert(values.reason) if isinstance(values, Failure) else Answer(values, to, data)
     return out
+
+
+_answer: Callable[[Any], Answer] = partial(tuple.__new__, Answer)  # what Answer._make does, without a Python frame

@@ -17,6 +17,7 @@ from aggregator.core.block import BlockRef
 from aggregator.core.errors import ConfigError
 from aggregator.sdk._base import BaseView
 
+_REMEMBERED = 50_000  # answers to small requests
 _SMALL = 100  # requests of fewer calls share multicalls with others that wait at the same moment
 
 
@@ -33,15 +34,28 @@ class ChainView(BaseView):
         self._pool, self._recorder = pool, recorder
         self._multicall = Multicall(pool, at, multicall, stats=self.stats)
         self._waiting: list[tuple[Sequence[Pair], asyncio.Future[Answers]]] = []
+        self._known: dict[Pair, bytes | Failure] = {}
         self._flushes: set[asyncio.Task[None]] = set()
         if recorder is not None:
             recorder.add_block(at)
 
     async def _read(self, pairs: Sequence[Pair]) -> Answers:
-        answers = await (self._multicall.read(pairs) if len(pairs) >= _SMALL else self._shared(pairs))
+        answers = await (self._multicall.read(pairs) if len(pairs) >= _SMALL else self._remembered(pairs))
         if self._recorder is not None:
             self._recorder.add_calls(self._at, pairs, [answers.blob(i) for i in range(len(pairs))])
         return answers
+
+    async def _remembered(self, pairs: Sequence[Pair]) -> Answers:
+        """Each slice of a deployment begins with the same small questions, and at one block they have one answer."""
+        known = {pair: blob for pair in pairs if (blob := self._known.get(pair)) is not None}
+        if new := [pair for pair in dict.fromkeys(pairs) if pair not in known]:
+            answers = await self._shared(new)
+            found = {pair: answers.blob(i) for i, pair in enumerate(new)}
+            if len(self._known) > _REMEMBERED:
+                self._known.clear()
+            self._known |= found
+            known |= found
+        return Answers.of([known[pair] for pair in pairs])
 
     async def _shared(self, pairs: Sequence[Pair]) -> Answers:
         waiter: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
