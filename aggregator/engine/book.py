@@ -306,7 +306,8 @@ def _check_codes(book: Book) -> None:
         "holdings.holder": n["holder"], "holdings.asset": n["asset"],
         "options.underlying": n["asset"], "options.quote": n["asset"], "options.margin_asset": n["asset"],
         "options.market": n["market"], "options.holder": n["holder"], "perps.account": len(book.perp_accounts.market),
-        "perps.asset": n["asset"],
+        "perps.asset": n["asset"], "perp_accounts.market": n["market"], "perp_accounts.holder": n["holder"],
+        "option_pools.market": n["market"], "option_pools.underlying": n["asset"], "option_pools.quote": n["asset"],
     }  # fmt: skip
     for name, limit in limits.items():
         table, column = name.split(".")

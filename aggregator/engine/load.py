@@ -207,7 +207,8 @@ def _contract_total(snap: Snapshot, market: str, asset: str) -> float:
 
 
 def _option_holders(snap: Snapshot) -> set[str]:
-    return {snap.names[h] for kind in ("option", "perp") for h in np.unique(snap.tables[kind]["holder"]).tolist()}
+    kinds = ("option", "perp", "account_term")
+    return {snap.names[h] for kind in kinds for h in np.unique(snap.tables[kind]["holder"]).tolist()}
 
 
 def _left_out(

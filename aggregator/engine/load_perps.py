@@ -31,6 +31,9 @@ def perps_of(
     for row in snap.rows("perp"):
         rows.setdefault((row.market, row.holder), []).append(row)
     known = {row.market for row in snap.rows("market") if row.rule == rule.name}
+    for name in sorted(known):  # who has margin alone
+        for kind in ("exposure", "account_term"):
+            rows |= {key: [] for r in snap.rows(kind, market=name) if (key := (name, r.holder)) not in rows}
     for (market, holder), held in sorted(rows.items()):
         try:
             if market not in known:
