@@ -1,0 +1,82 @@
+"""What the terminal shows: answers a person can read, and nothing of a stranger's that acts there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from aggregator.app import App
+from aggregator.app.demo import Demo
+from aggregator.cli import output, show
+from aggregator.core.ids import parse_address
+
+
+@pytest.mark.parametrize(
+    ("exact", "shown"),
+    [
+        ("1605012.935230290670620", "1,605,012.93523"),
+        ("0.007650", "0.00765"),
+        ("0.000000000123456", "0.000000000123"),
+        ("0.000000000000000000", "0"),
+        ("115792089237316195423570985008687907853269984665640564039457584007913129639935", None),
+        ("-12.50", "-12.5"),
+        ("7", "7"),
+    ],
+)
+def test_amounts_are_exact_to_six_places_and_never_a_false_zero(exact: str, shown: str | None) -> None:
+    found = output.amount(exact)
+    assert found == shown if shown is not None else found.replace(",", "") == exact
+
+
+def test_the_demo_answers_first_and_fits_a_screen(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = _shown(lambda: show.stress(demo.summary), monkeypatch, width=100)
+    assert demo.summary["cut_digest"][:12] in lines[0]
+    assert "is written off" in lines[1]
+    assert len(lines) <= 25
+    assert max(map(len, lines)) <= 100
+
+
+def test_a_wallet_says_what_takes_it_down(demo: Demo, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = show.fragile(demo.summary["wallets"])[0]["holder"]
+    with App.open(config) as app:
+        found = app.wallet(parse_address(address))
+    lines = _shown(lambda: show.wallet(found), monkeypatch, width=100)
+    assert any("health factor 1.004" in line for line in lines)
+    assert any(line.startswith("liquidated if waUSDC alone falls") for line in lines)
+
+
+def test_a_strangers_symbol_moves_no_cursor(demo: Demo, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with App.open(config) as app:
+        found = app.wallet(parse_address(demo.summary["wallets"][0]["holder"]))
+    for position in found["positions"]:
+        for leg in position["legs"]:
+            leg["symbol"] = "\x1b[2J[bold]\u202ex[/bold]"
+    text = "\n".join(_shown(lambda: show.wallet(found), monkeypatch, width=200))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "[bold]" in text
+
+
+def test_no_figure_is_folded_in_a_pipe(config: Path) -> None:
+    command = [sys.executable, "-m", "aggregator", "stress", "eth_down_30", "--config", str(config)]
+    env = os.environ | {"COLUMNS": "40"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True, env=env)
+    assert any(
+        line.startswith("Ethereum") and "aave_v3" in line and "full" in line for line in done.stdout.splitlines()
+    )
+
+
+def _shown(act: Callable[[], None], monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
+    """Lines that are not empty."""
+    console = Console(soft_wrap=True, highlight=False, width=width, record=True, file=StringIO())
+    monkeypatch.setattr(output, "out", console)
+    monkeypatch.setattr(show, "out", console)
+    act()
+    return [line.rstrip() for line in console.export_text().splitlines() if line.strip()]
