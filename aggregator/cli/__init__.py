@@ -251,6 +251,7 @@ def serve(
     from aggregator.app import App
 
     with App.open(config) as spill:
+        err.print(f"http://{host}:{port}/openapi.json says what can be asked; Ctrl-C stops", markup=False)
         run(spill, host, port)
 
 

@@ -86,6 +86,17 @@ def test_configuration_and_scenario_of_the_document_are_accepted() -> None:
     assert parse_scenario(tomllib.loads(scenario)).depeg == {"svETH?": 0.96}
 
 
+def test_the_address_keys_documented_are_those_that_adapters_read() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| .*\|$", (ROOT / "docs" / "configuration.md").read_text(), re.M)
+    documented = {name: set(re.findall(r"`(\w+)`", keys)) for name, keys in rows}
+    read = {}
+    for file in (ROOT / "adapters").glob("[!_]*.py"):
+        text = file.read_text()
+        read[file.stem] = set(re.findall(r'where\.address\("(\w+)"\)', text))
+        read[file.stem] |= set(re.findall(r'"(\w+)" in where\.addresses', text))
+    assert documented == read
+
+
 async def test_every_curl_line_is_answered(config: Path) -> None:
     lines = "".join(blocks(ROOT / "docs" / "api.md", "curl")).splitlines()
     assert len(lines) >= 5
