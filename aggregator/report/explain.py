@@ -135,7 +135,7 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
         inputs += [_leaf(snap, f"{t.scope} {key}".strip(), t.raw, t.src, market) for t in terms]
     if protocol == "morpho_blue" and leg.side == "collateral":
         inputs += [_leaf(snap, t.key, t.raw, t.src, market) for t in snap.rows("term", market=market, key="lltv_wad")]
-    value = leg_usd(snap, leg)
+    value = leg_usd(snap, leg, account)
     shown = f"{plain(leg.amount, max(leg.decimals, 0))} {symbol}" + (f" (USD {value})" if value else "")
     return _node(f"{symbol} {leg.side}", shown, "amount x price / 10^decimals", "as the contract rounds", inputs)
 

@@ -20,7 +20,7 @@ from aggregator.core.fixed import WAD, Fixed, plain
 from aggregator.core.ids import USD
 from aggregator.core.rows import Gap
 from aggregator.report.coverage import coverage_json
-from aggregator.report.greeks import wallet_greeks
+from aggregator.report.greeks import leg_greeks, wallet_greeks
 from aggregator.report.plain import chain_json, cut_json, gap_json, split_deployment
 from aggregator.rules.base import CannotJudgeError, Rule
 from aggregator.snapshot import Snapshot, accounts, prices
@@ -108,7 +108,7 @@ def _position(snap: Snapshot, account: Account) -> tuple[dict[str, Any], list[Ga
     gaps = [gap] if gap else []
     legs = []
     for leg in account.legs:
-        value = leg_usd(snap, leg)
+        value = leg_usd(snap, leg, account)
         if value is None and leg.amount:
             gaps.append(Gap(f"{account.market}#{account.holder}", "no_price", f"no dollar price for {leg.asset}", 1))
         legs.append(_leg(snap, leg, value))
@@ -140,7 +140,16 @@ def health_text(judgement: Judgement | None) -> str | None:
     return plain(judgement.health_factor, 18)
 
 
-def leg_usd(snap: Snapshot, leg: Leg) -> str | None:
+def leg_usd(snap: Snapshot, leg: Leg, account: Account) -> str | None:
+    """Dollars of a leg: an option's worth (negative where short), a perp's notional, amount x price of all else."""
+    for option in snap.rows("option", market=account.market, holder=account.holder, ref=leg.ref):
+        if leg.side in ("long", "short") and option.underlying == leg.asset:
+            found, quote = leg_greeks(snap, option), prices.usd(snap, option.quote)
+            return (
+                None
+                if isinstance(found, Gap) or quote is None
+                else f"{found['value'] * float(quote[0]):.{USD_PLACES}f}"
+            )
     price = prices.usd(snap, leg.asset)
     return None if price is None or leg.decimals < 0 else _usd(leg.amount, leg.decimals, price[0])
 

@@ -1,0 +1,72 @@
+"""A wallet's dollars: an option is worth its price, not its notional; its unknowns are null and named."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from aggregator.app import App
+from aggregator.report.greeks import leg_greeks
+from aggregator.report.wallet import leg_usd, wallet_accounts
+from aggregator.snapshot import prices
+from tests.devnet.worlds import World
+
+
+def test_an_option_leg_is_worth_its_price_and_a_short_owes_it(collected: App, three_chains_world: World) -> None:
+    snap, seen = collected.snapshot(), set()
+    for wallet in three_chains_world.wallets:
+        for account in wallet_accounts(snap, wallet.lower()):
+            for leg in account.legs:
+                rows = snap.rows("option", market=account.market, holder=account.holder, ref=leg.ref)
+                if leg.side not in ("long", "short") or not rows:
+                    continue
+                value, quote = leg_usd(snap, leg, account), prices.usd(snap, rows[0].quote)
+                greeks = leg_greeks(snap, rows[0])
+                if quote is None or not isinstance(greeks, dict):
+                    assert value is None
+                    continue
+                assert value is not None
+                assert float(value) == pytest.approx(greeks["value"] * float(quote[0]), abs=1e-7)
+                assert (float(value) > 0) == (leg.side == "long")
+                seen.add(leg.side)
+    assert seen <= {"long", "short"}
+
+
+def test_totals_are_the_exact_sum_of_positions(collected: App, three_chains_world: World) -> None:
+    for wallet in three_chains_world.wallets:
+        answer = collected.wallet(wallet)
+        for key in ("collateral_usd", "debt_usd"):
+            known = [Fraction(p[key]) for p in answer["positions"] if p[key] is not None]
+            total = Fraction(answer["totals"][key])
+            assert 0 <= sum(known) - total < Fraction(1, 10**8)
+        nulls = [p for p in answer["positions"] if p["collateral_usd"] is None and p["rule"]]
+        assert not nulls or answer["gaps"]
+
+
+def test_liquidation_prices_bring_the_account_to_its_threshold(collected: App, three_chains_world: World) -> None:
+    """At the price named, health is 1 to the precision of the price's own unit."""
+    from aggregator import rules
+    from aggregator.core.fixed import Fixed, parse_fixed
+
+    snap, checked = collected.snapshot(), 0
+    for wallet in three_chains_world.wallets[:10]:
+        positions = {(p["market"], p["ref"]): p for p in collected.wallet(wallet)["positions"]}
+        for account in wallet_accounts(snap, wallet.lower()):
+            rule = rules.get(account.rule)
+            ref = account.legs[0].ref if account.legs else ""
+            for named in positions[account.market, ref]["liquidation"]["prices"]:
+                assert rule is not None
+                first = next(leg for leg in account.legs if leg.asset == named["asset"])
+                assert first.price is not None
+                at = Fixed(parse_fixed(named["price"], first.price.exp), first.price.exp)
+                moved = account._replace(
+                    legs=tuple(leg._replace(price=at) if leg.asset == named["asset"] else leg for leg in account.legs)
+                )
+                health = rule.judge(moved).health_factor
+                debt = rule.judge(account).debt
+                assert health is not None
+                if debt > 10**9 and at.raw > 10**6:  # dust rounds by more than it is worth
+                    assert health / 10**18 == pytest.approx(1.0, abs=2e-3)
+                    checked += 1
+    assert checked > 10
