@@ -1,39 +1,75 @@
 """The one depth that all sellers share: merged pools by asset, how far they are sold, and what that does to prices.
 
 The blow moves every pool along its invariant to the new cross rate (arbitrage), then the walk begins. Units sold into a
-pool move the asset's price by the ratio of the merged book's marginal price; what the pool pays is what the walk gives.
-A claim without pools of its own that trades within 1 % of par is redeemed and its underlyings are sold. Cash sells at
-its price. Anything else has no known depth: it is sold at its price, and the amount is kept as a stated gap.
+pool move the asset's price by the ratio of the merged book's marginal price. What a pool pays in a token that is not
+cash is sold on through that token's own depth, and the asset's price then follows that token's:
+
+    price(X) / price(X) at the blow = m(sold) / m(0) * sum over quotes g of w_g * price(g) / price(g) at the blow
+
+with m the marginal price in quotes at their values of the blow and w_g the share of the depth within the next 1 %; for
+one quote this is exact, for several the routing keeps to the blow's values. Selling on ends because a pool is used from
+the shallower token to the deeper one alone (`routes`). A claim's discount to its backing moves by m alone, its value by
+the backing too. A claim without pools that trades within 1 % of par is redeemed and its underlyings are sold. Cash
+sells at its price. Anything else has no known depth: it is sold at its price, and the amount is kept as a stated gap.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from aggregator.core.errors import DomainError
 from aggregator.engine.book import Book, Floats, Pool
-from aggregator.quant.depth import NO_DEPTH, DepthCurve, merge, steps_depth
+from aggregator.engine.routes import order
+from aggregator.quant.depth import NO_DEPTH, DepthCurve, merge, split, steps_depth
 
 REDEEM, SELL, AT_PRICE, UNKNOWN = range(4)
 _PAR_BAND = 0.01  # a claim that trades further from its backing than this is taken as not redeemable
+_NEXT = 0.99  # the depth that weighs quotes: down to this share of the price
+_CASH = -1
+
+
+class _Venue(NamedTuple):
+    """All pools of an asset against one quote: curve in whole quote (all cash together: quote -1, in USD).
+
+    unit_usd: value of the quote at the blow, 1 for cash.
+    """
+
+    quote: int
+    curve: DepthCurve
+    unit_usd: float
 
 
 class Depth:
-    """State: `sold` (assets,) units that stand in the pools, `ratio` (assets,) price after / before the walk."""
+    """State: `sold` (assets,) units that stand in the pools, `ratio` (assets,) price after / before the walk.
+
+    paid_units (assets,): what pools paid out in tokens that are not cash; paid_usd (assets,): in cash, by asset sold.
+    """
 
     def __init__(self, book: Book, value_usd: Floats, before_usd: Floats, kept: Floats) -> None:
         """value_usd, before_usd (assets,) after and before the blow; kept (assets,) share of depth left."""
         n = len(book.assets)
-        self.book = book
-        self.sold, self.ratio = np.zeros(n), np.ones(n)
-        self.paid_usd, self.unfilled = np.zeros(n), np.zeros(n)
-        self.curve: dict[int, DepthCurve] = {}
-        for asset in sorted({pool.base for pool in book.pools}):
-            pools = [p for p in book.pools if p.base == asset]
-            if not book.cash[asset]:
-                self.curve[asset] = merge([_curve(p, value_usd, before_usd, float(kept[asset])) for p in pools])
+        self.book, self.blow_usd = book, value_usd
+        self.sold, self.ratio, self.own = np.zeros(n), np.ones(n), np.ones(n)
+        self.paid_usd, self.paid_units, self.unfilled = np.zeros(n), np.zeros(n), np.zeros(n)
+        curves = [_curve(p, value_usd, before_usd, float(kept[p.base])) for p in book.pools]
+        place = order(book, [_within(c) * float(value_usd[p.quote]) for c, p in zip(curves, book.pools, strict=True)])
         claims = book.claims
         self.rows = {a: np.flatnonzero(claims.asset == a) for a in np.unique(claims.asset).tolist()}
+        self.redeems = {a for a, rows in self.rows.items() if all(place[u] < place[a] for u in claims.underlying[rows])}
+        self.venues: dict[int, list[_Venue]] = {}
+        self.curve: dict[int, DepthCurve] = {}
+        for asset in sorted({p.base for p in book.pools if not book.cash[p.base]}, key=lambda a: place[a]):
+            found = [(p, c) for p, c in zip(book.pools, curves, strict=True) if p.base == asset]
+            used = [(p, c) for p, c in found if place[p.quote] < place[asset]]
+            if used:
+                self.venues[asset] = _venues(book, used, value_usd)
+                self.curve[asset] = merge([_in_usd(v) for v in self.venues[asset]])
+        self.paid = {asset: np.zeros(len(venues)) for asset, venues in self.venues.items()}
+        self.follow = [a for a, venues in self.venues.items() if any(v.quote != _CASH for v in venues)]
+        self.is_claim = np.zeros(n, np.bool_)
+        self.is_claim[claims.asset] = True
         self.without_depth = np.zeros(n)
 
     def kind(self, asset: int, par: Floats) -> int:
@@ -42,7 +78,7 @@ class Depth:
             return AT_PRICE
         if asset in self.curve:
             return SELL
-        return REDEEM if asset in self.rows and abs(float(par[asset]) - 1.0) <= _PAR_BAND else UNKNOWN
+        return REDEEM if asset in self.redeems and abs(float(par[asset]) - 1.0) <= _PAR_BAND else UNKNOWN
 
     def sell(self, asset: int, units: float, value_usd: Floats, par: Floats) -> float:
         """Sell units of asset, moving its price; returns what the seller receives in USD."""
@@ -50,7 +86,7 @@ class Depth:
         if units <= 0.0:
             return 0.0
         if kind == SELL:
-            return self._walk(asset, units)
+            return self._walk(asset, units, value_usd, par)
         if kind == REDEEM:
             return sum(
                 self.sell(under, redeemed, value_usd, par)
@@ -64,58 +100,98 @@ class Depth:
         """What `units` more would bring after `before` units were sold this round, without selling them."""
         kind = self.kind(asset, par)
         if kind == SELL:
-            curve, at = self.curve[asset], self.sold[asset]
-            if not len(curve.liquidity):
-                return 0.0
-            got = curve.walk(np.array([at + before, at + before + units])).proceeds
-            return float(got[1] - got[0])
+            at = float(self.sold[asset]) + before
+            ahead, after = self._proceeds(asset, at), self._proceeds(asset, at + units)
+            now, total = self.paid[asset], 0.0
+            for i, venue in enumerate(self.venues[asset]):
+                more = float(after[i] - ahead[i])
+                if venue.quote != _CASH and more > 0.0:
+                    more = self.quote(venue.quote, float(ahead[i] - now[i]), more, value_usd, par)
+                total += more
+            return total
         if kind == REDEEM:
-            ahead = dict(self._redeemed(asset, before, value_usd))
+            earlier = dict(self._redeemed(asset, before, value_usd))
             return sum(
-                self.quote(under, ahead[under], more, value_usd, par)
+                self.quote(under, earlier[under], more, value_usd, par)
                 for under, more in self._redeemed(asset, units, value_usd)
             )
         return units * float(value_usd[asset])
-
-    def units_down_to(self, asset: int, before: float, floor_usd: float, value_usd: Floats, par: Floats) -> float:
-        """Units that sell, after `before`, at a marginal price of at least floor_usd."""
-        kind = self.kind(asset, par)
-        if kind == SELL:
-            return max(0.0, float(self.curve[asset].base_to_price(floor_usd)) - float(self.sold[asset]) - before)
-        if kind == REDEEM:
-            parts = self._redeemed(asset, 1.0, value_usd)
-            if len(parts) == 1 and parts[0][1] > 0.0:
-                under, rate = parts[0]
-                return self.units_down_to(under, before * rate, floor_usd / rate, value_usd, par) / rate
-        return np.inf if value_usd[asset] >= floor_usd else 0.0
 
     def recover(self, frac: float) -> float:
         """Let a share of what was sold be bought out of the pools by others; returns what they pay in USD."""
         if frac == 0.0:
             return 0.0
-        paid = 0.0
-        for asset, curve in self.curve.items():
+        before = float(self.paid_usd.sum())
+        for asset in self.curve:
             if self.sold[asset] > 0.0:
-                before = float(self.paid_usd[asset])
                 self.sold[asset] *= 1.0 - frac
-                walk = curve.walk(self.sold[asset])
-                self.paid_usd[asset] = float(walk.proceeds)
-                self.ratio[asset] = float(walk.price) / curve.price
-                paid += before - float(walk.proceeds)
-        return paid
+                self._settle(asset)
+        self._follow()
+        return before - float(self.paid_usd.sum())
 
-    def _walk(self, asset: int, units: float) -> float:
+    def _walk(self, asset: int, units: float, value_usd: Floats, par: Floats) -> float:
         curve = self.curve[asset]
         if not len(curve.liquidity):
             self.unfilled[asset] += units
             return 0.0
-        walk = curve.walk(self.sold[asset] + units)
-        received = float(walk.proceeds) - float(self.paid_usd[asset])
-        self.unfilled[asset] += float(walk.unfilled)
-        self.sold[asset] += units - float(walk.unfilled)
-        self.paid_usd[asset] = float(walk.proceeds)
-        self.ratio[asset] = float(walk.price) / curve.price
+        unfilled = float(curve.walk(self.sold[asset] + units).unfilled)
+        self.unfilled[asset] += unfilled
+        self.sold[asset] += units - unfilled
+        more = self._settle(asset)
+        received = sum(
+            float(x) if venue.quote == _CASH else self.sell(venue.quote, float(x), value_usd, par)
+            for venue, x in zip(self.venues[asset], more, strict=True)
+        )
+        self._follow()
         return received
+
+    def _settle(self, asset: int) -> Floats:
+        """Book what the pools have paid for all that stands in them; returns what is new by venue."""
+        now = self._proceeds(asset, float(self.sold[asset]))
+        more, self.paid[asset] = now - self.paid[asset], now
+        for venue, x in zip(self.venues[asset], more, strict=True):
+            if venue.quote == _CASH:
+                self.paid_usd[asset] += x
+            else:
+                self.paid_units[venue.quote] += x
+        curve = self.curve[asset]
+        self.own[asset] = self.ratio[asset] = float(curve.walk(self.sold[asset]).price) / curve.price
+        return more
+
+    def _proceeds(self, asset: int, sold: float) -> Floats:
+        """(venues,) whole quote (USD of cash) that all of `sold` brings, routed at the blow's values of the quotes."""
+        venues = self.venues[asset]
+        if not len(self.curve[asset].liquidity):
+            return np.zeros(len(venues))
+        if len(venues) == 1:
+            return np.array([float(venues[0].curve.walk(sold).proceeds)])
+        base, _ = split([_in_usd(v) for v in venues], min(sold, float(self.curve[asset].base[-1])))
+        return np.array([float(v.curve.walk(b).proceeds) for v, b in zip(venues, base, strict=True)])
+
+    def _follow(self) -> None:
+        """Carry the moves of quotes into the assets that are sold for them, deepest first."""
+        for asset in self.follow:
+            if not self.is_claim[asset]:
+                self.ratio[asset] = self.own[asset] * self._quotes_moved(asset)
+
+    def _quotes_moved(self, asset: int) -> float:
+        venues = self.venues[asset]
+        moved = np.array([1.0 if v.quote == _CASH else self._moved(v.quote) for v in venues])
+        if len(venues) == 1:
+            return float(moved[0])
+        price = self.curve[asset].price * float(self.own[asset])
+        ends = np.array([[v.curve.base_to_price(x * price / v.unit_usd) for x in (1.0, _NEXT)] for v in venues])
+        depth = np.nan_to_num(ends[:, 1] - ends[:, 0])
+        return float((moved * depth).sum() / depth.sum()) if depth.sum() > 0.0 else float(moved.mean())
+
+    def _moved(self, asset: int) -> float:
+        """Price / price at the blow by sales alone: a claim moves with its underlyings, not with their write-downs."""
+        if asset not in self.redeems:
+            return float(self.ratio[asset])
+        under, rate = self.book.claims.underlying[self.rows[asset]], self.book.claims.rate[self.rows[asset]]
+        worth = rate * self.blow_usd[under]
+        moved = np.array([self._moved(int(u)) for u in under])
+        return float(self.own[asset] * (worth * moved).sum() / worth.sum()) if worth.sum() > 0.0 else 1.0
 
     def _redeemed(self, asset: int, units: float, value_usd: Floats) -> list[tuple[int, float]]:
         """Units of each underlying for units of a claim at par: shares of its present value, so write-downs count."""
@@ -127,8 +203,27 @@ class Depth:
         return [(int(u), units * float(r) * kept) for u, r in zip(under, rate, strict=True)]
 
 
+def _in_usd(venue: _Venue) -> DepthCurve:
+    known = venue.quote != _CASH and len(venue.curve.liquidity)
+    return venue.curve.scaled(1.0, venue.unit_usd) if known else venue.curve
+
+
+def _venues(book: Book, used: list[tuple[Pool, DepthCurve]], value_usd: Floats) -> list[_Venue]:
+    cash = [c.scaled(1.0, float(value_usd[p.quote])) if len(c.liquidity) else c for p, c in used if book.cash[p.quote]]
+    out = [_Venue(_CASH, merge(cash), 1.0)] if cash else []
+    others = sorted({p.quote for p, _ in used if not book.cash[p.quote]})
+    return out + [_Venue(q, merge([c for p, c in used if p.quote == q]), float(value_usd[q])) for q in others]
+
+
+def _within(curve: DepthCurve) -> float:
+    """Quote that a sale down to 95 % of the price brings."""
+    if not len(curve.liquidity):
+        return 0.0
+    return float(curve.walk(curve.base_to_price(0.95 * curve.price)).proceeds)
+
+
 def _curve(pool: Pool, value_usd: Floats, before_usd: Floats, kept: float) -> DepthCurve:
-    """Sell curve of the pool's base in USD, standing at the cross rate after the blow."""
+    """Sell curve of the pool's base in whole quote, standing at the cross rate after the blow."""
     moved = (value_usd[pool.base] / before_usd[pool.base]) / (value_usd[pool.quote] / before_usd[pool.quote])
     if not np.isfinite(moved):
         raise DomainError(
@@ -142,7 +237,7 @@ def _curve(pool: Pool, value_usd: Floats, before_usd: Floats, kept: float) -> De
     roots = np.append(min(root, float(pool.edges[last + 1])), pool.edges[last::-1])
     gamma = 1.0 - pool.fee_frac
     curve = steps_depth(roots * np.sqrt(gamma), pool.liquidity[last::-1] * kept / np.sqrt(gamma))
-    return curve.scaled(1.0, float(value_usd[pool.quote])) if len(curve.liquidity) else NO_DEPTH
+    return curve if len(curve.liquidity) else NO_DEPTH
 
 
 def affordable(depth: Depth, asset: int, units: Floats, cost_usd: Floats, value_usd: Floats, par: Floats) -> Floats:

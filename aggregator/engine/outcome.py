@@ -238,7 +238,10 @@ def _conventions(run: Cascade) -> dict[str, object]:
         "queue": "no withdrawals are modelled",
         "bankrupt_order": "all at once; fund first, then winners in proportion to profit",
         "unrealised_shortfall": "reported beside realised bad debt",
-        "impact": "sales move the asset sold; what is repaid is bought at its price",
+        "impact": "sales move the asset sold and what its pools pay in, sold on; repaid debt is bought at its price",
+        "routing": "over quotes at values of the blow; a pool of two volatile tokens is depth of the shallower",
+        "claims_in_pools": "sales move a claim's discount to its backing, its write-downs move no pool",
+        "perp_orders": "open orders are cancelled before a close; positions are taken over at mark without impact",
     }
 
 

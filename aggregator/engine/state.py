@@ -105,10 +105,10 @@ class State:
 
     def sell(self, asset: int, units: float, value_usd: Floats, par: Floats) -> float:
         """Liquidators sell what they hold of an asset; books the buyers, returns USD received."""
-        depth, before = self.depth, self.depth.sold.copy()
+        depth, before = self.depth, self.depth.sold - self.depth.paid_units
         unfilled = depth.unfilled.copy()
         received = depth.sell(asset, units, value_usd, par)
-        pools = depth.sold - before
+        pools = depth.sold - depth.paid_units - before
         kept = depth.unfilled - unfilled
         self.units["liquidators"][asset] -= units
         self.units["outside"][asset] += units
@@ -132,10 +132,10 @@ class State:
         """Others buy a share of what stands in the pools back out of them."""
         if frac == 0.0:
             return
-        before = self.depth.sold.copy()
+        before = self.depth.sold - self.depth.paid_units
         paid = self.depth.recover(frac)
         self._paid = self.depth.paid_usd.copy()
-        back = before - self.depth.sold
+        back = before - (self.depth.sold - self.depth.paid_units)
         self.units["pools"] -= back
         self.units["outside"] += back
         self.cash["pools"] += paid

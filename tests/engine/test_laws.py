@@ -5,6 +5,7 @@ Theorem numbers: section 3 of the answer keys' notes (constant product, no fee, 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import sqrt
 
 import numpy as np
@@ -171,6 +172,9 @@ def test_7_terminal_bad_debt_at_a_constant_price(over: float, bonus: float, rule
 def test_8_whole_close_one_at_a_time_is_monotone_and_never_better_than_batch(
     rows: Accounts, blow: float, more: float, deeper: float
 ) -> None:
+    ranks = sorted(trigger for _, trigger in rows)
+    assume(all(b - a > 1e-9 for a, b in pairwise(ranks)))  # among equals the last bit would choose who goes first
+
     def loss(blow: float, reserve: float = 800, capacity: int = 1) -> float:
         rules = conventions("batch", capacity=capacity)
         r = run(world("morpho_blue@1", rows, reserve), rules, price={"X": blow})

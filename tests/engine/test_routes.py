@@ -1,0 +1,128 @@
+"""Depth against tokens that are no cash: what a pool pays is sold on, and prices follow their quote."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aggregator.core.scenario import Scenario
+from aggregator.engine.outcome import stress_result
+from aggregator.engine.run import cascade
+from tests.engine.test_worlds import near
+from tests.engine.worlds import World, conventions, price, run
+
+WETH_RESERVES, X_RESERVES = (1000.0, 2_000_000.0), (500.0, 100.0)
+
+
+def chained(collateral: float = 100.0, debt: float = 36_000.0) -> World:
+    """X trades against WETH alone at 0.2, WETH against dollars at 2,000: X stands at 400."""
+    w = World().pool("WETH/USD", "WETH", *WETH_RESERVES)
+    w.add_asset("X", 400.0)
+    w.pool("X/WETH", "X", *X_RESERVES, quote="WETH")
+    w.lending("M", "morpho_blue@1", "X", 0.86, 0.04).account("x", "M", X=collateral, USD=debt)
+    return w
+
+
+def in_weth(sold: float) -> tuple[float, float]:
+    """(proceeds, marginal price) of selling X, in WETH."""
+    x, y = X_RESERVES
+    return y * sold / (x + sold), x * y / (x + sold) ** 2
+
+
+def in_usd(sold: float) -> tuple[float, float]:
+    x, y = WETH_RESERVES
+    return y * sold / (x + sold), x * y / (x + sold) ** 2
+
+
+def test_a_token_that_trades_against_weth_alone_reaches_dollars_through_it() -> None:
+    r = run(chained())
+    depth, codes = r.state.depth, {name: i for i, name in enumerate(r.book.assets)}
+    sold = float(depth.sold[codes["X"]])
+    assert sold == near(36_000 * 1.04 / 400)
+    weth, x_price = in_weth(sold)
+    usd, weth_price = in_usd(weth)
+    assert float(depth.sold[codes["WETH"]]) == near(weth)
+    assert price(r, "WETH") == near(weth_price)
+    assert price(r, "X") == near(x_price * weth_price)
+    assert r.state.cash["liquidators"] == near(usd - 36_000)
+    assert r.conservation["total"] == pytest.approx(r.conservation["units_times_price_change"], abs=1e-6)
+    assert r.conservation["largest_round_error"] <= 1e-6
+    assert depth.without_depth.sum() == 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(1, 400), st.floats(0.7, 1.2), st.floats(-0.5, 0.2), st.booleans(), st.floats(0.0, 0.5))
+def test_value_is_conserved_along_every_route(
+    collateral: float, trigger: float, blow: float, profit: bool, back: float
+) -> None:
+    """With a second pool of X for dollars, WETH borrowers beside, a profit test, recovery between rounds."""
+    w = chained(collateral, collateral * 400 * 0.86 * trigger).pool("X/USD", "X", 50, 20_000)
+    w.lending("N", "aave_v3@3.6", "WETH", 0.8, 0.05).account("w", "N", WETH=50, USD=78_000)
+    r = run(w, conventions(profit=profit, recovery_frac=back, max_rounds=40), price={"WETH": blow, "X": blow})
+    assert r.conservation["largest_round_error"] <= 1e-5
+    weth, x = (r.book.assets.index(name) for name in ("WETH", "X"))
+    assert r.state.value_usd[x] / 400 <= (1 + blow) * (1 + 1e-12)
+    if back == 0.0:
+        assert r.state.depth.paid_units[weth] <= r.state.depth.sold[weth] + 1e-9
+
+
+def test_a_sale_of_x_makes_borrowers_on_weth_due() -> None:
+    """X is sold for WETH, WETH is sold for dollars, so an account on WETH falls below its threshold."""
+    w = chained(400.0, 150_000.0).lending("N", "morpho_blue@1", "WETH", 0.86, 0.04)
+    w.account("w", "N", WETH=1, USD=1_700)
+    r = run(w)
+    assert r.state.calls.tolist() == [1, 1]
+    assert r.state.first_round.tolist() == [1, 2]
+    alone = World().pool("WETH/USD", "WETH", *WETH_RESERVES).lending("N", "morpho_blue@1", "WETH", 0.86, 0.04)
+    assert int(run(alone.account("w", "N", WETH=1, USD=1_700)).state.calls[0]) == 0
+
+
+def test_a_wrapper_sold_for_its_backing_moves_the_backing_and_its_own_discount() -> None:
+    w = World().pool("WETH/USD", "WETH", *WETH_RESERVES)
+    w.claim("wstETH", "WETH", 1.2, price=2400.0).pool("wstETH/WETH", "wstETH", 1000, 1200, quote="WETH")
+    w.lending("M", "morpho_blue@1", "wstETH", 0.86, 0.04).account("a", "M", wstETH=100, USD=220_000)
+    r = run(w)
+    sold = 220_000 * 1.04 / 2400
+    weth = 1200 * sold / (1000 + sold)
+    _, weth_price = in_usd(weth)
+    assert price(r, "WETH") == near(weth_price)
+    assert price(r, "wstETH") == near(1000 * 1200 / (1000 + sold) ** 2 * weth_price)
+    assert r.conservation["largest_round_error"] <= 1e-6
+
+
+def test_a_pool_of_two_volatile_tokens_is_depth_of_the_shallower_alone() -> None:
+    """Listed both ways, as a loader gives it; selling WETH into it would lean on WETH itself."""
+    w = chained()
+    w.add_asset("WETH")
+    w.pool("WETH/X", "WETH", 100, 500, quote="X")
+    r = run(w)
+    assert price(r, "X") == near(price(run(chained()), "X"))
+    assert price(r, "WETH") == near(price(run(chained()), "WETH"))
+
+
+def test_tokens_that_lead_nowhere_end_and_are_named() -> None:
+    """X and Y trade against each other, A and B are claims on each other's: no way to cash."""
+    w = World()
+    w.add_asset("X", 100.0)
+    w.add_asset("Y", 50.0)
+    w.pool("X/Y", "X", 100, 200, quote="Y").pool("Y/X", "Y", 200, 100, quote="X")
+    w.lending("M", "aave_v3@3.0", "X", 0.9, 0.05).account("a", "M", X=10, USD=950)
+    r = run(w)
+    result = stress_result(r, Scenario("s"))
+    assert r.convergence.converged
+    assert result.totals["sold_without_known_depth_usd"] > 0.0
+    assert [g["reason"] for g in result.gaps] == ["no_depth"]
+
+
+def test_claims_on_each_other_can_be_seized_and_sold() -> None:
+    w = World()
+    w.add_asset("A", 1.0)
+    w.add_asset("B", 1.0)
+    w.claim("A", "B", 1.0).claim("B", "A", 1.0)
+    w.lending("M", "aave_v3@3.0", "A", 0.8, 0.05).account("a", "M", A=1000, USD=850)
+    result = stress_result(cascade(w.book(), Scenario("s")), Scenario("s"))
+    assert not result.convergence.converged
+    assert "gain 1" in result.convergence.why
+    assert np.isfinite(result.totals["liquidated_usd"])
