@@ -41,6 +41,8 @@ def main() -> NoReturn:
     )
     try:
         code = app(standalone_mode=False)
+        if code == 130:  # what the parser makes of Ctrl-C
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except SpilloverError as error:
         print_problem(error, "--json" in sys.argv)
@@ -244,7 +246,7 @@ def import_(
 def serve(
     config: ConfigOption = None,
     host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port")] = 8080,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8080,
 ) -> None:
     """Answer wallet and stress requests over HTTP from the last cut."""
     from aggregator.api import serve as run
@@ -265,7 +267,8 @@ def schedule(
     from aggregator.jobs import schedule as run
 
     with App.open(config) as spill:
-        run(spill, once=once)
+        done = run(spill, once=once)
+    raise typer.Exit(0 if done else 1)
 
 
 @app.command()
