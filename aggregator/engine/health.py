@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.engine.book import Book, Codes, Flags, Floats, Indices, add_up
-from aggregator.quant._jit import jit
+from aggregator.quant._jit import in_chunks, jit
 from aggregator.rules import FLOORED, floored
 
 
@@ -39,8 +39,10 @@ def term_values(book: Book, answers_usd: Floats) -> tuple[Floats, Floats]:
 
 def sums(book: Book, amount: Floats, answers_usd: Floats) -> Sums:
     weight, owed = term_values(book, answers_usd)
+    signed = weight - owed  # a term is on one side alone: one look-up for each leg
     weighted, debt = np.empty(book.accounts), np.empty(book.accounts)
-    _sums(book.leg_start, book.leg_term, amount, weight, owed, weighted, debt)
+    columns = book.leg_start, book.leg_term, amount, signed, weighted, debt
+    in_chunks(lambda first, end: _sums(*columns, first, end), book.accounts)
     floors = _floors(book)
     if floors.any():
         rows = np.flatnonzero(floors[book.account_market])
@@ -118,15 +120,18 @@ def _sums(
     start: npt.NDArray[np.int64],
     term: Codes,
     amount: Floats,
-    weight: Floats,
-    owed: Floats,
+    signed: Floats,
     weighted: Floats,
     debt: Floats,
-) -> None:
-    for i in range(len(weighted)):
+    first: int,
+    end: int,
+) -> int:
+    for i in range(first, end):
         w = d = 0.0
         for j in range(start[i], start[i + 1]):
-            w += amount[j] * weight[term[j]]
-            d += amount[j] * owed[term[j]]
+            usd = amount[j] * signed[term[j]]
+            w += max(usd, 0.0)
+            d += max(-usd, 0.0)
         weighted[i] = w
         debt[i] = d
+    return -1
