@@ -275,6 +275,11 @@ def _check_numbers(book: Book) -> None:
         value = getattr(book, f.name)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             columns += [(f"{f.name}.{c}", getattr(value, c)) for c in value._fields]
+    funds = np.array([usd for _, usd in book.insurance_usd], np.float64)
+    columns.append(("insurance_usd", funds))
+    columns += [
+        (f"option_shocks of {book.markets[m]}", np.array(shocks, np.float64)) for m, shocks in book.option_shocks
+    ]
     for name, column in columns:
         wrong = np.isnan(column) & (name not in _MAY_BE_NAN)
         if name not in _MAY_BE_INFINITE:

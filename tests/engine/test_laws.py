@@ -266,3 +266,35 @@ def test_same_input_same_bytes() -> None:
     a, b = (run(world("aave_v3@3.6", rows), price={"X": -0.1}) for _ in range(2))
     assert a.rounds == b.rounds
     assert a.state.amount.tobytes() == b.state.amount.tobytes()
+
+
+@slow
+@given(accounts, st.floats(-0.4, 0.0), st.integers(0, 2))
+def test_10_the_fixed_point_loses_no_less_than_one_round_where_the_map_is_monotone(
+    rows: Accounts, blow: float, capacity: int
+) -> None:
+    """Absorb-all, and what is absorbed early stays lost."""
+    r = run(world("comet@1", rows), conventions(capacity=capacity), price={"X": blow})
+    assert r.bad_debt_usd + r.shortfall_usd >= r.first.credit_loss_usd * (1 - 1e-9) - 1e-6
+    prices = [x.prices_usd["X"] for x in r.rounds]
+    assert all(b <= a for a, b in pairwise(prices))
+
+
+@slow
+@given(st.sampled_from(["aave_v3@3.6", "morpho_blue@1"]), accounts, st.floats(-0.4, 0.0), st.floats(0, 1e5))
+def test_11_a_reserve_of_outside_cash_takes_its_layer_and_raises_no_loss(
+    rule: str, rows: Accounts, blow: float, reserve: float
+) -> None:
+    """Layer: clip(loss, 0, size). The cascade itself is the same, whoever pays."""
+
+    def suppliers(reserve: float) -> tuple[float, float, float]:
+        w = world(rule, rows)
+        w.rows["pots"] = [(0, 0, 1e7, reserve, 0.0)]
+        r = run(w, price={"X": blow})
+        lost = float((r.state.lost_frac * r.book.pots.supply_units).sum())
+        return lost, float(r.state.lost_units.sum()), price(r)
+
+    bare, covered = suppliers(0.0), suppliers(reserve)
+    assert covered[1:] == bare[1:]
+    assert covered[0] == pytest.approx(max(0.0, bare[1] - reserve), rel=1e-9, abs=1e-6)
+    assert covered[0] <= bare[0]
