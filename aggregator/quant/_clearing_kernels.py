@@ -1,5 +1,6 @@
 """Compiled steps of `clearing`: a cascade that costs what changes, sweeps that cost the network, a linear solve.
 
+What sweeps over the whole network takes its rows sorted by length (`network.SortedRows`), row r being node[r]'s.
 Row pointers and columns are unsigned, which spares numba the test for negative indices: the sums then run as fast as
 scipy's own.  Everything is serial and in a fixed order.
 """
@@ -18,9 +19,9 @@ Flags = npt.NDArray[np.bool_]
 
 
 @jit
-def row_dot(indptr: Pointers, indices: Columns, weight: Floats, x: Floats, i: int) -> float:
+def row_dot(indptr: Pointers, indices: Columns, weight: Floats, x: Floats, row: int) -> float:
     total = 0.0
-    for k in range(indptr[i], indptr[i + 1]):
+    for k in range(indptr[row], indptr[row + 1]):
         total += weight[k] * x[indices[k]]
     return total
 
@@ -102,6 +103,7 @@ def cascade(
 
 @jit
 def sweep(
+    node: Columns,
     indptr: Pointers,
     indices: Columns,
     share: Floats,
@@ -111,28 +113,30 @@ def sweep(
     beta: float,
     paid: Floats,
     failed: Flags,
-) -> tuple[float, int]:
-    """One downward pass with the newest payments (rows of Pi^T by creditor): (largest fall, new failures)."""
-    largest, news = 0.0, 0
-    for i in range(len(solvent_at)):
+) -> tuple[float, float]:
+    """One downward pass with the newest payments (rows of Pi^T by creditor): (largest fall, all falls)."""
+    largest, total = 0.0, 0.0
+    for row in range(len(node)):
+        i = node[row]
         if not failed[i] and outside[i] >= solvent_at[i]:
             continue
-        inside = row_dot(indptr, indices, share, paid, i)
+        inside = row_dot(indptr, indices, share, paid, row)
         if not failed[i]:
             if outside[i] + inside >= solvent_at[i]:
                 continue
             failed[i] = True
-            news += 1
         due = alpha * outside[i] + beta * inside
         drop = paid[i] - due
         if drop > 0.0:
             paid[i] = due
             largest = max(largest, drop)
-    return largest, news
+            total += drop
+    return largest, total
 
 
 @jit
 def residual_of(
+    node: Columns,
     indptr: Pointers,
     indices: Columns,
     share: Floats,
@@ -145,16 +149,18 @@ def residual_of(
 ) -> float:
     """out = known - (I - beta*Pi_DD^T) x on the failed, 0 elsewhere (x is 0 there); returns max |out| / goal."""
     largest = 0.0
-    for i in range(len(x)):
+    for row in range(len(node)):
+        i = node[row]
         out[i] = 0.0
         if failed[i]:
-            out[i] = known[i] - x[i] + beta * row_dot(indptr, indices, share, x, i)
+            out[i] = known[i] - x[i] + beta * row_dot(indptr, indices, share, x, row)
             largest = max(largest, abs(out[i]) / goal[i])
     return largest
 
 
 @jit
 def swept(
+    node: Columns,
     indptr: Pointers,
     indices: Columns,
     share: Floats,
@@ -169,10 +175,11 @@ def swept(
     """out = what one Gauss-Seidel pass of x = known + beta*Pi_DD^T x adds to x; returns max |out| / goal."""
     largest = 0.0
     newest[:] = x
-    for i in range(len(x)):
+    for row in range(len(node)):
+        i = node[row]
         out[i] = 0.0
         if failed[i]:
-            newest[i] = known[i] + beta * row_dot(indptr, indices, share, newest, i)
+            newest[i] = known[i] + beta * row_dot(indptr, indices, share, newest, row)
             out[i] = newest[i] - x[i]
             largest = max(largest, abs(out[i]) / goal[i])
     return largest
@@ -180,6 +187,7 @@ def swept(
 
 @jit
 def bicgstab(
+    node: Columns,
     indptr: Pointers,
     indices: Columns,
     share: Floats,
@@ -198,7 +206,7 @@ def bicgstab(
     n = len(x)
     zero, scratch = np.zeros(n), np.empty(n)
     r, p, v, s, t = np.empty(n), np.zeros(n), np.zeros(n), np.zeros(n), np.empty(n)
-    worst = swept(indptr, indices, share, beta, failed, known, x, goal, scratch, r)
+    worst = swept(node, indptr, indices, share, beta, failed, known, x, goal, scratch, r)
     shadow = r.copy()
     rho, alpha, omega = 1.0, 1.0, 1.0
     for _ in range(limit):
@@ -211,7 +219,7 @@ def bicgstab(
         rho = rho_new
         for i in range(n):
             p[i] = r[i] + scale * (p[i] - omega * v[i])
-        swept(indptr, indices, share, beta, failed, zero, p, goal, scratch, v)  # v = -A p
+        swept(node, indptr, indices, share, beta, failed, zero, p, goal, scratch, v)  # v = -A p
         below = -dot(shadow, v)
         if below == 0.0:
             break
@@ -219,7 +227,7 @@ def bicgstab(
         for i in range(n):
             v[i] = -v[i]
             s[i] = r[i] - alpha * v[i]
-        swept(indptr, indices, share, beta, failed, zero, s, goal, scratch, t)  # t = -A s
+        swept(node, indptr, indices, share, beta, failed, zero, s, goal, scratch, t)  # t = -A s
         square = dot(t, t)
         omega = -dot(t, s) / square if square > 0.0 else 0.0
         worst = 0.0
@@ -227,4 +235,4 @@ def bicgstab(
             x[i] += alpha * p[i] + omega * s[i]
             r[i] = s[i] + omega * t[i]
             worst = max(worst, abs(r[i]) / goal[i])
-    return residual_of(indptr, indices, share, beta, failed, known, x, goal, r)
+    return residual_of(node, indptr, indices, share, beta, failed, known, x, goal, r)

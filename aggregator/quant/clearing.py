@@ -28,7 +28,18 @@ from scipy.sparse import linalg
 
 from aggregator.core.errors import DomainError
 from aggregator.quant._clearing_kernels import bicgstab, cascade, residual_of, sweep
-from aggregator.quant.network import FixedPoint, Floats, Matrix, Rows, as_network, as_rows, as_vector, iterate_down
+from aggregator.quant.network import (
+    FixedPoint,
+    Floats,
+    Matrix,
+    Rows,
+    SortedRows,
+    as_network,
+    as_rows,
+    as_sorted_rows,
+    as_vector,
+    iterate_down,
+)
 
 # Equality is solvency: sums of many floats may fall short of a debt they cover exactly.
 SOLVENT_FRAC = 1.0 - 1e-12
@@ -65,7 +76,7 @@ class System(NamedTuple):
 
     pi_t: Any
     by_debtor: Rows
-    by_creditor: Rows
+    by_creditor: SortedRows
     outside: Floats
     owed: Floats
 
@@ -82,7 +93,7 @@ def system(liabilities: Matrix, outside_assets: npt.ArrayLike, outside_liabiliti
     per_unit = np.divide(1.0, owed, out=np.zeros(n), where=owed > 0.0)
     debts.data *= np.repeat(per_unit, np.diff(debts.indptr))
     transposed = debts.T.tocsr()
-    return System(transposed, as_rows(debts), as_rows(transposed), e, owed)
+    return System(transposed, as_rows(debts), as_sorted_rows(transposed), e, owed)
 
 
 def clear(
@@ -95,7 +106,7 @@ def clear(
     dust, solvent_at = 0.1 * tolerance * scale, owed * SOLVENT_FRAC
     paid, failed = owed.copy(), np.zeros(len(owed), np.bool_)
     rounds = jumps = known_failures = 0
-    wait = 2
+    wait = 4
     while rounds < max_rounds:
         inflow = np.asarray(pi_t @ paid)
         levels, settled = cascade(
@@ -103,16 +114,17 @@ def clear(
         )
         rounds += max(levels, 1)
         if not settled:
-            before, fall = np.inf, 0.0
+            before = np.inf
             for sweeps in range(1, max_rounds + 1):
-                fall, _ = sweep(*by_creditor, e, solvent_at, alpha, beta, paid, failed)
+                fall, total = sweep(*by_creditor, e, solvent_at, alpha, beta, paid, failed)
                 rounds += 1
-                # A pace of fall/before leaves log(dust/fall)/log(pace) sweeps; a jump costs as much as about ten.
                 if fall <= dust or rounds >= max_rounds:
                     break
-                if sweeps >= wait and np.log(dust / fall) < 10.0 * np.log(min(fall / before, 0.999)):
+                # A pace p, that of all payments together, leaves log(dust/fall)/log(p) sweeps.
+                worth = 20.0 if jumps else 50.0  # the first jump calls for others
+                if sweeps >= wait and np.log(dust / fall) < worth * np.log(min(total / before, 0.999)):
                     break
-                before = fall
+                before = total
             if fall > dust:
                 count = int(np.count_nonzero(failed))
                 solved = _jump(network, alpha, beta, paid, failed, dust, count > known_failures)

@@ -30,7 +30,17 @@ from scipy.sparse import linalg
 from aggregator.core.errors import DomainError
 from aggregator.quant._clearing_kernels import bicgstab
 from aggregator.quant._debtrank_kernels import EXPONENTIAL, GONE_FRAC, LINEAR, THRESHOLD, propagate
-from aggregator.quant.network import FixedPoint, Floats, Matrix, Rows, as_network, as_rows, as_vector, iterate_down
+from aggregator.quant.network import (
+    FixedPoint,
+    Floats,
+    Matrix,
+    SortedRows,
+    as_network,
+    as_rows,
+    as_sorted_rows,
+    as_vector,
+    iterate_down,
+)
 
 
 class Stress(NamedTuple):
@@ -124,7 +134,7 @@ def _solve(
     start, flat = _shocks(shock, network.shape[0])
     uncapped, sent = start.copy(), np.zeros(start.shape)
     rounds = np.zeros(len(start), np.int64)
-    arrays, rows = as_rows(columns), as_rows(network)
+    arrays, rows = as_rows(columns), as_sorted_rows(network)
     # What stays unsent comes back at most 1/(1 - radius) times, so stay well below the tolerance asked for.
     crumb = 0.01 * tolerance
     for patience in (50, 200, 1000, max_rounds):
@@ -138,7 +148,7 @@ def _solve(
     return _shape(Stress(np.minimum(fresh, 1.0), fresh, rounds, residual, residual <= max(tolerance, 1e-14)), flat)
 
 
-def _finish(network: Any, rows: Rows, start: Floats, uncapped: Floats, sent: Floats) -> None:
+def _finish(network: Any, rows: SortedRows, start: Floats, uncapped: Floats, sent: Floats) -> None:
     low = uncapped < 1.0
     full = np.where(low, 0.0, 1.0)
     known = np.where(low, start + network @ full, 0.0)

@@ -49,6 +49,20 @@ def as_rows(matrix: Any) -> Rows:
     return Rows(matrix.indptr.astype(np.uint64), matrix.indices.astype(np.uint32), matrix.data)
 
 
+class SortedRows(NamedTuple):
+    """CSR rows by length, `node` (n,) saying whose each is: a loop over them then predicts where every row ends."""
+
+    node: npt.NDArray[np.uint32]
+    indptr: npt.NDArray[np.uint64]
+    indices: npt.NDArray[np.uint32]
+    weight: Floats
+
+
+def as_sorted_rows(matrix: Any) -> SortedRows:
+    order = np.argsort(np.diff(matrix.indptr), kind="stable")
+    return SortedRows(order.astype(np.uint32), *as_rows(matrix[order]))
+
+
 def edges_to_matrix(row: npt.ArrayLike, column: npt.ArrayLike, amount: npt.ArrayLike, size: int) -> Matrix:
     """CSR (size, size) from edge lists; duplicates add.  DomainError names the first edge that points outside."""
     i, j = np.atleast_1d(np.asarray(row)), np.atleast_1d(np.asarray(column))
