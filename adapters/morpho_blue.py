@@ -45,10 +45,11 @@ class MorphoBlue(Adapter):
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         morpho, seen = where.address("morpho"), set[Target]()
-        accrued, changes = list[Log](), False
+        accrued, changes = list[Log](), list[Log]()
         async for log in view.logs([morpho], [*EVENTS, SET_FEE_RECIPIENT], since):
             if log.event == "SetFeeRecipient":
-                changes = True
+                changes.append(log)
+                yield _recipient(where, log.args["newFeeRecipient"])
                 continue
             target = Target(_market(where, log.args["id"]))
             if log.event == "AccrueInterest":
@@ -85,7 +86,7 @@ class MorphoBlue(Adapter):
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
         morpho, sig = where.address("morpho"), "position(bytes32,address)(uint256,uint128,uint128)"
-        accounts = [t for t in targets if t.holder]
+        accounts = [t for t in targets if t.holder and t.market != where.id]
         params = {
             m: Call(morpho, f"idToMarketParams(bytes32){PARAMS}", (_id(m),)) for m in {t.market: 0 for t in accounts}
         }
@@ -114,20 +115,28 @@ def _id(market: str) -> bytes:
     return bytes.fromhex(market.rsplit("/0x", 1)[1])
 
 
-async def _fees(view: View, where: Where, accrued: Sequence[Log], changes: bool) -> AsyncIterator[tuple[Log, str]]:
-    """Each accrual that minted fee shares, with who was the recipient then: an account that no other event names."""
-    morpho = where.address("morpho")
+def _recipient(where: Where, address: str) -> Target:
+    """A note that this account was the fee recipient once: discovery goes by ranges and must know earlier ones."""
+    return Target(where.id, address)
+
+
+async def _fees(
+    view: View, where: Where, accrued: Sequence[Log], changes: Sequence[Log]
+) -> AsyncIterator[tuple[Log, str]]:
+    """Each accrual that minted fee shares, with who was the recipient then: an account that no other event names.
+
+    Before the first change in this range it was one of those noted earlier; to name them all does no harm.
+    """
     if not accrued:
         return
+    earlier = {t.holder for t in where.targets if t.market == where.id} or {ZERO}
     if not changes:
-        (now,) = await view.calls([Call(morpho, "feeRecipient()(address)")])
-        for log in accrued:
-            yield log, need(now, "feeRecipient", FIX).value
-        return
-    history = [log async for log in view.logs([morpho], [SET_FEE_RECIPIENT], where.start_block)]
+        (now,) = await view.calls([Call(where.address("morpho"), "feeRecipient()(address)")])
+        earlier.add(need(now, "feeRecipient", FIX).value)
     for log in accrued:
-        before = [h.args["newFeeRecipient"] for h in history if (h.block, h.log_index) < (log.block, log.log_index)]
-        yield log, before[-1] if before else ZERO
+        before = [h.args["newFeeRecipient"] for h in changes if (h.block, h.log_index) < (log.block, log.log_index)]
+        for recipient in before[-1:] or sorted(earlier):
+            yield log, recipient
 
 
 def _questions(params: Answer, state: Answer) -> dict[str, Call]:

@@ -71,7 +71,7 @@ class UniswapV3(Adapter):
             pairs = [(a, b, fee) for a, b in combinations(tokens, 2) for fee in FEES]
             answers = await view.calls([Call(factory, sig, pair) for pair in pairs])
             addresses |= {need(answer, "getPool of the factory", FIX).value for answer in answers} - {ZERO}
-        elif not addresses:
+        elif not _option(where, "pools"):
             async for log in view.logs([where.address("factory")], [CREATED], since):
                 addresses.add(log.args["pool"])
         for address in sorted(addresses):

@@ -106,6 +106,7 @@ class App:
 
         recorder = Recording() if record else None
         result = asyncio.run(self._collect(tick, recorder))
+        self._snapshot = None  # a run at the same cut replaces what it held
         if record and recorder:
             recorder.save(record)
         return self._collected(result.cut, result.failed)

@@ -48,14 +48,17 @@ class LogFilter:
 
 
 async def read_logs(
-    pool: RpcPool, at: BlockRef, wanted: LogFilter, since: int, *, stats: Stats
+    pool: RpcPool, at: BlockRef, wanted: LogFilter, since: int, last: int | None = None, *, stats: Stats
 ) -> AsyncIterator[list[RawLog]]:
-    """Logs of blocks [since, at.number] in order, in pieces. Each request also proves, in the same HTTP batch, that the
-    endpoint's block `at.number` is the pinned one: a lagging or forked node has no say, and its [] is not believed.
+    """Logs of blocks [since, last] (last: the pinned one by default) in order, in pieces.
+
+    Each request also proves, in the same HTTP batch, that the endpoint's block `at.number` is the pinned one: a lagging
+    or forked node has no say, and its [] is not believed.
     """
     low, span, ceiling = max(0, since), _FIRST_SPAN, 2**63
-    while low <= at.number:
-        high = min(at.number, low + span - 1)
+    last = at.number if last is None else min(last, at.number)
+    while low <= last:
+        high = min(last, low + span - 1)
         found = await _range(pool, at, wanted, low, high, stats)
         if isinstance(found, RpcError):
             if low == high:

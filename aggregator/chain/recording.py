@@ -76,19 +76,27 @@ class Recording:
 
     # -- logs
 
-    def add_logs(self, at: BlockRef, wanted: LogFilter, low: int, logs: list[RawLog]) -> None:
-        self._logs.setdefault((at.source, at.hash, wanted.addresses, wanted.topics), {})[low, at.number] = logs
+    def add_logs(self, at: BlockRef, wanted: LogFilter, low: int, logs: list[RawLog], high: int | None = None) -> None:
+        ranges = self._logs.setdefault((at.source, at.hash, wanted.addresses, wanted.topics), {})
+        ranges[low, at.number if high is None else high] = logs
 
-    def logs(self, at: BlockRef, wanted: LogFilter, low: int) -> list[RawLog]:
-        """Logs of [low, at.number], from any recorded range of that filter at that block which covers it."""
+    def logs(self, at: BlockRef, wanted: LogFilter, low: int, high: int | None = None) -> list[RawLog]:
+        """Logs of [low, high], from the recorded ranges of that filter at that block which together cover it.
+
+        high: the block's own number by default.
+        """
         ranges = self._logs.get((at.source, at.hash, wanted.addresses, wanted.topics), {})
+        high = at.number if high is None else high
+        out: list[RawLog] = []
+        missing = low
         for begin, end in sorted(ranges):
-            if begin <= low and end >= at.number:
-                return [log for log in ranges[begin, end] if low <= log.block]
-        if low > at.number:
-            return []
+            if begin <= missing <= min(end, high):
+                out += [log for log in ranges[begin, end] if missing <= log.block <= high]
+                missing = end + 1
+        if missing > high:
+            return out
         who = ", ".join(wanted.addresses[:2]) + (", .." if len(wanted.addresses) > 2 else "") or "any contract"
-        raise self.lacks(at.source, f"logs of {who} in [{low}, {at.number}]")
+        raise self.lacks(at.source, f"logs of {who} in [{missing}, {high}]")
 
     # -- http
 

@@ -14,11 +14,12 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import ConfigError, SourceError, SpilloverError, StoreError, WrongChainError
 from aggregator.core.rows import CUT_KINDS, POSITION_KINDS, Asset, Gap, PositionRow, Row
+from aggregator.ingest.discover import Progress, discover, knowing
 from aggregator.sdk.adapter import Adapter, Target, View, Where
 from aggregator.store import Store
 
@@ -60,15 +61,6 @@ class Source(Protocol):
     def seal(self, at: BlockRef) -> BlockRef:
         """The pinned point once all is read: venues learn their digest only then."""
         ...
-
-
-class Progress(NamedTuple):
-    """phase: pin | discover | terms | read | write; total 0 while unknown."""
-
-    deployment: str
-    phase: str
-    done: int
-    total: int
 
 
 @dataclass(slots=True)
@@ -116,6 +108,7 @@ async def collect(
             )
     pinned, failed = await _pin(sources, progress)
     rewound = await _undo_reorgs(store, [s for s in sources if s.id in pinned], pinned, failed)
+    await _check_discoveries(store, [s for s in sources if s.id in pinned], deployments, pinned, failed)
     if not pinned:
         raise SourceError(
             "no source could be read", expected="at least one endpoint that answers", found=_lines(failed)
@@ -130,10 +123,9 @@ async def collect(
                 readings.append(_unread(where, "source_failed", failed.get(where.source, "not configured")))
                 continue
             view = by_id[where.source].view(pinned[where.source])
-            known, cursor = [Target(*t) for t in store.known_targets(where.id)], store.cursor(where.id)
             tasks.append(
                 group.create_task(
-                    _read_deployment(adapters[where.adapter], view, where, known, cursor, slice_size, limit, progress)
+                    _read_deployment(store, adapters[where.adapter], view, where, slice_size, limit, progress)
                 )
             )
     readings += [t.result() for t in tasks]
@@ -214,29 +206,45 @@ async def _undo_reorgs(
     return rewound
 
 
+async def _check_discoveries(
+    store: Store,
+    sources: Sequence[Source],
+    deployments: Sequence[Where],
+    pinned: dict[str, BlockRef],
+    failed: dict[str, str],
+) -> None:
+    """Drop checkpoints seen from a block that is no longer canonical: before the first cut nothing else tells."""
+    for source in sources:
+        for where in (w for w in deployments if w.source == source.id):
+            if (kept := store.discovery(where.id)) is None:
+                continue
+            if await source.find_fork([kept.at]) is None:
+                log.warning("%s: block %d was reorganised away; its discovery begins again", where.id, kept.at.number)
+                store.drop_discovery(where.id)
+            elif kept.block > pinned[source.id].number:
+                head = pinned.pop(source.id).number
+                failed[source.id] = f"the endpoint is at block {head}, behind the discovery at {kept.block}"
+                break
+
+
 async def _read_deployment(
+    store: Store,
     adapter: Adapter,
     view: View,
     where: Where,
-    known: Sequence[Target],
-    cursor: int | None,
     slice_size: int,
     limit: asyncio.Semaphore,
     progress: Callable[[Progress], None],
 ) -> Reading:
+    known = [Target(*t) for t in store.known_targets(where.id)]
     reading = Reading(where, known=tuple(known))
     try:
         async with limit:
-            since = where.start_block if cursor is None else cursor + 1
-            touched: set[Target] = set()
-            async for target in adapter.discover(view, _knowing(where, known), since):
-                touched.add(target)
-                if len(touched) % 1000 == 0:
-                    progress(Progress(where.id, "discover", len(touched), 0))
+            touched = await discover(store, adapter, view, where, known, progress)
             everything = sorted({*known, *touched})
             reading.known = tuple(everything)
             reading.touched = tuple(sorted(t for t in touched if t.holder or t.ref))
-            where = _knowing(where, everything)
+            where = knowing(where, everything)
             slices = [reading.touched[i : i + slice_size] for i in range(0, len(reading.touched), slice_size)]
             parts = [Reading(where) for _ in slices]
             left, done = iter(list(zip(parts, slices, strict=True))), 0
@@ -266,13 +274,6 @@ async def _read_deployment(
         log.exception("%s failed; its last good rows are kept", where.id)
         return _unread(where, "adapter_failed", f"{type(error).__name__}: {error}", known=known)
     return reading
-
-
-def _knowing(where: Where, known: Sequence[Target]) -> Where:
-    return where._replace(
-        markets=tuple(sorted(t for t in known if not (t.holder or t.ref))),
-        targets=tuple(sorted(t for t in known if t.holder or t.ref)),
-    )
 
 
 async def _sort_rows(rows: AsyncIterator[Row] | AsyncIterator[PositionRow | Gap], into: Reading) -> None:

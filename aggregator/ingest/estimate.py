@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from aggregator.ingest.collect import Progress, Source
+from aggregator.ingest.collect import Source
+from aggregator.ingest.discover import Progress, discover, knowing
 from aggregator.sdk.adapter import Adapter, Target, Where
 from aggregator.store import Store
 
@@ -38,14 +39,9 @@ async def estimate(
         for where in (w for w in deployments if w.source == source.id):
             view, adapter = source.view(at), adapters[where.adapter]
             begun, before = time.perf_counter(), _counts(source)
-            cursor = store.cursor(where.id)
-            since = where.start_block if cursor is None else cursor + 1
-            touched = {t async for t in adapter.discover(view, where, since)}
-            known = sorted({*(Target(*t) for t in store.known_targets(where.id)), *touched})
-            where = where._replace(
-                markets=tuple(t for t in known if not (t.holder or t.ref)),
-                targets=tuple(t for t in known if t.holder or t.ref),
-            )
+            known = [Target(*t) for t in store.known_targets(where.id)]
+            touched = await discover(store, adapter, view, where, known, progress, keep=False)
+            where = knowing(where, {*known, *touched})
             async for _ in adapter.terms(view, where):
                 pass
             fixed_s, fixed = time.perf_counter() - begun, _counts(source)

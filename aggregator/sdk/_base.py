@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from copy import copy
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -30,12 +31,18 @@ class BaseView:
     """Implements `aggregator.sdk.adapter.View` over `_read`, `_raw_logs` and `_http`."""
 
     def __init__(self, at: BlockRef, stats: Stats | None = None) -> None:
-        self._at, self.stats = at, stats or Stats()
+        self._at, self._last, self.stats = at, at.number, stats or Stats()
         self._assets: dict[str, tuple[Asset, Gap | None]] = {}
 
     @property
     def at(self) -> BlockRef:
         return self._at
+
+    def until(self, block: int) -> Self:
+        """The same view, its calls at the same block, whose logs end at `block`."""
+        part = copy(self)
+        part._last = min(block, self._at.number)
+        return part
 
     async def _read(self, pairs: Sequence[Pair]) -> Answers:
         raise ConfigError(f"{self._at.source} is no chain", expected="get or post", found="a contract call")

@@ -12,7 +12,7 @@ It makes few large `calls`, never one await per account. Answers align with call
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from aggregator.core.block import BlockRef
 from aggregator.core.errors import ConfigError
@@ -126,14 +126,19 @@ class View(Protocol):
     def logs(
         self, addresses: Sequence[str], events: Sequence[str], since: int, topics: Sequence[Sequence[str] | None] = ()
     ) -> AsyncIterator[Log]:
-        """Logs of blocks [since, at]. events: human, 'Transfer(address indexed from,address indexed to,uint256 value)'.
+        """Logs of blocks [since, at], or to where `until` says.
 
+        events: human, 'Transfer(address indexed from,address indexed to,uint256 value)'.
         addresses empty = any contract. topics: filters for indexed arguments 1..3, 32-byte hex words.
         """
         ...
 
     async def asset(self, address: str) -> tuple[Asset, Gap | None]:
         """Token metadata: symbol() as string or bytes32, decimals() -1 with a Gap where missing or above 36."""
+        ...
+
+    def until(self, block: int) -> Self:
+        """The same view, its calls at the same block, whose logs end at `block`."""
         ...
 
     async def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
@@ -153,7 +158,11 @@ class Adapter:
     kind: str = "chain"
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
-        """Targets touched in blocks [since, view.at.number]: new ones, and known ones whose rows may have changed."""
+        """Targets touched by the view's logs from `since` on: new ones, and known ones whose rows may have changed.
+
+        A long range comes in windows, one call each, oldest first: logs end where the window ends, calls are answered
+        at the cut, and `where` knows what earlier windows found.
+        """
         return
         yield
 

@@ -96,7 +96,7 @@ class FakeView(BaseView):
         return Failure("", no_code=to not in self._known)
 
     async def _raw_logs(self, wanted: LogFilter, since: int) -> AsyncIterator[list[RawLog]]:
-        logs = [log for log in self._raw if not wanted.objection(log, since, self.at.number)]
+        logs = [log for log in self._raw if not wanted.objection(log, since, self._last)]
         yield sorted(logs, key=lambda log: (log.block, log.log_index))
 
     async def _http(self, method: str, path: str, params: Mapping[str, Any], body: Any) -> Any:

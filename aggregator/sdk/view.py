@@ -53,7 +53,7 @@ class ChainView(BaseView):
             found = {pair: answers.blob(i) for i, pair in enumerate(new)}
             if len(self._known) > _REMEMBERED:
                 self._known.clear()
-            self._known |= found
+            self._known.update(found)
             known |= found
         return Answers.of([known[pair] for pair in pairs])
 
@@ -68,7 +68,8 @@ class ChainView(BaseView):
 
     async def _flush(self) -> None:
         await asyncio.sleep(0)  # all that is ready to ask in this turn of the loop has asked
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting.copy()
+        self._waiting.clear()  # not a new list: views of windows share it
         try:
             answers = await self._multicall.read([pair for pairs, _ in waiting for pair in pairs])
         except BaseException as error:
@@ -86,12 +87,12 @@ class ChainView(BaseView):
 
     async def _raw_logs(self, wanted: LogFilter, since: int) -> AsyncIterator[list[RawLog]]:
         kept: list[RawLog] = []
-        async for part in read_logs(self._pool, self._at, wanted, since, stats=self.stats):
+        async for part in read_logs(self._pool, self._at, wanted, since, self._last, stats=self.stats):
             if self._recorder is not None:
                 kept += part
             yield part
         if self._recorder is not None:
-            self._recorder.add_logs(self._at, wanted, since, kept)
+            self._recorder.add_logs(self._at, wanted, since, kept, self._last)
 
 
 class VenueView(BaseView):
@@ -137,7 +138,7 @@ class ReplayView(BaseView):
         return Answers.of(blobs)
 
     async def _raw_logs(self, wanted: LogFilter, since: int) -> AsyncIterator[list[RawLog]]:
-        logs = self._recording.logs(self._at, wanted, since)
+        logs = self._recording.logs(self._at, wanted, since, self._last)
         self.stats.logs += len(logs)
         yield logs
 

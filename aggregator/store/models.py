@@ -57,6 +57,27 @@ class Cursor(SQLModel, table=True):
     block: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
 
 
+class Discovery(SQLModel, table=True):
+    """A discovery under way: done up to `block`, seen from the block `at_number`. Gone once its run is written."""
+
+    __tablename__ = "discovery"
+    deployment: str = Field(sa_column=Column(Text, primary_key=True))
+    source: str = Field(sa_column=_text(index=True))
+    block: int = Field(sa_type=BigInteger)
+    at_number: int = Field(sa_type=BigInteger)
+    at_hash: str = Field(sa_column=_text())
+
+
+class Discovered(SQLModel, table=True):
+    """A target that a discovery under way has found; texts, for the code book belongs to runs."""
+
+    __tablename__ = "discovered"
+    deployment: str = Field(sa_column=Column(Text, primary_key=True))
+    market: str = Field(sa_column=Column(Text, primary_key=True))
+    holder: str = Field(sa_column=Column(Text, primary_key=True))
+    ref: str = Field(sa_column=Column(Text, primary_key=True))
+
+
 class Asset(SQLModel, table=True):
     """`core.rows.Asset`, valid from a block until a block of `source` (0 where the source has no blocks, e.g. fiat)."""
 

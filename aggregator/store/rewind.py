@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aggregator.core.schema import POSITIONS, SCHEMA
+from aggregator.store import discovery
 from aggregator.store.database import Raw
 
 
@@ -41,5 +42,6 @@ def rewind(raw: Raw, source: str, fork: int) -> list[int]:
     raw.execute("UPDATE asset SET valid_to = NULL WHERE source = ? AND valid_to > ?", (source, fork))
     raw.execute(f"DELETE FROM target WHERE first_block > ? AND {of_source}", (fork, source))
     raw.execute(f"DELETE FROM cursor WHERE block > ? AND {of_source}", (fork, source))
+    discovery.rewind(raw, source, fork)
     raw.execute("DELETE FROM deployment WHERE source = ? AND first_block > ?", (source, fork))
     return dropped

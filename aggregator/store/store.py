@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert
 
-from aggregator.core.block import Cut
+from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import StoreError
 from aggregator.core.rows import Asset
 from aggregator.core.table import RawTable
-from aggregator.store import migrate, models, read, rewind
+from aggregator.store import discovery, migrate, models, read, rewind
 from aggregator.store.database import BUSY_TIMEOUT_S, Raw, one_writer, open_engine, parse_url
+from aggregator.store.discovery import StoredDiscovery
 from aggregator.store.read import StoredCoverage, StoredCut, StoredReconciliation
 from aggregator.store.write import RunWriter, TargetKey
 
@@ -102,6 +103,15 @@ class Store:
         with self._writer() as connection:
             return rewind.rewind(Raw(connection), source, fork_number)
 
+    def save_discovery(self, deployment: str, at: BlockRef, block: int, targets: Iterable[TargetKey]) -> None:
+        """Logs up to block are read, seen from `at`; targets: what was found since the last call. A run clears it."""
+        with self._writer() as connection:
+            discovery.save(Raw(connection), deployment, at, block, targets)
+
+    def drop_discovery(self, deployment: str) -> None:
+        with self._writer() as connection:
+            discovery.drop(Raw(connection), deployment)
+
     def save_stress(self, job: str, cut_digest: str, scenario_digest: str, version: str, result: bytes) -> None:
         """Keep the JSON bytes of a StressResult under its job digest; the same job again replaces it."""
         values = {"job": job, "cut_digest": cut_digest, "scenario_digest": scenario_digest, "version": version}
@@ -155,6 +165,11 @@ class Store:
             sql = "SELECT max(block) FROM cursor JOIN deployment d ON d.id = deployment_id WHERE d.name = ?"
             found: int | None = raw.fetch(sql, (deployment,))[0][0]
             return found
+
+    def discovery(self, deployment: str) -> StoredDiscovery | None:
+        """Where a discovery that no run has finished can go on."""
+        with self._reader() as raw:
+            return discovery.load(raw, deployment)
 
     def known_targets(self, deployment: str, upto_block: int | None = None) -> list[TargetKey]:
         """Sorted (market, holder, ref) first seen at or below upto_block."""

@@ -16,7 +16,7 @@ from aggregator.core.ids import adapter_of, source_of
 from aggregator.core.rows import Asset, Row
 from aggregator.core.schema import PACK, POSITIONS, SCHEMA
 from aggregator.core.table import Names, clean_text, encode
-from aggregator.store import models
+from aggregator.store import discovery, models
 from aggregator.store.checks import by_kind, check_distinct, check_owners
 from aggregator.store.database import Raw
 from aggregator.store.facts import FACTS, KEYS, NO_REF, fact_columns
@@ -82,6 +82,7 @@ class RunWriter:
         self._raw.execute(
             "INSERT INTO cursor (deployment_id, block) VALUES (?, ?) ON CONFLICT DO NOTHING", (code, block)
         )
+        discovery.drop(self._raw, deployment)
 
     # -- rows
 
