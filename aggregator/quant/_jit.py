@@ -2,12 +2,12 @@
 
 Kernels are serial and release the GIL.  Those that treat elements independently take a range, and
 `in_chunks` gives long ranges to threads: the chunks are fixed by the length alone and no chunk sees another,
-so nothing depends on the number of threads.  ``error_model="numpy"`` gives IEEE division, as numpy does.
+so nothing depends on the number of threads, which is numba's (``NUMBA_NUM_THREADS``).
+``error_model="numpy"`` gives IEEE division, as numpy does.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
@@ -29,6 +29,6 @@ def in_chunks(work: Callable[[int, int], int], n: int) -> int:
     if n <= 2 * CHUNK:
         return work(0, n)
     starts = range(0, n, CHUNK)
-    with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(len(starts), numba.config.NUMBA_NUM_THREADS)) as pool:
         answers = list(pool.map(lambda start: work(start, min(start + CHUNK, n)), starts))
     return min((answer for answer in answers if answer >= 0), default=-1)

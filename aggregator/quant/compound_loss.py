@@ -45,7 +45,7 @@ def panjer_poisson(rate: float, severity: npt.ArrayLike, units: int) -> LossLaw:
         raise DomainError("frequency is out of range", expected="rate >= 0, units >= 1", found=f"{rate}, {units}")
     halvings = max(int(np.ceil(np.log2(rate / 500.0))), 0) if rate > 0.0 else 0
     part = rate / 2.0**halvings
-    g = _recursion(0.0, part, float(np.exp(-part * (1.0 - f[0]))), f, units)
+    g = recursion(0.0, part, float(np.exp(-part * (1.0 - f[0]))), f, units)
     for _ in range(halvings):
         g = np.convolve(g, g)[:units]
     return LossLaw(g, max(1.0 - float(g.sum()), 0.0))
@@ -60,7 +60,7 @@ def panjer_negative_binomial(r: float, success: float, severity: npt.ArrayLike, 
     first = float((success / (1.0 - a * f[0])) ** r)
     if first == 0.0:
         raise DomainError("probability of no loss underflows", expected="> 1e-300", found="0", fix="use a coarser unit")
-    g = _recursion(a, a * (r - 1.0), first, f, units)
+    g = recursion(a, a * (r - 1.0), first, f, units)
     return LossLaw(g, max(1.0 - float(g.sum()), 0.0))
 
 
@@ -104,7 +104,7 @@ def loaded_premium(law: LossLaw, loading: float) -> float:
 
 
 @jit
-def _recursion(a: float, b: float, first: float, f: Floats, units: int) -> Floats:
+def recursion(a: float, b: float, first: float, f: Floats, units: int) -> Floats:
     g = np.zeros(units)
     g[0] = first
     scale = 1.0 / (1.0 - a * f[0])
@@ -113,6 +113,16 @@ def _recursion(a: float, b: float, first: float, f: Floats, units: int) -> Float
         for j in range(1, min(s, len(f) - 1) + 1):
             total += (a + b * j / s) * f[j] * g[s - j]
         g[s] = scale * total
+    return g
+
+
+def recursion_by_rows(a: float, b: float, first: float, f: Floats, units: int) -> Floats:
+    """The oracle of `recursion`: (1) with one array sum for each total; (units,)."""
+    g = np.zeros(units)
+    g[0] = first
+    for s in range(1, units):
+        j = np.arange(1, min(s, len(f) - 1) + 1)
+        g[s] = np.sum((a + b * j / s) * f[j] * g[s - j]) / (1.0 - a * f[0])
     return g
 
 

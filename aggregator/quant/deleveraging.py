@@ -10,8 +10,10 @@ which brings leverage to lambda_b.  The sales q_mu of all banks move prices by
     Psi(q) = (1 - phi)*(1 - exp(-q/((1 - phi)*D_mu))),                                                 (2)
 
 and every holding is marked again; what is sold is sold at the share `execution` of the move (1/2: halfway).  Rounds go
-on until nobody sells.  Portfolio overlap Omega_ij = sum_mu Pi_i Pi_j / D_mu; its principal eigenvector is the indirect
-contagion index: to first order, the loss that i's sales cause j.
+on until nobody sells.  With q in units at the first prices, rounds of (2) from the price S reached, S' = B + (S - B)
+exp(-q/((1 - phi)*D)) with B = phi, walk down one curve.  Portfolio overlap Omega_ij = sum_mu Pi_i Pi_j / D_mu; its principal eigenvector is the indirect
+contagion index (Cont and Schaanning 2019, Journal of Banking & Finance 104): to first order, Omega_ij is the loss of j
+when i sells everything.
 """
 
 from __future__ import annotations

@@ -10,8 +10,14 @@ beta the share of a node's debts owed inside: contagion from i to all of D by a 
 
     sum_{j in D} w_j > w_i * beta_i * (c_i/w_i - 1),                                                  (1)
 
-and for shocks of decreasing hazard rate the network adds at most  sum_i delta_i c_i / ((1 - beta+) sum_i c_i)  to the
-expected loss of the same nodes unconnected, delta_i the probability that i fails directly, beta+ = max beta.     (2)
+because what i cannot pay inside is at most beta_i*(c_i - w_i).  For shocks X_i whose share X_i/c_i has one law for all
+nodes with an increasing failure rate, expected losses (outside assets lost plus payments missed) exceed those without
+the network by at most the factor
+
+    1 + sum_i delta_i c_i / ((1 - beta+) sum_i c_i),   delta_i = P(X_i > w_i),  beta+ = max beta:     (2)
+
+payments missed are at most sum_i (X_i - w_i)+ / (1 - beta+), and E[X_i - w_i | X_i > w_i] <= E[X_i] for such a law.
+A heavy tail has a decreasing failure rate, and the bound may then be broken.
 """
 
 from __future__ import annotations
@@ -97,7 +103,10 @@ def contagion_impossible(
 def amplification_bound(
     default_probability: npt.ArrayLike, outside_assets: npt.ArrayLike, inside_share: npt.ArrayLike
 ) -> float:
-    """1 + the bound (2): expected loss with the network over without; inf if some node owes everything inside."""
+    """Bound (2): expected loss with the network over without; inf if some node owes everything inside.
+
+    default_probability, inside_share (n,) in [0, 1]; outside_assets (n,) in money.  Increasing failure rates only.
+    """
     c = np.atleast_1d(np.asarray(outside_assets, dtype=np.float64))
     c, delta = as_vector(c, len(c), "outside_assets"), as_vector(default_probability, len(c), "default_probability")
     top = float(np.max(_share(inside_share, len(c)), initial=0.0))

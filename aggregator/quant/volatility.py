@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from scipy.signal import lfilter
 
 from aggregator.core.errors import DomainError
 from aggregator.quant._jit import jit
@@ -144,20 +145,27 @@ def _put(p: Floats, at: npt.NDArray[np.int64], values: Floats) -> Floats:
 
 def _minus_loglikelihood(p: Floats, r: Floats) -> tuple[float, Floats]:
     e = r - p[0]
-    h = _variances(e, float(np.mean(e * e)), p[1], p[2], p[3], p[4])
+    h = variances(e, float(np.mean(e * e)), p[1], p[2], p[3], p[4])
     if not np.all(h > 0.0):
         return float("inf"), h
     return 0.5 * float(np.sum(np.log(2.0 * np.pi * h) + e * e / h)), h
 
 
 @jit
-def _variances(e: Floats, start: float, omega: float, alpha: float, gamma: float, beta: float) -> Floats:
+def variances(e: Floats, start: float, omega: float, alpha: float, gamma: float, beta: float) -> Floats:
     h = np.empty(len(e))
     h[0] = omega + (alpha + 0.5 * gamma + beta) * start
     for t in range(1, len(e)):
         square = e[t - 1] * e[t - 1]
         h[t] = omega + (alpha + (gamma if e[t - 1] < 0.0 else 0.0)) * square + beta * h[t - 1]
     return h
+
+
+def variances_by_filter(e: Floats, start: float, omega: float, alpha: float, gamma: float, beta: float) -> Floats:
+    """The oracle of `variances`: (3) as a first-order linear filter of the shocks e (T,); variances (T,)."""
+    shocks = omega + (alpha + gamma * (e[:-1] < 0.0)) * e[:-1] ** 2
+    first = omega + (alpha + 0.5 * gamma + beta) * start
+    return np.asarray(lfilter([1.0], [1.0, -beta], np.concatenate([[first], shocks])), dtype=np.float64)
 
 
 def _returns(values: npt.ArrayLike) -> Floats:

@@ -53,6 +53,19 @@ def test_systemicness_adds_up_and_equals_loops(seed: int) -> None:
     assert found.aggregate == pytest.approx(loss / e.sum(), rel=1e-10)
 
 
+def test_systemicness_is_what_one_seller_alone_costs() -> None:
+    """Each bank in turn sells what brings its leverage back, the others hold: all lose S_i of all equity."""
+    a, e, m = np.array(ASSETS), np.array(EQUITY), np.array(WEIGHTS)
+    found = greenwood_landier_thesmar(a, e, m, IMPACT, SHOCK)
+    for bank in range(3):
+        left = a[bank] * (1 + m[bank] @ SHOCK)
+        own = e[bank] + left - a[bank]
+        sale = left - own * a[bank] / e[bank]
+        assert (left - sale) / own == pytest.approx(a[bank] / e[bank])
+        moves = -np.array(IMPACT) * sale * m[bank]
+        assert -(a * (m @ moves)).sum() / e.sum() == pytest.approx(found.systemicness[bank], abs=1e-12)
+
+
 @pytest.mark.parametrize(("alpha", "price", "sold", "equity"), CFS)
 def test_cifuentes_ferrucci_shin_figures(alpha: float, price: float, sold: list, equity: list) -> None:
     found = cifuentes_ferrucci_shin(*BANKS, alpha)
@@ -111,6 +124,53 @@ def test_rounds_lose_exactly_what_marks_and_sales_lose(seed: int, floor: float) 
     own = found.capital
     leverage = (theta - hit + found.holdings.sum(axis=1)) / np.where(own > 0, own, 1)
     assert np.all((own <= 0) | (leverage <= 33.0 * (1 + 1e-9)) | (found.holdings.sum(axis=1) < 1e-9))
+
+
+def test_rounds_equal_a_scalar_walk_down_the_floored_price() -> None:
+    """Per asset S' = B + (S - B) exp(-units/((1 - floor) D)): impact that depends on the level of the price, in loops."""
+    rng = np.random.default_rng(8)
+    n, k, floor, half = 4, 3, 0.4, 0.5
+    units, theta = rng.random((n, k)) * 40, rng.random(n) * 60
+    c = (units.sum(axis=1) + theta) / rng.uniform(22, 32, n)
+    hit, depth = c * rng.uniform(0.1, 0.5, n), rng.uniform(300, 900, k)
+    found = deleverage(units, theta, c, depth, hit, 33.0, 31.35, floor_frac=floor, execution=half)
+    price, own, other, left = [1.0] * k, list(c - hit), list(theta - hit), units.tolist()
+    for losses in found.loss_by_round:
+        gammas = []
+        for i in range(n):
+            marketable = sum(left[i][m] * price[m] for m in range(k))
+            assets = other[i] + marketable
+            if own[i] <= 0:
+                gammas.append(1.0)
+            elif assets > 33.0 * own[i]:
+                gammas.append(min(1.0, (assets - 31.35 * own[i]) / marketable))
+            else:
+                gammas.append(0.0)
+        after = []
+        for m in range(k):
+            sold = sum(gammas[i] * left[i][m] for i in range(n))
+            after.append(floor + (price[m] - floor) * np.exp(-sold / ((1 - floor) * depth[m])))
+        for i in range(n):
+            lost = 0.0
+            for m in range(k):
+                gone = gammas[i] * left[i][m]
+                lost += (left[i][m] - gone + half * gone) * (price[m] - after[m])
+                left[i][m] -= gone
+            assert losses[i] == pytest.approx(lost, abs=1e-10)
+            own[i] -= lost
+        price = after
+    assert found.rounds >= 2
+    assert found.price == pytest.approx(price)
+    assert found.capital == pytest.approx(own)
+
+
+def test_first_order_losses_are_the_overlap() -> None:
+    """In a deep market where i alone sells everything, what j loses is Omega_ij, and i itself half of Omega_ii."""
+    pi, depth = np.array([[30.0, 10.0], [5.0, 20.0], [0.0, 8.0]]), np.array([1e8, 3e8])
+    found = deleverage(pi, [10.0] * 3, [1.0, 30.0, 30.0], depth, [1.0, 0, 0], 33.0, 31.35)
+    omega = indirect_contagion_index(pi, depth).omega
+    assert found.rounds == 1
+    assert found.loss_by_round[0] == pytest.approx(omega[0] * [0.5, 1, 1], rel=1e-6)
 
 
 def test_no_shock_is_no_sale_and_strangers_do_not_matter() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.core.errors import DomainError
-from aggregator.quant import black, hedging
+from aggregator.quant import black, hedging, hedging_reference
 from aggregator.quant.hedging_simulation import Jumps, Rule, log_moves, simulate
 
 # Leland (1985): sigma, round trip, interval, number, short, long (closed form, recomputed to 16 digits elsewhere)
@@ -119,6 +119,22 @@ def test_simulation_equals_an_independent_loop(rule: Rule, kind: str) -> None:
     found = simulate(rule, **inputs, cost_frac=0.002, steps=15, paths=20, seed=4, risk_aversion=0.1, jumps=jumps)
     moves = log_moves(4, 20, 15, 0.2, 0.6, jumps)
     assert found.wealth == pytest.approx(_by_hand(rule, moves, kind, 100.0, 105.0, 0.2, 0.6, 0.002, 0.1), abs=1e-9)
+
+
+@pytest.mark.parametrize("rule", ["delta", "leland", "whalley_wilmott", "zakamouline"])
+@pytest.mark.parametrize("long", [False, True])
+def test_compiled_walk_equals_the_array_form_to_1e_12(rule: Rule, long: bool) -> None:
+    option = {"kind": "p", "S": 100.0, "K": 97.0, "T_yr": 0.3, "sigma": 0.7}
+    jumps = Jumps(2.0, -0.1, 0.05)
+    found = simulate(
+        rule, **option, cost_frac=0.0004, steps=25, paths=300, seed=6, risk_aversion=0.05, jumps=jumps, long=long
+    )
+    moves = log_moves(6, 300, 25, 0.3, 0.7, jumps)
+    plain = hedging_reference.run(moves, rule, **option, cost_frac=0.0004, risk_aversion=0.05, long=long)
+    premium = float(black.price("p", 100.0, 97.0, 0.3, 0.7)) * (-1 if long else 1)
+    assert np.max(np.abs(found.wealth - premium - plain[0])) <= 1e-12 * 100.0 * 25
+    assert found.cost == pytest.approx(plain[1].mean(), rel=1e-12)
+    assert found.trades == plain[2].mean()
 
 
 BASE = {"kind": "c", "S": 100.0, "K": 100.0, "T_yr": 0.25, "sigma": 0.5}

@@ -1,5 +1,7 @@
 """Impact, communicability, reconstruction, Glasserman-Young: published tests and independent second answers."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -136,3 +138,46 @@ def test_amplification_bound_by_hand_and_its_limits() -> None:
     ):
         with pytest.raises(DomainError):
             call()
+
+
+def market(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:
+    """Debts (n, n), cash, outside debts, net worth > 0 and share of debts inside, at most 0.8."""
+    debts = rng.random((n, n)) * (rng.random((n, n)) < 0.7)
+    np.fill_diagonal(debts, 0)
+    owed, claims = debts.sum(axis=1), debts.sum(axis=0)
+    outside = np.maximum(owed * rng.uniform(0.25, 2, n), 0.1)
+    cash = np.maximum(outside + owed - claims, 0.0) + rng.uniform(0.02, 0.3, n)
+    return debts, cash, outside, cash + claims - owed - outside, owed / (owed + outside)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_amplification_stays_within_the_bound_for_increasing_failure_rates(seed: int) -> None:
+    """Exponential losses, capped at all assets, the same share for all: each clearing and the mean obey (2)."""
+    rng = np.random.default_rng(seed)
+    debts, cash, outside, worth, inside = market(rng, 5)
+    net, scale = system(debts, cash, outside), 0.15
+    lost = np.minimum(rng.exponential(scale, (1500, 5)), 1.0) * cash
+    missed = []
+    for x in lost:
+        found = clear(net._replace(outside=cash - x))
+        missed.append(float((found.owed - found.paid).sum()))
+        assert missed[-1] <= np.maximum(x - worth, 0).sum() / (1 - inside.max()) + 1e-9
+    delta = np.where(worth < cash, np.exp(-worth / cash / scale), 0.0)
+    direct = lost.sum(axis=1)
+    ratio = (direct + missed).mean() / direct.mean()
+    assert 1 < ratio <= amplification_bound(delta, cash, inside)
+
+
+def test_amplification_bound_needs_an_increasing_failure_rate() -> None:
+    """Ring of three; each loses everything with probability 1 %, else nothing: all eight outcomes are enumerated."""
+    cash, outside, owed = 10.0, 9.9, 89.1
+    net = system([[0, owed, 0], [0, 0, owed], [owed, 0, 0]], [cash] * 3, [outside] * 3)
+    direct = total = 0.0
+    for outcome in product([False, True], repeat=3):
+        chance = float(np.prod([0.01 if hit else 0.99 for hit in outcome]))
+        found = clear(net._replace(outside=np.where(outcome, 0.0, cash)))
+        direct += chance * cash * sum(outcome)
+        total += chance * (cash * sum(outcome) + float((found.owed - found.paid).sum()))
+    bound = amplification_bound([0.01] * 3, [cash] * 3, [owed / (owed + outside)] * 3)
+    assert bound == pytest.approx(1.1)
+    assert total / direct > 5

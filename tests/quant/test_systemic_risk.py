@@ -101,6 +101,12 @@ def test_panjer_equals_the_fourier_transform(rate: float, nothing: float, seed: 
     np.testing.assert_allclose(cl.panjer_negative_binomial(2.5, 0.6, f, size).pmf, binomial, atol=1e-12)
 
 
+@pytest.mark.parametrize(("a", "b", "first"), [(0.0, 3.0, 0.05), (0.4, 1.2, 0.2)])
+def test_compiled_recursion_equals_the_array_form_to_1e_12(a: float, b: float, first: float) -> None:
+    f = np.random.default_rng(5).dirichlet(np.ones(12))
+    np.testing.assert_allclose(cl.recursion(a, b, first, f, 400), cl.recursion_by_rows(a, b, first, f, 400), rtol=1e-12)
+
+
 def test_panjer_beyond_underflow() -> None:
     law = cl.panjer_poisson(2000.0, [0.0, 1.0], 4000)
     np.testing.assert_allclose(law.pmf, stats.poisson.pmf(np.arange(4000), 2000), atol=1e-12)

@@ -16,7 +16,15 @@ from aggregator.quant.forecast_scores import (
     qlike,
     squared_error,
 )
-from aggregator.quant.volatility import bipower_variation, fit_garch, har, har_design, realised_variance
+from aggregator.quant.volatility import (
+    bipower_variation,
+    fit_garch,
+    har,
+    har_design,
+    realised_variance,
+    variances,
+    variances_by_filter,
+)
 from tests.quant.dm_gbp import RETURNS
 
 DM_GBP = np.array(RETURNS.split(), float)
@@ -72,6 +80,13 @@ def test_gjr_finds_the_asymmetry_it_was_given() -> None:
     assert found.gamma == pytest.approx(gamma, abs=4 * found.errors["gamma[1]"])
     assert found.beta == pytest.approx(beta, abs=4 * found.errors["beta[1]"])
     assert fit_garch(r).loglikelihood < found.loglikelihood
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.8, 0.999])
+def test_compiled_variances_equal_the_filter_to_1e_12(beta: float) -> None:
+    e = np.random.default_rng(3).standard_t(4, 3000)
+    compiled = variances(e, 1.3, 0.02, 0.05, 0.08, beta)
+    np.testing.assert_allclose(compiled, variances_by_filter(e, 1.3, 0.02, 0.05, 0.08, beta), rtol=1e-12)
 
 
 def test_har_figures() -> None:
