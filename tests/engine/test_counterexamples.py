@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from aggregator.core.scenario import Scenario
+from aggregator.engine.run import cascade
+from aggregator.quant.depth import constant_product_depth
 from tests.engine.test_worlds import near
 from tests.engine.worlds import World, conventions, price, run
 
@@ -125,3 +128,20 @@ def test_a_stale_oracle_can_lower_the_recorded_loss(path: str) -> None:
         assert r.bad_debt_usd == near(101.7499999999999926188325)
     else:
         assert (int(r.state.calls[0]), r.shortfall_usd) == (0, 0.0)
+
+
+def test_a_backstop_staked_in_the_volatile_asset_can_raise_uncovered_loss() -> None:
+    """100,000 lost elsewhere. Covered by selling a stake of 150 X into the pool that prices an account's collateral."""
+
+    def short(base: float, quote: float) -> tuple[float, float]:
+        w = World().pool("P", "X", base, quote).lending("M", FULL, "X", 0.945, 0.0167)
+        r = cascade(w.account("z", "M", X=1200, USD=1_077_300).book(), Scenario("s"), liquidations=False)
+        return r.shortfall_usd, price(r)
+
+    assert short(1000, 1_000_000)[0] == 0.0
+    sold = float(constant_product_depth(1000, 1_000_000).base_for(100_000))
+    assert sold == near(111.111111111111111111111111111)
+    shortfall, after = short(1000 + sold, 900_000)
+    assert after == near(810)
+    assert shortfall == near(105_300)
+    assert shortfall > 100_000  # more than the backstop covered
