@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import index_text
 
 Floats = npt.NDArray[np.float64]
 Signs = npt.NDArray[np.int8]
@@ -35,7 +36,7 @@ def kind_sign(kind: npt.ArrayLike) -> Signs:
     if np.any(wrong):
         first = int(np.argmax(wrong.ravel()))
         raise DomainError(
-            f"kind{_index_text(first, given.shape)} is neither a call nor a put",
+            f"kind{index_text(first, given.shape)} is neither a call nor a put",
             expected='+1, True, "c", "call" or -1, False, "p", "put"',
             found=str(given.ravel()[first]),
         )
@@ -64,10 +65,4 @@ def columns(signs: Signs, **inputs: npt.ArrayLike) -> tuple[tuple[int, ...], Sig
 def reject(position: int, shape: tuple[int, ...], rule: str, names: tuple[str, ...], rows: Floats) -> NoReturn:
     """Raise DomainError for the flat `position`, with every input of that element and the rule it breaks."""
     values = ", ".join(f"{name}={value:.17g}" for name, value in zip(names, rows[:, position], strict=True))
-    raise DomainError(f"element{_index_text(position, shape)} is out of domain", expected=rule, found=values)
-
-
-def _index_text(position: int, shape: tuple[int, ...]) -> str:
-    if not shape:
-        return ""
-    return "[" + ", ".join(str(int(i)) for i in np.unravel_index(position, shape)) + "]"
+    raise DomainError(f"element{index_text(position, shape)} is out of domain", expected=rule, found=values)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 
 Floats = npt.NDArray[np.float64]
 
@@ -109,11 +110,7 @@ def best_liquidation_size(base: npt.ArrayLike, bonus_frac: npt.ArrayLike) -> Flo
 
 def finite_and_not_negative(name: str, column: Floats) -> None:
     """Raise DomainError naming the first element that is NaN, infinite or negative."""
-    wrong = ~((column >= 0.0) & np.isfinite(column))
-    if np.any(wrong):
-        at = np.unravel_index(int(np.argmax(wrong)), column.shape)
-        where = "[" + ", ".join(str(int(i)) for i in at) + "]" if column.shape else ""
-        raise DomainError(f"{name}{where} is out of range", expected="finite and >= 0", found=repr(float(column[at])))
+    require(name, column, (column >= 0.0) & np.isfinite(column), "finite and >= 0")
 
 
 def _pair(base: npt.ArrayLike, bonus_frac: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant.amm import PoolSale, finite_and_not_negative
 
 Floats = npt.NDArray[np.float64]
@@ -93,6 +93,6 @@ def _columns(**given: npt.ArrayLike) -> list[Floats]:
     ]
     for name, column in zip(given, columns, strict=True):
         finite_and_not_negative(name, column)
-        if name in ("amplification", "gamma") and not np.all(column > 0.0):
-            raise DomainError(f"{name} is out of range", expected="> 0", found=str(column.min()))
+        if name in ("amplification", "gamma"):
+            require(name, column, column > 0.0, "> 0")
     return columns

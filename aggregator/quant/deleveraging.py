@@ -10,10 +10,11 @@ which brings leverage to lambda_b.  The sales q_mu of all banks move prices by
     Psi(q) = (1 - phi)*(1 - exp(-q/((1 - phi)*D_mu))),                                                 (2)
 
 and every holding is marked again; what is sold is sold at the share `execution` of the move (1/2: halfway).  Rounds go
-on until nobody sells.  With q in units at the first prices, rounds of (2) from the price S reached, S' = B + (S - B)
-exp(-q/((1 - phi)*D)) with B = phi, walk down one curve.  Portfolio overlap Omega_ij = sum_mu Pi_i Pi_j / D_mu; its principal eigenvector is the indirect
-contagion index (Cont and Schaanning 2019, Journal of Banking & Finance 104): to first order, Omega_ij is the loss of j
-when i sells everything.
+on until nobody sells.  With q in units at the first prices, rounds of (2) from the price S already reached walk down
+one curve, S' = phi + (S - phi)*exp(-q/((1 - phi)*D_mu)).
+
+Portfolio overlap Omega_ij = sum_mu Pi_i Pi_j / D_mu; its principal eigenvector is the indirect contagion index (Cont
+and Schaanning 2019, Journal of Banking & Finance 104): to first order, Omega_ij is the loss of j when i sells all.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant.impact import exponential_impact
 from aggregator.quant.network import Floats, as_vector
 
@@ -76,10 +78,8 @@ def deleverage(
     """Rounds of (1) and (2) after an initial loss (N,) on the illiquid assets.  holdings (N, K), depth (K,) > 0."""
     pi = np.array(np.atleast_2d(np.asarray(holdings, dtype=np.float64)))
     n, k = pi.shape
-    if not np.all((pi >= 0.0) & np.isfinite(pi)) or not 0.0 <= execution <= 1.0:
-        raise DomainError(
-            "holdings are out of range", expected="finite, >= 0; 0 <= execution <= 1", found=str(execution)
-        )
+    require("holdings", pi, (pi >= 0.0) & np.isfinite(pi), "finite and >= 0")
+    require("execution", execution, 0.0 <= execution <= 1.0, "0 <= execution <= 1")
     hit = as_vector(loss, n, "loss")
     theta = as_vector(illiquid, n, "illiquid") - hit
     c = as_vector(capital, n, "capital", signed=True) - hit
@@ -121,8 +121,9 @@ def indirect_contagion_index(holdings: npt.ArrayLike, depth: npt.ArrayLike) -> O
     DomainError if nobody holds anything.
     """
     pi = np.atleast_2d(np.asarray(holdings, dtype=np.float64))
-    if not np.all((pi >= 0.0) & np.isfinite(pi)) or not pi.any():
-        raise DomainError("holdings are out of range", expected="finite, >= 0, not all zero", found=str(pi.sum()))
+    require("holdings", pi, (pi >= 0.0) & np.isfinite(pi), "finite and >= 0")
+    if not pi.any():
+        raise DomainError("nobody holds anything", expected="a holding > 0", found="all zero")
     omega = (pi / as_vector(depth, pi.shape[1], "depth", positive=True)) @ pi.T
     top = len(pi) - 1
     value, vector = linalg.eigh(omega, subset_by_index=(top, top))

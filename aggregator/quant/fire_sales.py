@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant.network import Floats, as_vector
 
 
@@ -88,12 +89,9 @@ def greenwood_landier_thesmar(
     n, k = m.shape
     a, own = as_vector(assets, n, "assets", positive=True), as_vector(equity, n, "equity", positive=True)
     per_unit, f = as_vector(impact, k, "impact"), as_vector(shock, k, "shock", signed=True)
-    if not np.all(m >= 0.0) or np.any(m.sum(axis=1) > 1.0 + 1e-9) or np.any(own > a):
-        raise DomainError(
-            "portfolio is out of range",
-            expected="weights >= 0, rows <= 1, equity <= assets",
-            found=f"rows {m.sum(axis=1)}",
-        )
+    require("weights", m, m >= 0.0, ">= 0")
+    require("the sum of weights", m.sum(axis=1), m.sum(axis=1) <= 1.0 + 1e-9, "at most 1 per bank")
+    require("equity", own, own <= a, "at most the assets")
     leverage = (a - own) / own
     first = m @ f
     phi = m.T @ (a * leverage * first)

@@ -18,6 +18,7 @@ from scipy import stats
 from scipy.special import xlogy
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant.backtests import Verdict
 
 Floats = npt.NDArray[np.float64]
@@ -26,8 +27,8 @@ Floats = npt.NDArray[np.float64]
 def qlike(realised: npt.ArrayLike, forecast: npt.ArrayLike) -> Floats:
     """Loss per day, broadcasting; mean() is the score.  Both must be > 0: a zero forecast is infinitely wrong."""
     rv, h = _numbers("realised", realised), _numbers("forecast", forecast)
-    if not np.all(rv > 0.0) or not np.all(h > 0.0):
-        raise DomainError("QLIKE needs positive variances", expected="> 0", found=f"minima {rv.min()}, {h.min()}")
+    require("realised", rv, rv > 0.0, "> 0: QLIKE needs positive variances")
+    require("forecast", h, h > 0.0, "> 0: QLIKE needs positive variances")
     ratio = rv / h
     return np.asarray(ratio - np.log(ratio) - 1.0)
 
@@ -110,8 +111,7 @@ def auc(score: npt.ArrayLike, happened: npt.ArrayLike) -> float:
 def _events(probability: npt.ArrayLike, happened: npt.ArrayLike) -> tuple[Floats, Floats]:
     p, y = _numbers("probability", probability), _numbers("happened", happened)
     _check_flags(p, y)
-    if not np.all((p >= 0.0) & (p <= 1.0)):
-        raise DomainError("probability is out of range", expected="0 <= p <= 1", found=f"{p.min()}, {p.max()}")
+    require("probability", p, (p >= 0.0) & (p <= 1.0), "0 <= p <= 1")
     return p, y
 
 
@@ -124,6 +124,7 @@ def _check_flags(values: Floats, flags: Floats) -> None:
 
 def _numbers(name: str, values: npt.ArrayLike) -> Floats:
     column = np.asarray(values, dtype=np.float64)
-    if not column.size or not np.all(np.isfinite(column)):
-        raise DomainError(f"{name} is not finite", expected="numbers", found=str(column.shape))
+    if not column.size:
+        raise DomainError(f"{name} is empty", expected="numbers", found=str(column.shape))
+    require(name, column, np.isfinite(column), "a finite number")
     return column

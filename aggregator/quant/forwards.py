@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 
 Floats = npt.NDArray[np.float64]
 
@@ -100,8 +101,7 @@ class ForwardCurve:
     def forward(self, T_yr: npt.ArrayLike) -> Floats:
         """Forward for delivery at T_yr >= 0, any shape."""
         t = np.asarray(T_yr, dtype=np.float64)
-        if not np.all(t >= 0.0):
-            raise DomainError("a forward for a past time", expected="T_yr >= 0", found=str(float(np.min(t))))
+        require("T_yr", t, (t >= 0.0) & np.isfinite(t), "0 <= T_yr < inf: a forward is for a time to come")
         end = self._times[-1]
         carry = (self._logs[-1] - self._logs[-2]) / (end - self._times[-2])
         inside = np.interp(t, self._times, self._logs)
@@ -110,8 +110,7 @@ class ForwardCurve:
     def carry(self, T_yr: npt.ArrayLike) -> Floats:
         """Continuous carry ln(F(T)/S)/T per year for T_yr > 0, any shape."""
         t = np.asarray(T_yr, dtype=np.float64)
-        if not np.all(t > 0.0):
-            raise DomainError("carry needs time", expected="T_yr > 0", found=str(float(np.min(t))))
+        require("T_yr", t, (t > 0.0) & np.isfinite(t), "0 < T_yr < inf: carry needs time")
         return np.asarray((np.log(self.forward(t)) - self._logs[0]) / t, dtype=np.float64)
 
 

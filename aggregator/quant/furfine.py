@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant.network import Floats, Matrix, as_network, as_vector
 
 
@@ -36,8 +36,7 @@ def furfine_cascade(
     n = network.shape[0]
     by_debtor = network.tocsc()
     recovery = as_vector(recovery_frac, n, "recovery_frac")
-    if np.any(recovery > 1.0):
-        raise DomainError("recovery_frac is out of range", expected="0 <= R <= 1", found=str(float(recovery.max())))
+    require("recovery_frac", recovery, recovery <= 1.0, "0 <= R <= 1")
     left = as_vector(equity, n, "equity", signed=True) - as_vector(shock, n, "shock", signed=True)
     lost, when = np.zeros(n), np.full(n, -1, np.int64)
     fresh, rounds = np.flatnonzero(left <= 0.0), 0

@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import black
+from aggregator.quant._checks import require
 from aggregator.quant._option_inputs import Floats
 
 
@@ -126,12 +127,6 @@ def _positive(allow_zero: str = "", **inputs: npt.ArrayLike) -> list[Floats]:
     for name, values in inputs.items():
         column = np.asarray(values, dtype=np.float64)
         good = np.isfinite(column) & ((column >= 0.0) if name == allow_zero else (column > 0.0))
-        if not np.all(good):
-            i = int(np.argmin(good.ravel()))
-            raise DomainError(
-                f"{name}[{i}] is out of domain",
-                expected="finite and " + (">= 0" if name == allow_zero else "> 0"),
-                found=str(column.ravel()[i]),
-            )
+        require(name, column, good, "finite and " + (">= 0" if name == allow_zero else "> 0"))
         columns.append(column)
     return columns

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,8 +31,7 @@ def exponential_impact(quantity: npt.ArrayLike, depth: npt.ArrayLike, floor_frac
     """(1 - floor)*(1 - exp(-q/((1 - floor)*D))); floor_frac in [0, 1): the share of the price that no sale destroys."""
     q, d = _sizes(quantity, depth, "depth")
     floor = np.asarray(floor_frac, dtype=np.float64)
-    if not np.all((floor >= 0.0) & (floor < 1.0)):
-        raise DomainError("floor is out of range", expected="0 <= floor_frac < 1", found=str(floor))
+    require("floor_frac", floor, (floor >= 0.0) & (floor < 1.0), "0 <= floor_frac < 1")
     room = 1.0 - floor
     return np.asarray(-room * np.sign(q) * np.expm1(-np.abs(q) / (room * d)))
 
@@ -43,10 +42,8 @@ def square_root_impact(
     """Y*sigma*sqrt(q/V) clipped to [-1, 1]; volume and volatility over one and the same period."""
     q, v = _sizes(quantity, volume, "volume")
     sigma = np.asarray(volatility, dtype=np.float64)
-    if not np.all((sigma >= 0.0) & np.isfinite(sigma)) or not 0.0 <= prefactor < np.inf:
-        raise DomainError(
-            "volatility is out of range", expected="finite, >= 0", found=f"{sigma}, prefactor {prefactor}"
-        )
+    require("volatility", sigma, (sigma >= 0.0) & np.isfinite(sigma), "finite and >= 0")
+    require("prefactor", prefactor, 0.0 <= prefactor < np.inf, "finite and >= 0")
     return np.clip(prefactor * sigma * np.sign(q) * np.sqrt(np.abs(q) / v), -1.0, 1.0)
 
 
@@ -56,23 +53,14 @@ def market_depth(
     """D = c * (ADV / sigma) * sqrt(tau): depth for a liquidation spread over tau (days if ADV and sigma are daily)."""
     adv, sigma = _sizes(volume, volatility, "volatility")
     tau = np.asarray(horizon, dtype=np.float64)
-    if not np.all(adv > 0.0) or not np.all(tau > 0.0) or scale <= 0.0:
-        raise DomainError(
-            "depth needs positive volume, horizon and scale", expected="> 0", found=f"{adv}, {tau}, {scale}"
-        )
+    require("volume", adv, adv > 0.0, "> 0")
+    require("horizon", tau, (tau > 0.0) & np.isfinite(tau), "finite and > 0")
+    require("scale", scale, 0.0 < scale < np.inf, "finite and > 0")
     return np.asarray(scale * adv / sigma * np.sqrt(tau))
 
 
 def _sizes(quantity: npt.ArrayLike, size: npt.ArrayLike, name: str) -> tuple[Floats, Floats]:
     q, d = np.asarray(quantity, dtype=np.float64), np.asarray(size, dtype=np.float64)
-    if not np.all(np.isfinite(q)):
-        raise DomainError(
-            "quantity is not finite", expected="finite", found=f"element {int(np.argmax(~np.isfinite(q).ravel()))}"
-        )
-    wrong = ~((d > 0.0) & np.isfinite(d))
-    if np.any(wrong):
-        at = int(np.argmax(wrong.ravel()))
-        raise DomainError(
-            f"{name} element {at} is out of range", expected="finite and > 0", found=repr(float(d.ravel()[at]))
-        )
+    require("quantity", q, np.isfinite(q), "a finite number")
+    require(name, d, (d > 0.0) & np.isfinite(d), "finite and > 0")
     return q, d

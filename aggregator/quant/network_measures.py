@@ -29,6 +29,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant.network import Floats, Matrix, as_network, as_vector
 
 
@@ -110,10 +111,9 @@ def amplification_bound(
     c = np.atleast_1d(np.asarray(outside_assets, dtype=np.float64))
     c, delta = as_vector(c, len(c), "outside_assets"), as_vector(default_probability, len(c), "default_probability")
     top = float(np.max(_share(inside_share, len(c)), initial=0.0))
-    if np.any(delta > 1.0) or not c.sum() > 0.0:
-        raise DomainError(
-            "bound is undefined", expected="probabilities <= 1, some outside assets", found=f"{delta}, {c}"
-        )
+    require("default_probability", delta, delta <= 1.0, "0 <= probability <= 1")
+    if not c.sum() > 0.0:
+        raise DomainError("bound is undefined", expected="some outside assets", found="none")
     return float("inf") if top >= 1.0 else 1.0 + float(delta @ c / ((1.0 - top) * c.sum()))
 
 
@@ -125,6 +125,5 @@ def _paths(v: Floats) -> Floats:
 
 def _share(values: npt.ArrayLike, size: int) -> Floats:
     beta = as_vector(values, size, "inside_share")
-    if np.any(beta > 1.0):
-        raise DomainError("inside_share is out of range", expected="0 <= beta <= 1", found=str(float(beta.max())))
+    require("inside_share", beta, beta <= 1.0, "0 <= beta <= 1")
     return beta

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant.network import Floats, Matrix, as_network, as_vector, iterate_down
 
 Valuation = Callable[[Floats], Floats]
@@ -119,8 +120,8 @@ def merton(assets: npt.ArrayLike, volatility: npt.ArrayLike, recovery_frac: floa
     """Ex ante: PD = N[(s^2/2 + ln(1 - E/A)) / s], assets A now (n,), volatility s to maturity (n,), debt A - E."""
     a, s = np.asarray(assets, dtype=np.float64), np.asarray(volatility, dtype=np.float64)
     recovery = _fraction("recovery_frac", recovery_frac)
-    if not (np.all(a > 0.0) and np.all(s > 0.0)):
-        raise DomainError("assets and volatility are out of range", expected="> 0", found=f"{a}, {s}")
+    require("assets", a, (a > 0.0) & np.isfinite(a), "finite and > 0")
+    require("volatility", s, (s > 0.0) & np.isfinite(s), "finite and > 0")
 
     def value(equity: Floats) -> Floats:
         with np.errstate(divide="ignore"):
@@ -135,8 +136,8 @@ def black_cox(assets: npt.ArrayLike, volatility: npt.ArrayLike, recovery_frac: f
     PD = N[(k + s^2/2)/s] + e^-k N[(k - s^2/2)/s], and 1 for E <= 0."""
     a, s = np.asarray(assets, dtype=np.float64), np.asarray(volatility, dtype=np.float64)
     recovery = _fraction("recovery_frac", recovery_frac)
-    if not (np.all(a > 0.0) and np.all(s > 0.0)):
-        raise DomainError("assets and volatility are out of range", expected="> 0", found=f"{a}, {s}")
+    require("assets", a, (a > 0.0) & np.isfinite(a), "finite and > 0")
+    require("volatility", s, (s > 0.0) & np.isfinite(s), "finite and > 0")
 
     def value(equity: Floats) -> Floats:
         debt = np.clip(1.0 - equity / a, 1e-300, None)

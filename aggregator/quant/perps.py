@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant._option_inputs import Floats
 
 Ints = npt.NDArray[np.int64]
@@ -57,8 +58,8 @@ def cross_margin(
     """
     owner, n, p, share = _positions(account, size, mark, maintenance_frac)
     value = np.asarray(equity, dtype=np.float64)
-    if owner.size and (owner.min() < 0 or owner.max() >= value.size):
-        raise DomainError("a position's account is unknown", expected=f"0 to {value.size - 1}", found=str(owner.max()))
+    require("equity", value, np.isfinite(value), "a finite number")
+    require("account", owner, (owner >= 0) & (owner < value.size), f"an index 0 to {value.size - 1} into equity")
     maintenance = np.bincount(owner, weights=share * np.abs(n) * p, minlength=value.size).astype(np.float64)
     excess = value - maintenance
     side = np.sign(n)
@@ -108,6 +109,8 @@ def adl_close(size_to_close: float, size: npt.ArrayLike, score: npt.ArrayLike) -
     size: contracts on the profitable side, any sign; equal scores go by index.  DomainError if there is not enough.
     """
     available, rank = np.abs(np.asarray(size, dtype=np.float64)), np.asarray(score, dtype=np.float64)
+    require("size", available, np.isfinite(available), "a finite number")
+    require("score", rank, ~np.isnan(rank), "a number")
     total = float(np.sum(available))
     if not 0.0 <= size_to_close <= total * (1.0 + 1e-12):
         raise DomainError("cannot deleverage that much", expected=f"0 to {total} contracts", found=str(size_to_close))
@@ -128,10 +131,14 @@ def gmx_price_impact(
     """Eq. (4): what the trader is paid (> 0) or pays, in USD; imbalances are long minus short, signed."""
     before, after = np.asarray(imbalance_before_usd, float), np.asarray(imbalance_after_usd, float)
     plus, minus = np.asarray(positive_factor, float), np.asarray(negative_factor, float)
-    if not (np.all(plus >= 0) and np.all(minus >= 0) and np.all(np.asarray(exponent) >= 1)):
-        raise DomainError("not impact factors", expected="factors >= 0 and exponent >= 1")
+    power = np.asarray(exponent, float)
+    require("imbalance_before_usd", before, np.isfinite(before), "a finite number")
+    require("imbalance_after_usd", after, np.isfinite(after), "a finite number")
+    require("positive impact factor", plus, (plus >= 0.0) & np.isfinite(plus), "finite and >= 0")
+    require("negative impact factor", minus, (minus >= 0.0) & np.isfinite(minus), "finite and >= 0")
+    require("impact exponent", power, (power >= 1.0) & np.isfinite(power), "finite and >= 1")
     plus = np.minimum(plus, minus)
-    d0, d1 = np.abs(before) ** exponent, np.abs(after) ** exponent
+    d0, d1 = np.abs(before) ** power, np.abs(after) ** power
     same = np.where(d1 <= d0, plus, minus) * (d0 - d1)
     return np.asarray(np.where(before * after < 0.0, plus * d0 - minus * d1, same), dtype=np.float64)
 
@@ -172,8 +179,11 @@ def socialise(equity: npt.ArrayLike, profit: npt.ArrayLike, fund: float) -> Bank
     equity, profit (n,): profit counts where positive and the account is not itself bankrupt.
     """
     e, gain = np.asarray(equity, dtype=np.float64), np.asarray(profit, dtype=np.float64)
-    if not (np.all(np.isfinite(e)) and np.all(np.isfinite(gain)) and e.shape == gain.shape and fund >= 0.0):
-        raise DomainError("cannot socialise", expected="finite equity and profit of one shape and a fund >= 0")
+    if e.shape != gain.shape:
+        raise DomainError("equity and profit do not pair", expected=str(e.shape), found=str(gain.shape))
+    require("equity", e, np.isfinite(e), "a finite number")
+    require("profit", gain, np.isfinite(gain), "a finite number")
+    require("fund", fund, fund >= 0.0, ">= 0")
     shortfall = float(-np.sum(np.minimum(e, 0.0)))
     pays = min(shortfall, fund)
     winners = np.where(e > 0.0, np.maximum(gain, 0.0), 0.0)

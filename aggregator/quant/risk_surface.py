@@ -100,7 +100,11 @@ def risk_surface(
         wrong = ~(np.isfinite(moves) & ((moves >= least) if name != "spot_moves_frac" else (moves > least)))
         if moves.ndim != 1 or np.any(wrong):
             i = int(np.argmax(wrong))
-            raise DomainError(f"{name}[{i}] is out of domain", expected=f"finite moves from {least}", found=str(moves))
+            raise DomainError(
+                f"{name}[{i}] is out of domain",
+                expected=f"finite moves from {least}",
+                found=str(moves.ravel()[i]) if moves.size else "none",
+            )
     if smile is None and sticky == "delta":
         raise DomainError("sticky delta needs a smile", fix="pass smile=surface.vol, or sticky='strike'")
 

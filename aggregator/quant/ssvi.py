@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant.svi import butterfly_of
 
 Floats = npt.NDArray[np.float64]
@@ -59,8 +60,7 @@ class SsviSurface:
     def total_variance(self, k: npt.ArrayLike, T_yr: npt.ArrayLike) -> Floats:
         """w of (1) at log-moneyness k = ln(K/F) and time T_yr > 0; any broadcast shape."""
         t = np.asarray(T_yr, dtype=np.float64)
-        if not np.all(t > 0.0):
-            raise DomainError("no variance without time", expected="T_yr > 0", found=str(float(np.min(t))))
+        require("T_yr", t, (t > 0.0) & np.isfinite(t), "0 < T_yr < inf: no variance without time")
         return _smile(np.asarray(k, dtype=np.float64), self._theta_at(t), self.rho, self.eta, self.gamma)[0]
 
     def vol(self, k: npt.ArrayLike, T_yr: npt.ArrayLike) -> Floats:

@@ -20,6 +20,7 @@ from scipy import sparse, stats
 from scipy.optimize import linprog
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant.tail_risk import MIN_TAIL
 
 Floats = npt.NDArray[np.float64]
@@ -90,7 +91,9 @@ def lrmes(beta: npt.ArrayLike, market_drop: float = 0.4) -> Floats:
     """Long-run MES (4): share of equity lost when the market falls by market_drop in (0, 1)."""
     if not 0.0 < market_drop < 1.0:
         raise DomainError("market drop is out of range", expected="0 < d < 1", found=str(market_drop))
-    return np.asarray(-np.expm1(np.asarray(beta, dtype=np.float64) * np.log1p(-market_drop)))
+    slope = np.asarray(beta, dtype=np.float64)
+    require("beta", slope, np.isfinite(slope), "a finite number")
+    return np.asarray(-np.expm1(slope * np.log1p(-market_drop)))
 
 
 def srisk(
@@ -98,10 +101,10 @@ def srisk(
 ) -> Floats:
     """Capital missing in a crisis (4), broadcasting; negative is a surplus."""
     d, e, loss = (np.asarray(v, dtype=np.float64) for v in (debt, equity, long_run_mes))
-    if not 0.0 < capital_ratio < 1.0 or not np.all(d >= 0.0) or not np.all(e >= 0.0):
-        raise DomainError(
-            "balance sheet is out of range", expected="debt, equity >= 0, 0 < k < 1", found=f"{d}, {e}, {capital_ratio}"
-        )
+    require("debt", d, (d >= 0.0) & np.isfinite(d), "finite and >= 0")
+    require("equity", e, (e >= 0.0) & np.isfinite(e), "finite and >= 0")
+    require("long_run_mes", loss, np.isfinite(loss), "a finite share of equity")
+    require("capital_ratio", capital_ratio, 0.0 < capital_ratio < 1.0, "0 < k < 1")
     return np.asarray(capital_ratio * d - (1.0 - capital_ratio) * e * (1.0 - loss))
 
 
@@ -118,6 +121,8 @@ def _enough(n: int, tail: float, min_tail: int) -> None:
 
 def _pair(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape or not np.all(np.isfinite(a)) or not np.all(np.isfinite(b)):
+    if a.ndim != 1 or a.shape != b.shape:
         raise DomainError("series do not pair", expected="two finite (n,)", found=f"{a.shape}, {b.shape}")
+    require("the first series", a, np.isfinite(a), "a finite number")
+    require("the second series", b, np.isfinite(b), "a finite number")
     return a, b

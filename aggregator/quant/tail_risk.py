@@ -27,6 +27,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 
 Floats = npt.NDArray[np.float64]
 MIN_TAIL = 10
@@ -76,14 +77,10 @@ def filtered_historical(
 ) -> TailRisk:
     """`historical` on losses (n,) scaled by volatility_now / volatility (n,), both > 0 and of the same horizon."""
     outcomes, sigma = _outcomes(losses), np.asarray(volatility, dtype=np.float64)
-    if (
-        sigma.shape != outcomes.shape
-        or not np.all((sigma > 0.0) & np.isfinite(sigma))
-        or not 0.0 < volatility_now < np.inf
-    ):
-        raise DomainError(
-            "volatility is out of range", expected=f"{outcomes.shape}, finite, > 0", found=str(sigma.shape)
-        )
+    if sigma.shape != outcomes.shape:
+        raise DomainError("volatility does not pair with losses", expected=str(outcomes.shape), found=str(sigma.shape))
+    require("volatility", sigma, (sigma > 0.0) & np.isfinite(sigma), "finite and > 0")
+    require("volatility_now", volatility_now, 0.0 < volatility_now < np.inf, "finite and > 0")
     return historical(outcomes / sigma * volatility_now, level, min_tail)
 
 
@@ -107,6 +104,8 @@ def delta_gamma(
         raise DomainError(
             "shapes do not match", expected="(k,), symmetric (k, k) twice", found=f"{d.shape}, {g.shape}, {sigma.shape}"
         )
+    for name, column in (("delta", d), ("gamma", g), ("covariance", sigma), ("theta", np.asarray(theta))):
+        require(name, column, np.isfinite(column), "a finite number")
     _level(level)
     values, vectors = np.linalg.eigh(sigma)
     if np.any(values < -1e-10 * max(float(np.max(values, initial=0.0)), 1e-300)):
@@ -163,9 +162,7 @@ def _outcomes(losses: npt.ArrayLike) -> Floats:
     outcomes = np.array(losses, dtype=np.float64)
     if outcomes.ndim != 1 or not len(outcomes):
         raise DomainError("losses must be a non-empty line", expected="(n,)", found=str(outcomes.shape))
-    if not np.all(np.isfinite(outcomes)):
-        at = int(np.argmax(~np.isfinite(outcomes)))
-        raise DomainError(f"losses[{at}] is not finite", expected="a number", found=repr(float(outcomes[at])))
+    require("losses", outcomes, np.isfinite(outcomes), "a finite number")
     return outcomes
 
 

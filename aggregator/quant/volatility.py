@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.signal import lfilter
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require
 from aggregator.quant._jit import jit
 
 Floats = npt.NDArray[np.float64]
@@ -170,6 +171,7 @@ def variances_by_filter(e: Floats, start: float, omega: float, alpha: float, gam
 
 def _returns(values: npt.ArrayLike) -> Floats:
     r = np.asarray(values, dtype=np.float64)
-    if r.ndim == 0 or not np.all(np.isfinite(r)):
-        raise DomainError("series is not finite", expected="(..., n) of numbers", found=str(r.shape))
+    if r.ndim == 0:
+        raise DomainError("a series is needed", expected="(..., n) of numbers", found="one number")
+    require("series", r, np.isfinite(r), "a finite number")
     return r

@@ -127,7 +127,7 @@ def test_rounds_lose_exactly_what_marks_and_sales_lose(seed: int, floor: float) 
 
 
 def test_rounds_equal_a_scalar_walk_down_the_floored_price() -> None:
-    """Per asset S' = B + (S - B) exp(-units/((1 - floor) D)): impact that depends on the level of the price, in loops."""
+    """Per asset S' = B + (S - B) exp(-units/((1 - floor) D)): impact depends on the level of the price, in loops."""
     rng = np.random.default_rng(8)
     n, k, floor, half = 4, 3, 0.4, 0.5
     units, theta = rng.random((n, k)) * 40, rng.random(n) * 60

@@ -69,5 +69,5 @@ def test_bad_input() -> None:
         ForwardCurve(100.0, [0.5, 0.6], [-1, 101])
     with pytest.raises(DomainError, match="spot"):
         ForwardCurve(np.nan, [0.5], [100])
-    with pytest.raises(DomainError, match="past"):
+    with pytest.raises(DomainError, match="T_yr"):
         ForwardCurve(100.0, [0.5], [100]).forward(-0.1)

@@ -183,7 +183,7 @@ def test_ill_posed_and_bad_input() -> None:
     assert np.isnan(hedging.leland(0.2, 0.05, 1e-3).long)
     with pytest.raises(DomainError, match="well-posed"):
         hedging.zakamouline("c", 100, 100, 0.25, 0.2, 0.05, 5.0, long=True)
-    with pytest.raises(DomainError, match=r"sigma\[0\]"):
+    with pytest.raises(DomainError, match="sigma"):
         hedging.leland(0.0, 0.01, 0.1)
     with pytest.raises(DomainError, match=r"cost_frac\[1\]"):
         hedging.whalley_wilmott(100, 100, 0.1, 0.2, [0.01, -0.01], 1.0)

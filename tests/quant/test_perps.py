@@ -137,5 +137,5 @@ def test_bad_input() -> None:
         perps.adl_score(1.0, 0.0, 1.0, 1.0)
     with pytest.raises(DomainError, match="impact"):
         perps.gmx_price_impact(1.0, 2.0, -1.0, 1.0)
-    with pytest.raises(DomainError, match="socialise"):
+    with pytest.raises(DomainError, match="equity"):
         perps.socialise([np.nan], [1.0], 0.0)

@@ -106,6 +106,7 @@ def test_a_swap_never_lowers_the_invariant(pool: tuple[list[int], int, float]) -
     dx = int(share * balances[0])
     dy = balances[1] - curve_balance(0, 1, balances[0] + dx, balances, a) - 1
     after = [balances[0] + dx, balances[1] - max(dy, 0), *balances[2:]]
+    assume(max(after) < 100 * min(after))  # beyond, integer Newton may dance for ever, here as in the contract
     assert curve_invariant(after, a) >= curve_invariant(balances, a) - 2
 
 

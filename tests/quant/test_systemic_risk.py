@@ -121,7 +121,7 @@ def test_panjer_beyond_underflow() -> None:
         (lambda: sr.empirical_mes(np.zeros(50), np.zeros(50), 0.05), "too few"),
         (lambda: sr.empirical_covar(np.zeros(50), np.zeros(49), 0.3), "pair"),
         (lambda: sr.lrmes(1.0, 1.0), "drop"),
-        (lambda: sr.srisk(-1, 1, 0.1), "balance"),
+        (lambda: sr.srisk(-1, 1, 0.1), "debt"),
         (lambda: cl.panjer_poisson(1, [0.5, 0.4], 10), "distribution"),
         (lambda: cl.panjer_poisson(-1, [0, 1], 10), "frequency"),
         (lambda: cl.loss_quantile(cl.panjer_poisson(5, [0, 1], 3), 0.99), "ends before"),

@@ -1,4 +1,4 @@
-"""The published answers on the market, network and tail pages are what the library gives, and figures exist."""
+"""The published answers on the method pages are what the library gives, figures exist, and the index names them all."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from pathlib import Path
 import pytest
 
 METHODS = Path(__file__).parents[2] / "docs" / "methods"
-PAGES = (
-    "uniswap_v3", "merged_depth", "stableswap", "curve_crypto", "balancer_weighted", "price_impact", "clearing",
-    "furfine", "debtrank", "neva", "fire_sales", "deleveraging", "reconstruction", "network_measures", "tail_risk",
-    "risk_backtests", "systemic_risk", "volatility_models", "forecast_scores", "compound_loss",
-)  # fmt: skip
+PAGES = sorted(path.stem for path in METHODS.glob("*.md") if path.stem != "README")
+MODULES = sorted(p.stem for p in (METHODS.parents[1] / "aggregator" / "quant").glob("*.py"))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -28,3 +25,12 @@ def test_page_holds(page: str) -> None:
     figures = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert figures
     assert all((METHODS / figure).is_file() for figure in figures)
+
+
+def test_index_names_every_page_and_every_model_has_one() -> None:
+    index = (METHODS / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\]\((\w+)\.md\)", index)) == PAGES
+    named = set(re.findall(r"`(\w+)`", index))
+    helpers = {"__init__", "normal", "network"}
+    models = {m for m in MODULES if not m.startswith("_") and not m.endswith("_reference")} - helpers
+    assert models <= named, models - named
