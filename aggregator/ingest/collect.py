@@ -108,7 +108,7 @@ async def collect(
             )
     pinned, failed = await _pin(sources, progress)
     rewound = await _undo_reorgs(store, [s for s in sources if s.id in pinned], pinned, failed)
-    await _check_discoveries(store, [s for s in sources if s.id in pinned], deployments, pinned, failed)
+    await _check_discoveries(store, [s for s in sources if s.id in pinned], pinned, failed)
     if not pinned:
         raise SourceError(
             "no source could be read", expected="at least one endpoint that answers", found=_lines(failed)
@@ -209,21 +209,18 @@ async def _undo_reorgs(
 async def _check_discoveries(
     store: Store,
     sources: Sequence[Source],
-    deployments: Sequence[Where],
     pinned: dict[str, BlockRef],
     failed: dict[str, str],
 ) -> None:
     """Drop checkpoints seen from a block that is no longer canonical: before the first cut nothing else tells."""
     for source in sources:
-        for where in (w for w in deployments if w.source == source.id):
-            if (kept := store.discovery(where.id)) is None:
-                continue
-            if await source.find_fork([kept.at]) is None:
-                log.warning("%s: block %d was reorganised away; its discovery begins again", where.id, kept.at.number)
-                store.drop_discovery(where.id)
-            elif kept.block > pinned[source.id].number:
+        for name, (block, at) in store.discoveries(source.id).items():
+            if await source.find_fork([at]) is None:
+                log.warning("%s: block %d was reorganised away; its discovery begins again", name, at.number)
+                store.drop_discovery(name)
+            elif block > pinned[source.id].number:
                 head = pinned.pop(source.id).number
-                failed[source.id] = f"the endpoint is at block {head}, behind the discovery at {kept.block}"
+                failed[source.id] = f"the endpoint is at block {head}, behind the discovery at {block}"
                 break
 
 
@@ -310,7 +307,7 @@ def _write(store: Store, cut: Cut, readings: Sequence[Reading], facts: Mapping[s
             writer.cursor(r.where.id, block.number)
         for r in absent:  # a source outside the cut has no block to file its Gap under: it stands beside the first one
             writer.cut_rows(present[0].where.id, r.cut_rows)
-    return store.cut(cut.digest).number
+    return writer.number
 
 
 def _lines(failed: Mapping[str, str]) -> str:

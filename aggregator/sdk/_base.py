@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from copy import copy
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, Self
 
 import numpy as np
@@ -67,10 +68,9 @@ class BaseView:
 
     async def _piece(self, calls: Sequence[Call]) -> list[Answer | Revert]:
         groups = group_calls(calls)
-        tos, datas = [address(to) for to, _, _ in calls], [b""] * len(calls)
+        tos, datas = list(map(address, map(itemgetter(0), calls))), [b""] * len(calls)
         for one, rows in groups.items():
-            for i, data in zip(rows, one.encode_all([calls[i].args for i in rows]), strict=True):
-                datas[i] = data
+            _put(datas, rows, one.encode_all([calls[i][2] for i in rows]))
         return decode_calls(groups, tos, datas, await self._read(list(zip(tos, datas, strict=True))))
 
     async def logs(
@@ -135,15 +135,23 @@ def decode_calls(
     failures = answers.failures
     for one, places in groups.items():
         rows = [i for i in places if i not in failures] if failures else places
-        for i, found in zip(rows, one.decode(answers, np.array(rows, dtype=np.int64)), strict=True):
-            values[i] = found
+        _put(values, rows, one.decode(answers, np.array(rows, dtype=np.int64)))
     out: list[Answer | Revert] = list(map(_answer, zip(values, tos, datas, strict=True)))
-    for i, found in enumerate(values):
-        if type(found) is Failure:
-            out[i] = Revert(found.reason)
+    if Failure in set(map(type, values)):
+        for i, found in enumerate(values):
+            if type(found) is Failure:
+                out[i] = Revert(found.reason)
     for i, failure in failures.items():
         out[i] = Revert(*failure)
     return out
+
+
+def _put(into: list[Any], places: Sequence[int], values: Sequence[Any]) -> None:
+    if isinstance(places, range):
+        into[places.start : places.stop] = values
+        return
+    for i, value in zip(places, values, strict=True):
+        into[i] = value
 
 
 _answer: Callable[[Any], Answer] = partial(tuple.__new__, Answer)  # what Answer._make does, without a Python frame

@@ -41,6 +41,12 @@ def load(raw: Raw, deployment: str) -> StoredDiscovery | None:
     return StoredDiscovery(block, BlockRef(source_of(deployment), number, block_hash, 0, ""), tuple(found))
 
 
+def under_way(raw: Raw, source: str) -> dict[str, tuple[int, BlockRef]]:
+    """Deployments of the source -> (block reached, block it was seen from)."""
+    rows = raw.fetch("SELECT deployment, block, at_number, at_hash FROM discovery WHERE source = ?", (source,))
+    return {name: (block, BlockRef(source, number, found, 0, "")) for name, block, number, found in rows}
+
+
 def drop(raw: Raw, deployment: str) -> None:
     for table in ("discovery", "discovered"):
         raw.execute(f"DELETE FROM {table} WHERE deployment = ?", (deployment,))

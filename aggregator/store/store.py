@@ -171,6 +171,11 @@ class Store:
         with self._reader() as raw:
             return discovery.load(raw, deployment)
 
+    def discoveries(self, source: str) -> dict[str, tuple[int, BlockRef]]:
+        """Unfinished ones of a source: deployment -> (block reached, block it was seen from)."""
+        with self._reader() as raw:
+            return discovery.under_way(raw, source)
+
     def known_targets(self, deployment: str, upto_block: int | None = None) -> list[TargetKey]:
         """Sorted (market, holder, ref) first seen at or below upto_block."""
         sql = (

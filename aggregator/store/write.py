@@ -41,6 +41,11 @@ class RunWriter:
         self._deployments: dict[str, int] = dict(raw.fetch("SELECT name, id FROM deployment"))
         self._levels: dict[int, tuple[str, int, int]] = {}
 
+    @property
+    def number(self) -> int:
+        """Of the run, and of its cut."""
+        return self._cut_id
+
     # -- who takes part
 
     def at(self, deployment: str) -> BlockRef:
