@@ -127,9 +127,10 @@ def _ethereum(tools: Toolchain, world: World) -> None:
 
     pools = world.uniswap = uniswap.deploy(tools, chain)
     for a, b, fee, low, high, usd in (
-        (weth, usdc, 500, 0.2, 5, 6.5e7),
-        (weth, usdc, 3_000, 0.2, 5, 1.5e7),
-        (wbtc, weth, 3_000, 0.2, 5, 1.5e7),
+        (weth, usdc, 500, 0.2, 5, 8.5e7),
+        (weth, usdc, 3_000, 0.2, 5, 2e7),
+        (wbtc, usdc, 500, 0.2, 5, 2.5e7),
+        (wbtc, weth, 3_000, 0.2, 5, 5e6),
         (steth, weth, 500, 0.85, 1.18, 9e6),
         (dai, usdc, 500, 0.95, 1.05, 6e6),
         (crv, usdc, 3_000, 0.2, 5, 4e5),
