@@ -31,17 +31,18 @@ CORES = min(2, os.cpu_count() or 1)  # the bars are for two
 
 
 def seconds(work: Callable[[], Any], repeats: int, cores: int = 1) -> float:
-    """Best CPU time of several per core at work, after one warm-up that may compile.
+    """Best CPU time of several, what worker threads did shared among the cores, after one warm-up that may compile.
 
-    CPU time, because other processes on the machine should not count; work that runs on threads is given its cores.
+    CPU time, because other processes on the machine should not count; the calling thread's own part is serial.
     """
     work()
     best = np.inf
     for _ in range(repeats):
-        started = time.process_time()
+        everything, serial = time.process_time(), time.thread_time()
         work()
-        best = min(best, time.process_time() - started)
-    return float(best) / cores
+        everything, serial = time.process_time() - everything, time.thread_time() - serial
+        best = min(best, serial + (everything - serial) / cores)
+    return float(best)
 
 
 def row(name: str, what: str, ours: float, reference: float, bar: float, *, at_most: bool = False) -> dict[str, Any]:
