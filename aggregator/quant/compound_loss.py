@@ -105,6 +105,7 @@ def loaded_premium(law: LossLaw, loading: float) -> float:
 
 @jit
 def recursion(a: float, b: float, first: float, f: Floats, units: int) -> Floats:
+    """g (units,) of (1) from severity f (m,) and g_0 = `first`."""
     g = np.zeros(units)
     g[0] = first
     scale = 1.0 / (1.0 - a * f[0])

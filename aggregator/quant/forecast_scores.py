@@ -34,6 +34,7 @@ def qlike(realised: npt.ArrayLike, forecast: npt.ArrayLike) -> Floats:
 
 
 def squared_error(realised: npt.ArrayLike, forecast: npt.ArrayLike) -> Floats:
+    """Loss per day in the square of the unit given, broadcasting; DomainError names an element that is not finite."""
     return np.asarray((_numbers("realised", realised) - _numbers("forecast", forecast)) ** 2)
 
 
@@ -86,6 +87,7 @@ def model_confidence_set(
 
 
 def brier(probability: npt.ArrayLike, happened: npt.ArrayLike) -> float:
+    """Mean squared error of probabilities (n,) in [0, 1] against what happened (n,), 0 or 1: 0 is perfect."""
     p, y = _events(probability, happened)
     return float(np.mean((p - y) ** 2))
 

@@ -87,11 +87,13 @@ def book_figures(
 
 
 def furfine(recovery_frac: float = 0.0) -> Valuation:
+    """Par above zero equity (n,), recovery_frac in [0, 1] of it at or below."""
     recovery = _fraction("recovery_frac", recovery_frac)
     return lambda equity: np.where(equity > 0.0, 1.0, recovery)
 
 
 def linear(book_equity: npt.ArrayLike) -> Valuation:
+    """Share of the book equity (n,) that is left, in [0, 1]; 0 where there was none."""
     book = np.asarray(book_equity, dtype=np.float64)
     return lambda equity: np.where(book > 0.0, np.clip(equity / np.where(book > 0.0, book, 1.0), 0.0, 1.0), 0.0)
 

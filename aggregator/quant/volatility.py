@@ -154,6 +154,7 @@ def _minus_loglikelihood(p: Floats, r: Floats) -> tuple[float, Floats]:
 
 @jit
 def variances(e: Floats, start: float, omega: float, alpha: float, gamma: float, beta: float) -> Floats:
+    """h (T,) of (3) from shocks e (T,) and the presample mean square `start`."""
     h = np.empty(len(e))
     h[0] = omega + (alpha + 0.5 * gamma + beta) * start
     for t in range(1, len(e)):
