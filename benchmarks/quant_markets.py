@@ -12,7 +12,7 @@ import numpy as np
 from aggregator.quant.depth import uniswap_v3_depth
 from aggregator.quant.uniswap_v3 import Pool, swap
 from aggregator.quant.uniswap_v3_math import Q96
-from benchmarks.pairs import pair_seconds, require_close, row
+from benchmarks._pairs import pair_seconds, require_close, row
 
 
 def wide_pool(ticks: int) -> Pool:

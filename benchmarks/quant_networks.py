@@ -11,8 +11,8 @@ import numpy as np
 from aggregator.quant.clearing import System, clear, clear_by_picard, system
 from aggregator.quant.debtrank import debtrank_by_iteration, leverage_matrix, linear_debtrank
 from aggregator.quant.network import edges_to_matrix
-from benchmarks.debtrank_125 import EDGES, NODES
-from benchmarks.pairs import pair_seconds, require_close, row
+from benchmarks._debtrank_125 import EDGES, NODES
+from benchmarks._pairs import pair_seconds, require_close, row
 
 
 def random_market(nodes: int, edges: int, leak: float, seed: int = 1) -> System:

@@ -15,7 +15,7 @@ from aggregator.quant.debtrank import (
     threshold_cascade,
 )
 from aggregator.quant.furfine import furfine_cascade
-from benchmarks.debtrank_125 import EDGES, EXPECTED_DEBTRANK, EXPECTED_THRESHOLD, NODES
+from benchmarks._debtrank_125 import EDGES, EXPECTED_DEBTRANK, EXPECTED_THRESHOLD, NODES
 
 FIGURES = np.array(NODES.split(), float).reshape(-1, 2)
 BUFFER, WEIGHT = FIGURES[:, 0], FIGURES[:, 1] / FIGURES[:, 1].sum()
