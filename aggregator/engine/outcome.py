@@ -58,9 +58,7 @@ def stress_result(
         amplification=amplification,
         conservation=dict(sorted(conservation.items())),
         coverage=sorted(coverage, key=lambda c: (c.chain, c.protocol)),
-        gaps=sorted(
-            [*gaps, *run.book.gaps, *_depth_gaps(run)], key=lambda g: sorted((k, str(v)) for k, v in g.items())
-        ),
+        gaps=sorted([*gaps, *run.book.gaps, *_depth_gaps(run)], key=_gap_order),
         notes=_notes(run, by_credit) + _unnamed(before - after, wallets),
     )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from aggregator import graph
-from aggregator.core.errors import ConfigError
+from aggregator.core.errors import ConfigError, near_miss
 from aggregator.report.plain import cut_json
 from aggregator.snapshot import Snapshot, values
 
@@ -51,10 +50,9 @@ def find_asset(snap: Snapshot, text: str) -> str:
     if len(found) == 1:
         return found[0]
     symbols = sorted({a.symbol for a in snap.assets.values() if a.symbol})
-    near = get_close_matches(text, symbols, n=1)
     raise ConfigError(
         f"{text!r} is {'several assets' if found else 'no asset of this cut'}",
         expected=", ".join(found or symbols[:20]),
         found=text,
-        fix="give the id" if found else (f"did you mean {near[0]!r}?" if near else ""),
+        fix="give the id" if found else near_miss(text, symbols),
     )
