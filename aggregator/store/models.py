@@ -92,19 +92,6 @@ class Asset(SQLModel, table=True):
     src: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
-class Reconciliation(SQLModel, table=True):
-    """Sum of positions against the contract's own total, exact decimal strings (a sum may leave 256 bits)."""
-
-    __tablename__ = "reconciliation"
-    cut_id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    deployment_id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    market: str = Field(sa_column=Column(Text, primary_key=True))
-    asset: str = Field(sa_column=Column(Text, primary_key=True))
-    side: str = Field(sa_column=Column(Text, primary_key=True))
-    positions: str = Field(sa_column=_text())
-    total: str = Field(sa_column=_text())
-
-
 class Coverage(SQLModel, table=True):
     """A deployment's part in a run; level full | partial | aggregate | failed; accounts_known -1 if unknown."""
 

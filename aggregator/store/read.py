@@ -32,17 +32,6 @@ class StoredCoverage(NamedTuple):
     accounts_known: int
 
 
-class StoredReconciliation(NamedTuple):
-    """Raw shares: the sum of positions read and the contract's own total."""
-
-    deployment: str
-    market: str
-    asset: str
-    side: str
-    positions: int
-    total: int
-
-
 def cuts(raw: Raw) -> list[StoredCut]:
     """All cuts, newest first."""
     blocks: dict[int, list[BlockRef]] = {}
@@ -58,15 +47,6 @@ def coverage(raw: Raw, cut_id: int) -> list[StoredCoverage]:
         " JOIN deployment d ON d.id = c.deployment_id WHERE c.cut_id = ?"
     )
     return sorted(StoredCoverage(*row) for row in raw.fetch(sql, (cut_id,)))
-
-
-def reconciliation(raw: Raw, cut_id: int) -> list[StoredReconciliation]:
-    sql = (
-        "SELECT d.name, r.market, r.asset, r.side, r.positions, r.total FROM reconciliation r"
-        " JOIN deployment d ON d.id = r.deployment_id WHERE r.cut_id = ?"
-    )
-    found = raw.fetch(sql, (cut_id,))
-    return sorted(StoredReconciliation(d, m, a, side, int(have), int(total)) for d, m, a, side, have, total in found)
 
 
 def assets(raw: Raw, cut: Cut) -> list[Asset]:

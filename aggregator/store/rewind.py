@@ -13,7 +13,7 @@ def drop_cut(raw: Raw, cut_id: int) -> None:
     for kind in SCHEMA:
         if kind not in POSITIONS:
             raw.execute(f"DELETE FROM fact_{kind} WHERE cut_id = ?", (cut_id,))
-    for table in ("reconciliation", "coverage", "block"):
+    for table in ("coverage", "block"):
         raw.execute(f"DELETE FROM {table} WHERE cut_id = ?", (cut_id,))
     raw.execute("DELETE FROM run WHERE id = ?", (cut_id,))
     for row in digest:

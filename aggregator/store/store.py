@@ -16,7 +16,7 @@ from aggregator.core.table import RawTable
 from aggregator.store import discovery, migrate, models, read, rewind
 from aggregator.store.database import BUSY_TIMEOUT_S, Raw, one_writer, open_engine, parse_url
 from aggregator.store.discovery import StoredDiscovery
-from aggregator.store.read import StoredCoverage, StoredCut, StoredReconciliation
+from aggregator.store.read import StoredCoverage, StoredCut
 from aggregator.store.write import RunWriter, TargetKey
 
 _WRITERS_LOCK = 0x5350494C4C  # any number that only we use: PostgreSQL's advisory lock of the one writer
@@ -154,10 +154,6 @@ class Store:
     def coverage(self, cut: Cut) -> list[StoredCoverage]:
         with self._reader() as raw:
             return read.coverage(raw, _number(raw, cut))
-
-    def reconciliation(self, cut: Cut) -> list[StoredReconciliation]:
-        with self._reader() as raw:
-            return read.reconciliation(raw, _number(raw, cut))
 
     def cursor(self, deployment: str) -> int | None:
         """Block up to which discovery is complete, None if it never was."""

@@ -177,14 +177,6 @@ class RunWriter:
             )
             known[asset.id] = (*values, number)
 
-    def reconciliation(self, deployment: str, market: str, asset: str, side: str, positions: int, total: int) -> None:
-        """Sum of the positions read and the contract's own total, raw shares."""
-        self._raw.execute(
-            "INSERT INTO reconciliation (cut_id, deployment_id, market, asset, side, positions, total)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self._cut_id, self._deployment(deployment), market, asset, side, str(positions), str(total)),
-        )
-
     # -- how
 
     def finish(self) -> None:

@@ -353,17 +353,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("text"),
     )
     op.create_table(
-        "reconciliation",
-        sa.Column("cut_id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("deployment_id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("market", sa.Text(), nullable=False),
-        sa.Column("asset", sa.Text(), nullable=False),
-        sa.Column("side", sa.Text(), nullable=False),
-        sa.Column("positions", sa.Text(), nullable=False),
-        sa.Column("total", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("cut_id", "deployment_id", "market", "asset", "side"),
-    )
-    op.create_table(
         "run",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
@@ -417,7 +406,6 @@ def downgrade() -> None:
         "fact_term",
         "fact_total",
         "name",
-        "reconciliation",
         "run",
         "stress",
         "target",
