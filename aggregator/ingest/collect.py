@@ -188,7 +188,7 @@ async def _undo_reorgs(
 ) -> dict[str, int]:
     rewound: dict[str, int] = {}
     for source in sources:
-        known = [block for stored in store.cuts() if (block := stored.cut.at(source.id))]
+        known = store.blocks(source.id)
         if not known or not source.id.startswith("eip155:"):
             continue
         if known[0].number > pinned[source.id].number:

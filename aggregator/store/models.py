@@ -26,7 +26,10 @@ class Run(SQLModel, table=True):
 
 
 class Block(SQLModel, table=True):
-    """The cut's point in one source (`core.block.BlockRef`)."""
+    """The cut's point in one source (`core.block.BlockRef`).
+
+    Outlives its run where that was dropped for a reorg of another source: its positions do too.
+    """
 
     __tablename__ = "block"
     cut_id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})

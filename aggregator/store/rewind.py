@@ -8,13 +8,12 @@ from aggregator.store.database import Raw
 
 
 def drop_cut(raw: Raw, cut_id: int) -> None:
-    """Everything that belongs to this cut alone."""
+    """Everything that belongs to this cut alone, but not the blocks that it was read at."""
     digest = raw.fetch("SELECT digest FROM run WHERE id = ?", (cut_id,))
     for kind in SCHEMA:
         if kind not in POSITIONS:
             raw.execute(f"DELETE FROM fact_{kind} WHERE cut_id = ?", (cut_id,))
-    for table in ("coverage", "block"):
-        raw.execute(f"DELETE FROM {table} WHERE cut_id = ?", (cut_id,))
+    raw.execute("DELETE FROM coverage WHERE cut_id = ?", (cut_id,))
     raw.execute("DELETE FROM run WHERE id = ?", (cut_id,))
     for row in digest:
         raw.execute("DELETE FROM stress WHERE cut_digest = ?", row)
@@ -24,7 +23,8 @@ def rewind(raw: Raw, source: str, fork: int) -> list[int]:
     """As if no block of source above fork had ever been seen; the cuts dropped, oldest first.
 
     Rows that begin above the fork go, and rows that were closed above it are open again: dropping alone would leave
-    a hole wherever a dropped block had changed an older position.
+    a hole wherever a dropped block had changed an older position. What other sources of a dropped cut gave lives on,
+    and so do their blocks: without them nobody would see that one of those sources was reorganised too.
     """
     dropped = [
         cut_id
@@ -34,6 +34,7 @@ def rewind(raw: Raw, source: str, fork: int) -> list[int]:
     ]
     for cut_id in dropped:
         drop_cut(raw, cut_id)
+    raw.execute("DELETE FROM block WHERE source = ? AND number > ?", (source, fork))
     of_source = "deployment_id IN (SELECT id FROM deployment WHERE source = ?)"
     for kind in POSITIONS:
         raw.execute(f"DELETE FROM fact_{kind} WHERE valid_from > ? AND {of_source}", (fork, source))

@@ -82,7 +82,9 @@ class Store:
             self._check_follows(raw, cut)
             for (known,) in raw.fetch("SELECT id FROM run WHERE digest = ?", (cut.digest,)):
                 rewind.drop_cut(raw, known)
-            cut_id = 1 + int(raw.fetch("SELECT coalesce(max(id), 0) FROM run")[0][0])
+                raw.execute("DELETE FROM block WHERE cut_id = ?", (known,))
+            used = "SELECT id FROM run UNION SELECT cut_id FROM block"
+            cut_id = 1 + int(raw.fetch(f"SELECT coalesce(max(id), 0) FROM ({used}) AS used")[0][0])
             connection.execute(
                 insert(models.Run).values(
                     id=cut_id,
@@ -141,6 +143,12 @@ class Store:
                 fix="spillover collect makes one" if not cuts else "give more of the digest",
             )
         return found[0]
+
+    def blocks(self, source: str) -> list[BlockRef]:
+        """Every block of the source that something stored was read at, newest first: where to look for a fork."""
+        sql = "SELECT DISTINCT source, number, hash, time_s, finality FROM block WHERE source = ? ORDER BY number DESC"
+        with self._reader() as raw:
+            return [BlockRef(*row) for row in raw.fetch(sql, (source,))]
 
     def read(self, cut: Cut) -> dict[str, RawTable]:
         """Every kind of `core.schema` as columns; feed to `snapshot.build`."""

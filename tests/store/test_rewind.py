@@ -117,6 +117,34 @@ def test_a_reorg_of_one_chain_leaves_the_other_alone(new_store: Callable[[], Sto
     assert content(store, of_cuts=False) == content(rebuilt, of_cuts=False)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_two_chains_reorganised_at_once_are_both_undone(new_store: Callable[[], Store], seed: int) -> None:
+    """The rewind of one chain drops the common cut, and must leave what shows that the other one changed as well."""
+    rng = random.Random(seed)
+    chains = {A: Chain(A), B: Chain(B)}
+    store, rebuilt = new_store(), new_store()
+    history: list[dict[str, int]] = []
+    for _ in range(7):
+        for source, chain in chains.items():
+            if rng.random() < 0.5:
+                fork = rng.randrange(chain.head + 1)
+                chain.reorg(fork)
+                history = [{s: n for s, n in at.items() if s != source or n <= fork} for at in history]
+            chain.mine(rng, rng.randrange(3, 6))
+        for source, chain in chains.items():  # as ingest does before a run
+            known = store.blocks(source)
+            assert known == sorted(known, key=lambda b: -b.number)
+            fork = next((b.number for b in known if b.number <= chain.head and chain.at(b.number).hash == b.hash), -1)
+            if known and fork != known[0].number:
+                store.rewind(source, fork)
+        at = {source: chain.head for source, chain in chains.items()}
+        collect(store, chains, at, set())
+        history.append(at)
+    for at in filter(None, history):
+        collect(rebuilt, chains, at, set())
+    assert content(store, of_cuts=False) == content(rebuilt, of_cuts=False)
+
+
 def test_rewind_drops_what_was_concluded_from_the_lost_cut(store: Store) -> None:
     chain = Chain(A)
     for _ in range(2):
