@@ -87,7 +87,10 @@ class Multicall:
         if not await self.deployed():
             return Answers.of(await self._alone(pairs))
         chunks = self._chunks(pairs)
-        parts = await asyncio.gather(*(self._multicall(chunk) for chunk in chunks))
+        if len(chunks) == 1:  # no task of its own: it is on its way before the next piece is encoded
+            parts = [await self._multicall(pairs)]
+        else:
+            parts = await asyncio.gather(*(self._multicall(chunk) for chunk in chunks))
         answers = Answers.join([part for part, _ in parts])
         again: list[int] = []
         first = 0

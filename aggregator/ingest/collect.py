@@ -238,10 +238,9 @@ async def _read_deployment(
     try:
         async with limit:
             touched = await discover(store, adapter, view, where, known, progress)
-            everything = sorted({*known, *touched})
-            reading.known = tuple(everything)
-            reading.touched = tuple(sorted(t for t in touched if t.holder or t.ref))
-            where = knowing(where, everything)
+            reading.known = tuple(sorted({*known, *touched}))
+            reading.touched = tuple(t for t in reading.known if t in touched and (t.holder or t.ref))
+            where = knowing(where, reading.known)
             slices = [reading.touched[i : i + slice_size] for i in range(0, len(reading.touched), slice_size)]
             parts = [Reading(where) for _ in slices]
             left, done = iter(list(zip(parts, slices, strict=True))), 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import insert
@@ -112,7 +113,7 @@ class RunWriter:
         """
         grouped = by_kind(rows)
         encoded: dict[str, dict[str, list[Any]]] = {}
-        read = {t for t in map(tuple, targets) if t[1] or t[2]}
+        read: set[TargetKey] = {(m, h, r) for m, h, r in targets if h or r}
         for kind, found in grouped.items():
             if kind not in POSITIONS:
                 raise DomainError("not a position", expected=", ".join(POSITIONS), found=kind)
@@ -129,17 +130,18 @@ class RunWriter:
             self._stage(read)
             for kind in POSITIONS:
                 encoded[kind] = self._diff(kind, code, block, encoded.get(kind))
+            self._raw.execute("DELETE FROM staged")
         for kind, columns in encoded.items():
             self._bulk(kind, {"deployment_id": repeat(code), "valid_from": repeat(block)}, columns)
 
     def targets(self, deployment: str, targets: Iterable[TargetKey], block: int | None = None) -> None:
         """Remember targets; known ones keep their first block. block: the cut's, unless a rebuild says otherwise."""
         code, number = self._deployment(deployment), self.at(deployment).number if block is None else block
-        self._stage(set(map(tuple, targets)))
-        self._raw.execute(
-            "INSERT INTO target (deployment_id, market, holder, ref, first_block)"
-            f" SELECT {code}, market, holder, ref, {number} FROM staged WHERE true ON CONFLICT DO NOTHING"
-        )
+        known = set(self._raw.fetch("SELECT market, holder, ref FROM target WHERE deployment_id = ?", (code,)))
+        fresh = [row for row in self._coded(targets) if row not in known]
+        columns = ("deployment_id", "market", "holder", "ref", "first_block")
+        types = ("INTEGER",) * 4 + ("BIGINT",)
+        self._raw.insert("target", columns, types, [(code, *row, number) for row in dict.fromkeys(fresh)])
 
     def assets(self, assets: Iterable[Asset]) -> None:
         """Token metadata; a change of symbol or decimals closes the old version."""
@@ -192,14 +194,15 @@ class RunWriter:
             self._raw.insert("name", ("id", "text"), ("INTEGER", "TEXT"), self._names.added)
             self._names.added = []
 
-    def _stage(self, targets: set[TargetKey] | set[tuple[str, ...]]) -> None:
+    def _coded(self, targets: Iterable[TargetKey]) -> list[tuple[int, ...]]:
+        ordered = list(targets)
+        return list(zip(*(self._names.codes(map(itemgetter(place), ordered)) for place in range(3)), strict=True))
+
+    def _stage(self, targets: set[TargetKey]) -> None:
         """Targets as codes in a temporary table, to join with."""
-        names = self._names
         self._raw.execute("CREATE TEMPORARY TABLE IF NOT EXISTS staged (market INTEGER, holder INTEGER, ref INTEGER)")
         self._raw.execute("DELETE FROM staged")
-        ordered = sorted(targets)
-        rows = list(zip(*(names.codes([target[place] for target in ordered]) for place in range(3)), strict=True))
-        self._raw.insert("staged", ("market", "holder", "ref"), ("INTEGER",) * 3, rows)
+        self._raw.insert("staged", ("market", "holder", "ref"), ("INTEGER",) * 3, self._coded(sorted(targets)))
 
     def _diff(self, kind: str, code: int, block: int, columns: dict[str, list[Any]] | None) -> dict[str, list[Any]]:
         """Close the open rows of the staged targets that are not among columns; return what is new."""

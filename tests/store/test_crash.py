@@ -145,9 +145,11 @@ def test_a_full_disk_leaves_the_previous_run(tmp_path: Path) -> None:
             connection.execute(f"PRAGMA max_page_count={pages + 5}")
 
         event.listen(store._engine, "connect", limit)
+        store._engine.dispose()  # the limit holds for connections made from here on
         with pytest.raises(StoreError, match="full"):
             write(store, 2)
         event.remove(store._engine, "connect", limit)
+        store._engine.dispose()
         assert [stored.cut for stored in store.cuts()] == [cut_at(1)]
         assert snapshot(store, cut_at(1)).digest == digest
         write(store, 2)
