@@ -144,7 +144,10 @@ class RunWriter:
         self._raw.insert("target", columns, types, [(code, *row, number) for row in dict.fromkeys(fresh)])
 
     def assets(self, assets: Iterable[Asset]) -> None:
-        """Token metadata; a change of symbol or decimals closes the old version."""
+        """Token metadata; a change of symbol or decimals closes the old version.
+
+        DomainError for a change of an asset whose source is not in this cut: other cuts read their amounts by it.
+        """
         known = {
             row[0]: row[1:]
             for row in self._raw.fetch(
@@ -166,6 +169,13 @@ class RunWriter:
             old = known.get(asset.id)
             if old is not None and tuple(old[:4]) == values:
                 continue
+            if old is not None and block is None:
+                raise DomainError(
+                    "an asset of a source that is not in this cut would change",
+                    expected=repr(old[:3]),
+                    found=repr(asset)[:500],
+                    fix="give it an id of a source of this cut",
+                )
             if old is not None and old[4] < number:
                 self._raw.execute(
                     "UPDATE asset SET valid_to = ? WHERE asset = ? AND valid_to IS NULL", (number, asset.id)

@@ -261,6 +261,17 @@ def test_assets_are_as_they_were_at_the_cut(store: Store) -> None:
     assert len(store.assets(cut_at(2))) == 2
 
 
+def test_assets_of_a_source_outside_the_cut_do_not_change(store: Store) -> None:
+    """A book that names a chain's token must not change its decimals: stored amounts would mean something else."""
+    with store.write_run(cut_at(1)) as run:
+        run.assets([Asset(A, "USDC", 6)])
+    with store.write_run(cut_at(0, source="book:1")) as run:
+        run.assets([Asset(A, "USDC", 6), Asset("iso4217:USD", "USD", 8)])
+        with pytest.raises(DomainError, match="not in this cut"):
+            run.assets([Asset(A, "USDC", 18)])
+    assert store.assets(cut_at(1)) == [Asset(A, "USDC", 6), Asset("iso4217:USD", "USD", 8)]
+
+
 def test_stress_results_are_kept_by_job(store: Store) -> None:
     assert store.stress("j") is None
     for result in (b"{}", b"[1]"):
