@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-import aiohttp
 from web3.providers.async_base import AsyncJSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
@@ -20,6 +19,7 @@ from aggregator.chain.endpoint import Endpoint, Failed, Item
 from aggregator.chain.header import Header, hash32, parse_header, quantity
 from aggregator.chain.redact import Redactor
 from aggregator.chain.rpc_error import RpcError
+from aggregator.chain.session import SessionOwner
 from aggregator.chain.stats import Stats
 from aggregator.core.block import BlockRef
 from aggregator.core.errors import (
@@ -45,7 +45,7 @@ class Agreement(NamedTuple):
     silent: tuple[str, ...]
 
 
-class RpcPool(AsyncJSONBaseProvider):
+class RpcPool(SessionOwner, AsyncJSONBaseProvider):
     """A web3 provider over several URLs of one chain; every failure is a SourceError without any URL in it.
 
     max_per_s: JSON-RPC items per second and endpoint. timeout_s: one attempt. deadline_s: one request with all retries.
@@ -77,31 +77,12 @@ class RpcPool(AsyncJSONBaseProvider):
         self.stats = Stats()
         self.agreement = Agreement(0, 0, ())
         self._numbers: dict[str, int] = {}
-        self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(in_flight)
 
     def __repr__(self) -> str:
         return f"RpcPool({self.source}, {', '.join(e.name for e in self.endpoints)})"
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
-
-    disconnect = close  # web3's name
-
-    def session(self) -> aiohttp.ClientSession:
-        """Keep-alive, shared by all endpoints (web3's own opens a connection per request)."""
-        if self._session is None or self._session.closed:
-            connector = aiohttp.TCPConnector(limit_per_host=32, keepalive_timeout=60)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        return self._session
+    disconnect = SessionOwner.close  # web3's name
 
     # -- requests
 

@@ -7,14 +7,14 @@ import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
-import aiohttp
 import orjson
 
 from aggregator.chain.endpoint import Endpoint, Failed, dumps, send
 from aggregator.chain.redact import Redactor, check_url
+from aggregator.chain.session import SessionOwner
 from aggregator.chain.stats import Stats
 from aggregator.core.block import BlockRef
 from aggregator.core.errors import MalformedAnswerError, RateLimitedError, SourceError
@@ -23,7 +23,7 @@ from aggregator.core.ids import venue_source
 _UNIT_US = {"s": 1_000_000, "ms": 1000, "us": 1}
 
 
-class Venue:
+class Venue(SessionOwner):
     """name: 'deribit'. base_url: all paths lie below it. Both verbs are reads and are retried."""
 
     def __init__(
@@ -42,27 +42,13 @@ class Venue:
         self.redact = Redactor([base_url])
         self.timeout_s, self.deadline_s, self.rounds = timeout_s, deadline_s, max(1, rounds)
         self.stats = Stats()
-        self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(8)
 
     def __repr__(self) -> str:
         return f"Venue({self.name}, {self._endpoint.name})"
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
-
     async def fetch(self, method: str, path: str, params: Mapping[str, Any], body: Any) -> str:
         """Body of a 200 answer that is JSON. SourceError or RateLimitedError after the deadline or all rounds."""
-        if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         clock = asyncio.get_running_loop().time
         deadline, backoff_s, last, rounds = clock() + self.deadline_s, 0.1, Failed("transport", "not asked"), 0
         url = f"{self._base}/{path.lstrip('/')}" + (f"?{_query(params)}" if params else "")
@@ -76,7 +62,7 @@ class Venue:
             async with self._slots:
                 self.stats.requests += 1
                 timeout_s = max(0.001, min(self.timeout_s, deadline - clock()))
-                answer = await send(self._session, method, url, payload, headers, timeout_s)
+                answer = await send(self.session(), method, url, payload, headers, timeout_s)
             outcome = answer if isinstance(answer, Failed) else self._judge(*answer)
             if isinstance(outcome, str):
                 return outcome
