@@ -41,8 +41,9 @@ class Endpoint:
         self.chain_known = False
         self.by_number = False  # rejects EIP-1898: asked by number, hash checked before and after
         self.max_batch = 1000
-        self.last_failure = self.last_kind = ""
+        self.last_failure = ""
         self.chain_lock = asyncio.Lock()
+        self.chain_failed: Failed | None = None  # how the last check of the chain id ended
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name})"
@@ -57,8 +58,9 @@ class Endpoint:
 
     def shun(self, now_s: float, seconds: float = 0.0) -> None:
         """Behind the others for 2, 4, 8 .. 128 s, so that one that hangs does not cost every request its timeout."""
-        self.failures += 1
-        self.shun_until_s = now_s + (seconds or 2.0 ** min(self.failures, 7))
+        if now_s >= self.shun_until_s:  # else one fault met several requests in flight
+            self.failures += 1
+        self.shun_until_s = max(self.shun_until_s, now_s + (seconds or 2.0 ** min(self.failures, 7)))
 
     def cool(self, seconds: float, now_s: float) -> None:
         self.cool_until_s = max(self.cool_until_s, now_s + seconds)
@@ -94,6 +96,8 @@ class Endpoint:
             return answer
         status, text, retry_after_s = answer
         stats.bytes_in += len(text)
+        if status in (401, 403, 407, 413):  # whatever the body says
+            return _http_failure(status, retry_after_s) or Failed("transport", f"HTTP {status}")
         try:
             decoded = orjson.loads(text)
         except (ValueError, RecursionError):
@@ -152,7 +156,7 @@ def _retry_after(text: str) -> float:
         seconds = float(text)
     except ValueError:
         return 0.0  # a date or nothing: our own back-off decides
-    return seconds if 0.0 <= seconds <= 3600.0 else 0.0
+    return min(seconds, 86400.0) if seconds >= 0.0 else 0.0
 
 
 def _http_failure(status: int, retry_after_s: float) -> Failed | None:

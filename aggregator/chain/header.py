@@ -49,3 +49,9 @@ def parse_header(block: Any, expected_number: int | None = None) -> Header:
             "the node answered with another block", expected=str(expected_number), found=str(header.number)
         )
     return header
+
+
+def not_pinned(block: Any, number: int, pinned: str) -> str:
+    """Why this answer does not prove that the node's block `number` is the pinned one, '' if it does."""
+    found = block.get("hash") if isinstance(block, dict) else None
+    return "" if found == pinned else f"block {number} has hash {found}, pinned {pinned}"

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from web3.providers.async_base import AsyncJSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
 from aggregator.chain.endpoint import Endpoint, Failed, Item
-from aggregator.chain.header import Header, hash32, parse_header, quantity
+from aggregator.chain.header import Header, hash32, not_pinned, parse_header, quantity
 from aggregator.chain.redact import Redactor
 from aggregator.chain.rpc_error import RpcError
 from aggregator.chain.session import SessionOwner
@@ -32,6 +32,7 @@ from aggregator.core.errors import (
 )
 from aggregator.core.ids import chain_source
 
+_Answer = TypeVar("_Answer")
 Check = Callable[[list[Any]], str]  # why these results of one endpoint are not acceptable, '' if they are
 _READS = ("eth_get", "eth_call", "eth_block", "eth_chainId", "eth_estimate", "eth_fee", "eth_gas", "eth_syncing",
           "eth_createAccessList", "eth_maxPriority", "eth_blob", "net_", "web3_", "debug_", "trace_")  # fmt: skip
@@ -50,7 +51,7 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
 
     max_per_s: JSON-RPC items per second and endpoint. timeout_s: one attempt. deadline_s: one request with all retries.
     rounds: how often all endpoints are tried before a request fails. backoff_s: the first pause between two rounds,
-    doubled up to 5 s.
+    doubled up to 5 s. patience_s: how long endpoints that all are asked at once (`pin`) may be slower than the first.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
         deadline_s: float = 120.0,
         rounds: int = 5,
         backoff_s: float = 0.1,
+        patience_s: float = 5.0,
         in_flight: int = 16,
     ) -> None:
         super().__init__()
@@ -73,7 +75,7 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
         self.endpoints = [Endpoint(url, max_per_s if max_per_s > 0 else math.inf) for url in urls]
         self.redact = Redactor(urls)
         self.timeout_s, self.deadline_s, self.rounds = timeout_s, deadline_s, max(1, rounds)
-        self.backoff_s = backoff_s
+        self.backoff_s, self.patience_s = backoff_s, patience_s
         self.stats = Stats()
         self.agreement = Agreement(0, 0, ())
         self._numbers: dict[str, int] = {}
@@ -94,11 +96,12 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
         return answer
 
     async def batch(
-        self, items: Sequence[Item], *, accept: Check | None = None, stats: Stats | None = None
+        self, items: Sequence[Item], *, accept: Check | None = None, whole: bool = False, stats: Stats | None = None
     ) -> list[Any]:
         """Results aligned with items, RpcError in place where an item was refused. One HTTP request per attempt.
 
-        accept judges a whole answer of one endpoint; if it objects, the next endpoint is asked.
+        accept judges a whole answer of one endpoint; if it objects, the next endpoint is asked. whole: the items cannot
+        be made smaller, so what is too big for one endpoint is asked of the others.
         Raises SourceError (RateLimitedError, WrongChainError) when no endpoint answers before the deadline.
         """
         out: list[Any] = [None] * len(items)
@@ -108,6 +111,7 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
         deadline = clock() + self.deadline_s
         writes = any(not method.startswith(_READS) for method, _ in items)
         rounds, tried, backoff_s = 0, set[Endpoint](), self.backoff_s
+        seen = dict[Endpoint, Failed]()
         while todo:
             endpoint, wait_s = self._choose(tried, clock())
             if endpoint is None:
@@ -129,7 +133,7 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
                 if answer.kind == "size":
                     answer = [RpcError(413, answer.text)] * len(todo)
                 else:
-                    self._blame(endpoint, answer, clock())
+                    seen[endpoint] = self._blame(endpoint, answer, clock())
                     if answer.kind != "rate":  # that one waits its pause out; it costs no round
                         tried.add(endpoint)
                     if writes and answer.kind != "rate":
@@ -137,7 +141,7 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
                     stats.retries += 1
                     continue
             endpoint.failures = 0
-            left = self._sort_out(endpoint, todo, items, answer, out, rounds)
+            left = self._sort_out(endpoint, todo, items, answer, out, rounds, whole, seen)
             if left:
                 left = todo if accept else left  # what is judged as a whole is asked as a whole
                 if endpoint.cool_until_s <= clock():
@@ -147,7 +151,7 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
         if todo and all(isinstance(out[i], RpcError) for i in todo):
             todo = []
         if todo:
-            raise self._gave_up(items[todo[0]][0])
+            raise self._gave_up(items[todo[0]][0], seen)
         return out
 
     def _choose(self, tried: set[Endpoint], now_s: float) -> tuple[Endpoint | None, float]:
@@ -166,7 +170,7 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
         self, endpoint: Endpoint, items: list[Item], deadline: float, stats: Stats
     ) -> list[Any] | Failed:
         clock = asyncio.get_running_loop().time
-        if not endpoint.chain_known and (failed := await self._check_chain(endpoint, stats)):
+        if not endpoint.chain_known and (failed := await self._check_chain(endpoint, deadline, stats)):
             return failed
         wait_s = endpoint.reserve(len(items), clock())
         if clock() + wait_s >= deadline:
@@ -199,9 +203,8 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
             return answer
         n = len(guard)
         for block, wanted in zip(answer[:n] + answer[-n:], [*pinned, *pinned], strict=True):
-            found = block.get("hash") if isinstance(block, dict) else None
-            if found != wanted:
-                return Failed("lie", f"block {pinned[wanted]} has hash {found}, pinned {wanted}")
+            if objection := not_pinned(block, pinned[wanted], wanted):
+                return Failed("lie", objection)
         return answer[n:-n]
 
     def _sort_out(
@@ -212,120 +215,154 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
         answer: list[Any],
         out: list[Any],
         rounds: int,
+        whole: bool,
+        seen: dict[Endpoint, Failed],
     ) -> list[int]:
         """Store what is final; the items to ask again (once, or in all rounds where a node may yet get the block)."""
         left = []
         now_s = asyncio.get_running_loop().time()
         for i, result in zip(part, answer, strict=True):
             if isinstance(result, Failed):
-                self._blame(endpoint, result, now_s)
+                seen[endpoint] = self._blame(endpoint, result, now_s)
                 left.append(i)
             elif isinstance(result, RpcError):
                 result = RpcError(result.rpc_code, self.redact(result.rpc_message), result.data)
                 if result.is_rate:
-                    self._blame(endpoint, Failed("rate", result.rpc_message), now_s)
+                    seen[endpoint] = self._blame(endpoint, Failed("rate", result.rpc_message), now_s)
                     left.append(i)
                     continue
                 out[i] = result
-                if not result.is_final(items[i][0]) and rounds < (self.rounds - 1 if result.is_no_state else 1):
-                    endpoint.last_failure = result.rpc_message
+                final = result.is_final(items[i][0]) and not (whole and result.is_size)
+                if not final and rounds < (self.rounds - 1 if result.is_no_state else 1):
+                    seen[endpoint] = Failed("refused", result.rpc_message)
                     left.append(i)
             else:
                 out[i] = result
         return left
 
-    def _blame(self, endpoint: Endpoint, failed: Failed, now_s: float) -> None:
-        endpoint.last_failure, endpoint.last_kind = self.redact(failed.text), failed.kind
+    def _blame(self, endpoint: Endpoint, failed: Failed, now_s: float) -> Failed:
+        endpoint.last_failure = self.redact(failed.text)
         if failed.kind == "rate":
             endpoint.cool(failed.retry_after_s or 1.0, now_s)
         else:
             endpoint.shun(now_s, 120.0 if failed.kind == "auth" else failed.retry_after_s)
+        return failed._replace(text=endpoint.last_failure)
 
-    def _gave_up(self, method: str) -> SourceError:
-        seen = "; ".join(f"{e.name}: {e.last_failure or 'not reached before the deadline'}" for e in self.endpoints)
-        kinds = {e.last_kind for e in self.endpoints}
+    def _gave_up(self, method: str, seen: Mapping[Endpoint, Failed]) -> SourceError:
+        late = Failed("", "not reached before the deadline")
+        kinds = {seen.get(e, late).kind for e in self.endpoints}
         kind = RateLimitedError if kinds == {"rate"} else BlockMismatchError if "lie" in kinds else SourceError
         return kind(
             f"no endpoint of {self.source} answered {method}",
             expected=f"an answer within {self.deadline_s:g} s",
-            found=seen,
+            found="; ".join(f"{e.name}: {seen.get(e, late).text}" for e in self.endpoints),
             fix="check the endpoints with `spillover doctor`, add another, or lower the request rate",
         )
 
     # -- chain and blocks
 
-    async def _check_chain(self, endpoint: Endpoint, stats: Stats) -> Failed | None:
+    async def _check_chain(self, endpoint: Endpoint, deadline: float, stats: Stats) -> Failed | None:
+        before = endpoint.chain_failed
         async with endpoint.chain_lock:
-            if endpoint.chain_known:
-                return None
-            answer = await endpoint.post(self.session(), [("eth_chainId", [])], self.timeout_s, stats)
-            if isinstance(answer, Failed):
-                return answer
-            if isinstance(answer[0], RpcError):
-                kind = "rate" if answer[0].is_rate else "transport"
-                return Failed(kind, f"eth_chainId: {answer[0].rpc_message}")
-            try:
-                found = quantity(answer[0], "chain id")
-            except MalformedAnswerError as error:
-                return Failed("malformed", error.message)
-            if found != self.chain:
-                raise WrongChainError(
-                    f"{endpoint.name} serves another chain",
-                    expected=f"chain id {self.chain}",
-                    found=f"chain id {found}",
-                    fix=f"correct the URL of chain {self.chain} (configuration or SPILLOVER_RPC_{self.chain})",
-                )
-            endpoint.chain_known = True
+            if not endpoint.chain_known and endpoint.chain_failed is before:  # else somebody asked while we waited
+                clock = asyncio.get_running_loop().time
+                timeout_s = max(0.001, min(self.timeout_s, deadline - clock()))
+                endpoint.chain_failed = await self._ask_chain(endpoint, timeout_s, stats)
+                endpoint.chain_known = endpoint.chain_failed is None
+            return endpoint.chain_failed
+
+    async def _ask_chain(self, endpoint: Endpoint, timeout_s: float, stats: Stats) -> Failed | None:
+        answer = await endpoint.post(self.session(), [("eth_chainId", [])], timeout_s, stats)
+        if isinstance(answer, Failed):
+            return answer._replace(kind="transport") if answer.kind == "size" else answer
+        if isinstance(answer[0], RpcError):
+            kind = "rate" if answer[0].is_rate else "transport"
+            return Failed(kind, f"eth_chainId: {answer[0].rpc_message}")
+        try:
+            found = quantity(answer[0], "chain id")
+        except MalformedAnswerError as error:
+            return Failed("malformed", error.message)
+        if found == self.chain:
             return None
+        raise WrongChainError(
+            f"{endpoint.name} serves another chain",
+            expected=f"chain id {self.chain}",
+            found=f"chain id {found}",
+            fix=f"correct the URL of chain {self.chain} (configuration or SPILLOVER_RPC_{self.chain})",
+        )
 
     async def check_chain_id(self) -> None:
         """Every endpoint that answers serves our chain: WrongChainError otherwise; SourceError if none answers."""
-        failed = await asyncio.gather(*(self._check_chain(e, self.stats) for e in self.endpoints))
-        for endpoint, failure in zip(self.endpoints, failed, strict=True):
-            if failure:
-                endpoint.last_failure = self.redact(failure.text)
-        if all(failed):
-            raise self._gave_up("eth_chainId")
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.deadline_s
+        answers = await self._of_all(lambda e: self._check_chain(e, deadline, self.stats))
+        seen = {e: self._blame(e, failed, clock()) for e, failed in answers.items() if failed}
+        if len(seen) == len(self.endpoints):
+            raise self._gave_up("eth_chainId", seen)
 
-    async def header(self, number: int) -> Header:
-        """Canonical header at a height; SourceError if no endpoint has it."""
-        block = await self.batch([("eth_getBlockByNumber", [hex(number), False])], accept=_has_block)
-        return parse_header(block[0], number)
+    async def _of_all(self, ask: Callable[[Endpoint], Awaitable[_Answer | Failed]]) -> dict[Endpoint, _Answer | Failed]:
+        """What each endpoint says. Once one has said something good, the others have `patience_s` left."""
+        tasks = {asyncio.ensure_future(ask(e)): e for e in self.endpoints}
+        left, timeout_s = set(tasks), None
+        try:
+            while left:
+                done, left = await asyncio.wait(left, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                if any(not isinstance(task.result(), Failed) for task in done):
+                    timeout_s = self.patience_s
+        finally:
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # none is left behind, running or unread
+        slow = Failed("transport", f"no answer {self.patience_s:g} s after another endpoint's")
+        return {e: slow if task in left else task.result() for task, e in tasks.items()}
 
     async def pinned_header(self, at: BlockRef) -> Header:
-        """Header of a pinned block by its number; an endpoint whose block has another hash is passed over."""
+        """Header of a pinned block by its number; an endpoint that gives another or none is passed over."""
 
         def accept(answers: list[Any]) -> str:
-            found = answers[0].get("hash") if isinstance(answers[0], dict) else None
-            return "" if found == at.hash else f"block {at.number} has hash {found}, pinned {at.hash}"
+            try:
+                parse_header(answers[0], at.number)
+            except MalformedAnswerError as error:
+                return f"{error.message}: {error.found}"
+            return not_pinned(answers[0], at.number, at.hash)
 
         block = await self.batch([("eth_getBlockByNumber", [hex(at.number), False])], accept=accept)
         return parse_header(block[0], at.number)
 
-    async def _ask_all(self, block: str) -> dict[Endpoint, Header]:
-        """Headers of one block from each endpoint that gives a well-formed one."""
+    async def headers(self, block: str) -> dict[Endpoint, Header]:
+        """Header of one block (0x-number or tag) from each endpoint that gives a well-formed one.
 
-        async def ask(endpoint: Endpoint) -> Header | None:
-            clock = asyncio.get_running_loop().time
-            items: list[Item] = [("eth_getBlockByNumber", [block, False])]
+        SourceError if none does.
+        """
+        number = int(block, 16) if block.startswith("0x") else None
+        clock = asyncio.get_running_loop().time
+
+        async def ask(endpoint: Endpoint) -> Header | Failed:
+            failed = Failed("", "")
             for pause_s in (0.0, 0.3):
                 await asyncio.sleep(max(pause_s, min(5.0, endpoint.cool_until_s - clock())))
+                items: list[Item] = [("eth_getBlockByNumber", [block, False])]
                 answer = await self._attempt(endpoint, items, clock() + self.deadline_s, self.stats)
                 if isinstance(answer, Failed):
-                    self._blame(endpoint, answer, clock())
+                    failed = self._blame(endpoint, answer, clock())
                 elif isinstance(answer[0], RpcError):
-                    endpoint.last_failure = self.redact(answer[0].rpc_message)
+                    failed = Failed("refused", self.redact(answer[0].rpc_message))
                 elif answer[0] is None:
-                    endpoint.last_failure = f"does not have block {block}"
+                    failed = Failed("refused", f"does not have block {block if number is None else number}")
                 else:
                     try:
-                        return parse_header(answer[0], int(block, 16) if block.startswith("0x") else None)
+                        return parse_header(answer[0], number)
                     except MalformedAnswerError as error:
-                        endpoint.last_failure = error.message
-            return None
+                        failed = Failed("malformed", error.message)
+            return failed
 
-        headers = await asyncio.gather(*(ask(e) for e in self.endpoints))
-        return {e: h for e, h in zip(self.endpoints, headers, strict=True) if h is not None}
+        answers = await self._of_all(ask)
+        found = {e: a for e, a in answers.items() if not isinstance(a, Failed)}
+        if not found:
+            raise self._gave_up("eth_getBlockByNumber", {e: a for e, a in answers.items() if isinstance(a, Failed)})
+        return found
 
     async def pin(self, finality: str) -> BlockRef:
         """The youngest block of that finality which most answering endpoints have, agreed by hash among all of them.
@@ -334,23 +371,19 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
         give different hashes for it. `agreement` says how many agreed.
         """
         depth = int(finality) if finality.isdigit() else 0
-        tags = await self._ask_all(finality if finality in ("finalized", "safe", "latest") else _latest(finality))
-        if not tags:
-            raise self._gave_up("eth_getBlockByNumber")
+        tags = await self.headers(finality if finality in ("finalized", "safe", "latest") else _latest(finality))
         heights = sorted((h.number for h in tags.values()), reverse=True)
         number = max(0, heights[len(heights) // 2] - depth)
         return await self.pin_number(number, finality)
 
     async def pin_number(self, number: int, finality: str) -> BlockRef:
         """That block, agreed by hash among all endpoints that have it."""
-        headers = await self._ask_all(hex(number))
-        if not headers:
-            raise self._gave_up("eth_getBlockByNumber")
+        headers = await self.headers(hex(number))
         if len(set(headers.values())) > 1:
             raise BlockMismatchError(
                 f"endpoints of {self.source} disagree about block {number}",
-                expected="one hash",
-                found="; ".join(f"{e.name}: {h.hash}" for e, h in headers.items()),
+                expected="one hash and time",
+                found="; ".join(f"{e.name}: {h.hash} at {h.time_s} s" for e, h in headers.items()),
                 fix="wait if the chain is reorganising; otherwise remove the endpoint that is wrong",
             )
         self.agreement = Agreement(
@@ -390,10 +423,6 @@ def _response(i: int, answer: Any) -> RPCResponse:
             error["data"] = "0x" + answer.data.hex()
         return {"jsonrpc": "2.0", "id": i, "error": error}  # type: ignore[typeddict-item]
     return {"jsonrpc": "2.0", "id": i, "result": answer}
-
-
-def _has_block(answers: list[Any]) -> str:
-    return "" if isinstance(answers[0], dict) else "does not have the block"
 
 
 def _latest(finality: str) -> str:

@@ -84,6 +84,11 @@ class RpcError(SourceError):
     def is_too_big(self) -> bool:
         return self.rpc_code == 413 or bool(_TOO_BIG.search(self.rpc_message))
 
+    @property
+    def is_size(self) -> bool:
+        """Refused for its size or duration, and not by the contract."""
+        return not self.is_execution and (self.is_too_big or self.is_log_range)
+
     def is_final(self, method: str) -> bool:
         """Whether asking again, here or elsewhere, is of no use."""
         if method == "eth_getLogs" and self.is_log_range:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.chain.abi import function
+from aggregator.chain.aggregate3 import decode_aggregate3, encode_aggregate3, hex_bytes
 from aggregator.chain.decode import Words, decode_static
-from aggregator.chain.multicall import decode_aggregate3, encode_aggregate3, hex_bytes
 from aggregator.core.errors import ConfigError, MalformedAnswerError
 from aggregator.core.fixed import unpack_u256
 

@@ -1,0 +1,191 @@
+"""What endpoints do to connections, bodies and concurrent readers, over real sockets; and what the user is told."""
+
+import asyncio
+import gzip
+import resource
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from aggregator.chain.pool import RpcPool
+from aggregator.chain.rpc_error import RpcError
+from aggregator.core.errors import BlockMismatchError, RateLimitedError, SourceError
+from tests.chain.node import KEY, Node, Refusal, status
+
+CALL = ("eth_call", [{"to": "0x" + "11" * 20, "data": "0x"}, "latest"])
+ANSWER = "0x" + "00" * 31 + "2a"
+
+
+def pool(*urls: str, **options) -> RpcPool:
+    return RpcPool(1, urls, **{"timeout_s": 0.5, "deadline_s": 3.0, "rounds": 2} | options)
+
+
+async def hang(node, items):
+    await asyncio.sleep(30)
+
+
+@asynccontextmanager
+async def raw(head: bytes, body: bytes, then: str = "close"):
+    """URL of a server that answers every request with these bytes, then closes, resets or hangs."""
+    ends = asyncio.Event()
+
+    async def handle(reader, writer):
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head + b"\r\n\r\n" + body)
+            await writer.drain()
+            if then == "hang":
+                await ends.wait()
+            if then == "reset":
+                writer.transport.abort()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v2/{KEY}"
+    finally:
+        ends.set()
+        server.close()
+        await server.wait_closed()
+        await asyncio.sleep(0.01)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+BROKEN = {
+    "hangs in the body": (OK + b"Content-Length: 500", b'{"json', "hang"),
+    "resets in the body": (OK + b"Content-Length: 500", b'{"json', "reset"),
+    "stops in the body": (OK + b"Content-Length: 500", b'{"json', "close"),
+    "broken chunk": (OK + b"Transfer-Encoding: chunked", b"zz\r\n", "close"),
+    "not gzip": (OK + b"Content-Encoding: gzip\r\nContent-Length: 5", b"abcde", "close"),
+    "unknown encoding": (OK + b"Content-Encoding: br\r\nContent-Length: 5", b"abcde", "close"),
+    "not HTTP": (b"GET /v2/" + KEY.encode() + b" hello", b"", "close"),
+    "endless header": (OK + b"X: " + b"a" * 2**20, b"", "close"),
+    "redirect with the key": (
+        b"HTTP/1.1 307 X\r\nContent-Length: 0\r\nLocation: http://h/" + KEY.encode(),
+        b"",
+        "close",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+async def test_a_broken_connection_is_passed_over_or_named_without_the_key(fault):
+    async with raw(*BROKEN[fault]) as url, Node() as well:
+        async with pool(url, well.url) as p:
+            assert await p.request(*CALL) == ANSWER
+        async with pool(url) as p:
+            with pytest.raises(SourceError, match=r"no endpoint of eip155:1 answered") as caught:
+                await p.request(*CALL)
+            assert KEY not in str(caught.value) + repr(caught.value)
+
+
+async def test_a_redirect_is_not_followed():
+    async with Node() as victim:
+        head = b"HTTP/1.1 307 X\r\nContent-Length: 0\r\nLocation: " + victim.url.encode()
+        async with raw(head, b"") as url, pool(url) as p:
+            with pytest.raises(SourceError, match="redirects are not followed"):
+                await p.request(*CALL)
+        assert victim.requests == 0
+
+
+async def test_a_gzip_bomb_is_cut_off_and_memory_stays():
+    bomb = gzip.compress(bytes(300 * 2**20))
+    head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d" % len(bomb)
+    async with raw(head, bomb) as url, pool(url, timeout_s=10, deadline_s=20, rounds=1) as p:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        p.endpoints[0].chain_known = True
+        (answer,) = await p.batch([CALL])
+        assert isinstance(answer, RpcError)
+        assert answer.is_too_big
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150 * 1024  # KiB
+
+
+async def test_many_readers_wait_for_a_hanging_endpoint_once_and_not_one_after_another():
+    async with Node() as slow, Node() as well:
+        slow.fault = hang
+        async with pool(slow.url, well.url, timeout_s=0.3) as p:
+            assert await asyncio.gather(*(p.request(*CALL) for _ in range(10))) == [ANSWER] * 10
+            assert slow.requests == 1
+            assert p.endpoints[0].shun_until_s - asyncio.get_running_loop().time() < 3  # one failure, not ten
+
+
+async def test_an_endpoint_that_hangs_does_not_hold_up_the_pin():
+    async with Node() as slow, Node() as well:
+        slow.fault = hang
+        async with pool(slow.url, well.url, timeout_s=20, deadline_s=60, patience_s=0.2) as p:
+            clock = asyncio.get_running_loop().time
+            begun = clock()
+            await p.check_chain_id()
+            at = await p.pin("finalized")
+            assert clock() - begun < 3
+            assert (at.number, p.agreement.agreed, len(p.agreement.silent)) == (90, 1, 1)
+
+
+@pytest.mark.parametrize("text", ["86400", "inf", "1e9"])
+async def test_a_pause_longer_than_the_deadline_is_kept_and_not_shortened(text):
+    async with Node() as node, pool(node.url, deadline_s=2.0) as p:
+        await p.check_chain_id()
+        node.fault = status(429, headers={"Retry-After": text})
+        with pytest.raises(RateLimitedError):
+            await p.request(*CALL)
+        assert node.requests == 2
+
+
+async def test_a_refused_key_is_one_whatever_body_comes_with_it():
+    said = '{"jsonrpc":"2.0","id":0,"error":{"code":-32600,"message":"Must be authenticated!"}}'
+    async with Node() as node, Node() as well:
+        node.fault = status(401, said)
+        async with pool(node.url) as p:
+            with pytest.raises(SourceError, match="HTTP 401: the key is missing, wrong or not allowed"):
+                await p.request(*CALL)
+        async with pool(node.url, well.url) as p:
+            assert await p.request(*CALL) == ANSWER
+            assert p.endpoints[0].shun_until_s > asyncio.get_running_loop().time() + 60
+
+
+async def test_the_error_speaks_of_this_request_and_not_of_an_earlier_one():
+    async with Node() as node, pool(node.url, rounds=1) as p:
+        await p.check_chain_id()
+        with pytest.raises(BlockMismatchError, match="nothing pleases"):
+            await p.batch([CALL], accept=lambda answers: "nothing pleases")
+        assert await p.request(*CALL) == ANSWER
+        node.fault = status(503)
+        with pytest.raises(SourceError) as caught:
+            await p.request(*CALL)
+        assert not isinstance(caught.value, BlockMismatchError)
+        assert "nothing pleases" not in str(caught.value)
+
+
+async def test_a_malformed_header_of_one_endpoint_is_passed_over():
+    async with Node() as odd, Node() as well, pool(odd.url, well.url) as p:
+        at = await p.pin_number(5, "latest")
+        odd.eth_getBlockByNumber = lambda block, full: {"number": block, "hash": at.hash, "parentHash": "0x12"}
+        assert (await p.pinned_header(at)).parent_hash == well.hash(4)
+
+
+async def test_what_is_too_big_for_one_endpoint_alone_is_asked_of_the_next():
+    async with Node() as small, Node() as large:
+        small.call = lambda to, data: (_ for _ in ()).throw(Refusal(-32000, "response size exceeded"))
+        async with pool(small.url, large.url) as p:
+            (answer,) = await p.batch([CALL])
+            assert isinstance(answer, RpcError)  # the caller can split it
+            assert await p.batch([CALL], whole=True) == [ANSWER]
+        async with pool(small.url) as p:
+            (answer,) = await p.batch([CALL], whole=True)
+            assert isinstance(answer, RpcError)
+
+
+async def test_all_endpoints_dead_is_one_error_that_names_each_and_says_what_to_do():
+    async with Node() as a, Node() as b:
+        a.fault, b.fault = status(503, "<html>"), lambda node, items: web.Response(text="{")
+        async with pool(a.url, b.url) as p:
+            with pytest.raises(SourceError) as caught:
+                await p.request(*CALL)
+    said = str(caught.value)
+    assert "HTTP 503" in said
+    assert "is not JSON" in said
+    assert "spillover doctor" in said
