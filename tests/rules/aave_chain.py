@@ -1,11 +1,25 @@
-"""An account as the core type, read from a real Aave market's own views by hand (no adapter in between)."""
+"""An account as the core type, read from a real Aave market's own views by hand (no adapter in between), and the
+liquidation of it, prediction against deed.
+"""
 
 from __future__ import annotations
 
-from aggregator.core.account import Account, Leg, mul_div
+import pytest
+
+from aggregator.core.account import Account, Leg, Liquidation, mul_div
 from aggregator.core.fixed import RAY, Fixed
+from aggregator.rules import WouldRevertError
+from aggregator.rules.aave_v3 import AaveV3
 from tests.devnet.aave import Aave
+from tests.devnet.contract import Reverted
 from tests.devnet.tokens import ZERO_ADDRESS
+
+MAX = 2**256 - 1
+
+
+def rule_for(market: Aave) -> AaveV3:
+    major, minor = market.version.split(".")
+    return AaveV3((int(major), int(minor)))
 
 
 def account_on(market: Aave, user: str) -> Account:
@@ -57,3 +71,52 @@ def _emode_terms(market: Aave, emode: int) -> dict[str, int]:
         }
     terms = {"ltv_bps": ltv, "liquidation_threshold_bps": threshold, "liquidation_bonus_bps": bonus, **extra}
     return {f"emode:{emode}:{key}": value for key, value in terms.items()}
+
+
+def at_time(market: Aave, time_s: int, user: str) -> Account:
+    """The account as the pool will see it in a block at time_s."""
+    with market.chain.undone():
+        market.chain.rpc("evm_setNextBlockTimestamp", time_s)
+        market.chain.rpc("evm_mine")
+        return account_on(market, user)
+
+
+def call_pool(
+    market: Aave, time_s: int, account: Account, pair: tuple[str, str], cover: int, said: Liquidation | None
+) -> None:
+    """Send the liquidation and compare all that it moved; said None: it must revert."""
+    collateral, debt = (market.asset(symbol) for symbol in pair)
+    liquidator = market.chain.accounts[2]
+    held, treasury = collateral.token.call("balanceOf", liquidator), market.a_token(pair[0])
+    stored = 0 if market.version == "3.0" else sum(market.deficit(s) for s in market.reserves)
+    market.chain.rpc("evm_setNextBlockTimestamp", time_s)
+    arguments = (collateral.address, debt.address, account.holder, cover, False)
+    if said is None:
+        with pytest.raises(Reverted):
+            market.pool.send("liquidationCall", *arguments, sender=liquidator)
+        return
+    receipt = market.pool.send("liquidationCall", *arguments, sender=liquidator)
+    (event,) = market.pool.events(receipt, "LiquidationCall")
+    assert event["debtToCover"] == said.repaid
+    assert event["liquidatedCollateralAmount"] == said.to_liquidator
+    spent = said.repaid if pair[0] == pair[1] else 0
+    assert collateral.token.call("balanceOf", liquidator) - held == said.to_liquidator - spent
+    sent = [e["value"] for e in treasury.events(receipt, "Transfer") if e["to"] == market.treasury]
+    assert sum(sent) == said.protocol_fee
+    assert market.supplied(account.holder, pair[0]) == said.left_collateral
+    assert market.owed(account.holder, pair[1]) == said.left_debt
+    if market.version == "3.0":
+        assert said.bad_debt == {}
+        return
+    created = {e["debtAsset"]: e["amountCreated"] for e in market.pool.events(receipt, "DeficitCreated")}
+    assert created == {market.asset(s).address: raw for s, raw in said.bad_debt.items()}
+    assert sum(market.deficit(s) for s in market.reserves) - stored == sum(said.bad_debt.values())
+    for symbol in said.bad_debt:
+        assert market.owed(account.holder, symbol) == 0
+
+
+def outcome(rule: AaveV3, account: Account, pair: tuple[str, str], cover: int) -> Liquidation | None:
+    try:
+        return rule.liquidate(account, *pair, cover)
+    except WouldRevertError:
+        return None

@@ -11,25 +11,16 @@ import pytest
 
 from aggregator.core.account import Account, Liquidation
 from aggregator.core.solmath import compounded_interest, compounded_interest_v30, linear_interest, ray_mul
-from aggregator.rules import WouldRevertError
-from aggregator.rules.aave_v3 import AaveV3
 from tests.devnet import aave_v30, aave_v36
 from tests.devnet.aave import Aave, EMode, Reserve
 from tests.devnet.anvil import Chain
-from tests.devnet.contract import Reverted
 from tests.devnet.tokens import deploy_asset, deploy_feed
 from tests.devnet.toolchain import Toolchain
 from tests.devnet.worlds import GENTLE, STEEP, World, standard_reserves, wallets
-from tests.rules.aave_chain import account_on
+from tests.rules.aave_chain import MAX, account_on, at_time, call_pool, outcome, rule_for
 
-MAX = 2**256 - 1
 WAD = 10**18
 PEOPLE, DAY = 20, 86_400
-
-
-def rule_for(market: Aave) -> AaveV3:
-    major, minor = market.version.split(".")
-    return AaveV3((int(major), int(minor)))
 
 
 @pytest.fixture(scope="module", params=["3.0", "3.6"])
@@ -159,55 +150,6 @@ def sink(market: Aave, user: str, target: float) -> None:
     for symbol in pledged - owed:
         asset = market.asset(symbol)
         asset.set_price(asset.price_usd_e8 / 1e8 * target * WAD / health)
-
-
-def at_time(market: Aave, time_s: int, user: str) -> Account:
-    """The account as the pool will see it in a block at time_s."""
-    with market.chain.undone():
-        market.chain.rpc("evm_setNextBlockTimestamp", time_s)
-        market.chain.rpc("evm_mine")
-        return account_on(market, user)
-
-
-def call_pool(
-    market: Aave, time_s: int, account: Account, pair: tuple[str, str], cover: int, said: Liquidation | None
-) -> None:
-    """Send the liquidation and compare all that it moved; said None: it must revert."""
-    collateral, debt = (market.asset(symbol) for symbol in pair)
-    liquidator = market.chain.accounts[2]
-    held, treasury = collateral.token.call("balanceOf", liquidator), market.a_token(pair[0])
-    stored = 0 if market.version == "3.0" else sum(market.deficit(s) for s in market.reserves)
-    market.chain.rpc("evm_setNextBlockTimestamp", time_s)
-    arguments = (collateral.address, debt.address, account.holder, cover, False)
-    if said is None:
-        with pytest.raises(Reverted):
-            market.pool.send("liquidationCall", *arguments, sender=liquidator)
-        return
-    receipt = market.pool.send("liquidationCall", *arguments, sender=liquidator)
-    (event,) = market.pool.events(receipt, "LiquidationCall")
-    assert event["debtToCover"] == said.repaid
-    assert event["liquidatedCollateralAmount"] == said.to_liquidator
-    spent = said.repaid if pair[0] == pair[1] else 0
-    assert collateral.token.call("balanceOf", liquidator) - held == said.to_liquidator - spent
-    sent = [e["value"] for e in treasury.events(receipt, "Transfer") if e["to"] == market.treasury]
-    assert sum(sent) == said.protocol_fee
-    assert market.supplied(account.holder, pair[0]) == said.left_collateral
-    assert market.owed(account.holder, pair[1]) == said.left_debt
-    if market.version == "3.0":
-        assert said.bad_debt == {}
-        return
-    created = {e["debtAsset"]: e["amountCreated"] for e in market.pool.events(receipt, "DeficitCreated")}
-    assert created == {market.asset(s).address: raw for s, raw in said.bad_debt.items()}
-    assert sum(market.deficit(s) for s in market.reserves) - stored == sum(said.bad_debt.values())
-    for symbol in said.bad_debt:
-        assert market.owed(account.holder, symbol) == 0
-
-
-def outcome(rule: AaveV3, account: Account, pair: tuple[str, str], cover: int) -> Liquidation | None:
-    try:
-        return rule.liquidate(account, *pair, cover)
-    except WouldRevertError:
-        return None
 
 
 def kind_of(account: Account, pair: tuple[str, str], said: Liquidation | None, health: int) -> str:

@@ -1,0 +1,156 @@
+"""Aave where one unit decides: health of exactly 1 and 0.95, a debt of exactly 2,000 dollars, a rounding that carries.
+
+Random accounts never stand there. Prices and block times are searched for until one does; the real pool is the judge.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from aggregator.core.account import Account
+from tests.devnet import aave_v30, aave_v36
+from tests.devnet.aave import Aave, Reserve
+from tests.devnet.anvil import Chain
+from tests.devnet.tokens import deploy_asset
+from tests.devnet.toolchain import Toolchain
+from tests.devnet.worlds import GENTLE, standard_reserves
+from tests.rules.aave_chain import MAX, account_on, at_time, call_pool, outcome, rule_for
+
+WAD, BPS, USD = 10**18, 10**4, 10**8
+THRESHOLD_BPS = 8_250  # WETH's
+NEWER = pytest.mark.parametrize("market", ["3.6"], indirect=True)
+
+
+@pytest.fixture(params=["3.0", "3.6"])
+def market(request: pytest.FixtureRequest, devnet_tools: Toolchain, chain: Chain) -> Aave:
+    """Lenders, and a liquidator with enough of everything."""
+    dai = deploy_asset(devnet_tools, chain, "DAI", 18, 1)
+    reserves = [*standard_reserves(devnet_tools, chain), Reserve(dai, 6_300, 7_700, 10_500, 2_500, GENTLE)]
+    deploy = aave_v30.deploy if request.param == "3.0" else aave_v36.deploy
+    made = deploy(devnet_tools, chain, reserves)
+    for reserve in reserves:
+        made.supply(chain.accounts[1], reserve.asset.symbol, reserve.asset.worth(1e6))
+        reserve.asset.provide(chain.accounts[2], made.pool, reserve.asset.worth(1e9))
+    return made
+
+
+@pytest.fixture
+def borrower(market: Aave) -> str:
+    """One WETH, dear enough for 10,000 DAI: a unit of its price is a unit of what the account is worth."""
+    user = market.chain.accounts[3]
+    market.asset("WETH").set_price(20_000)
+    market.supply(user, "WETH", WAD)
+    market.borrow(user, "DAI", 10_000 * WAD)
+    return user
+
+
+def health_of(version: str, collateral: int, debt: int) -> int:
+    """GenericLogic.calculateUserAccountData for one collateral: WadRayMath and PercentageMath round half up."""
+    if version == "3.0":
+        return ((collateral * THRESHOLD_BPS + BPS // 2) // BPS * WAD + debt // 2) // debt
+    return (collateral * THRESHOLD_BPS * WAD + debt // 2) // debt // BPS
+
+
+def debt_at(market: Aave, user: str, time_s: int) -> int:
+    """totalDebtBase in a block of that time."""
+    with market.chain.undone():
+        market.chain.rpc("evm_setNextBlockTimestamp", time_s)
+        market.chain.rpc("evm_mine")
+        return market.account(user).debt_usd_e8
+
+
+def price_weth(market: Aave, user: str, collateral: int, time_s: int) -> Account:
+    """WETH priced so that the account's collateral is worth that many base units; the account at that time."""
+    held = market.supplied(user, "WETH")
+    price = -(-collateral * WAD // held)
+    assert held * price // WAD == collateral
+    market.asset("WETH").feed.send("set", price)
+    return at_time(market, time_s, user)
+
+
+def fall_to(market: Aave, user: str, health: int) -> tuple[int, int]:
+    """A block time, and what the collateral must be worth then for a health of exactly this."""
+    now = market.chain.block()["timestamp"]
+    for time_s in range(now + 20, now + 600):
+        debt = debt_at(market, user, time_s)
+        about = health * debt * BPS // THRESHOLD_BPS // WAD
+        for collateral in (about, about + 1):
+            if health_of(market.version, collateral, debt) == health:
+                return time_s, collateral
+    pytest.fail("no block in ten minutes")
+
+
+def test_at_a_health_of_exactly_one_nobody_is_liquidated(market: Aave, borrower: str) -> None:
+    time_s, collateral = fall_to(market, borrower, WAD)
+    for less, due in ((0, False), (2, True)):
+        account = price_weth(market, borrower, collateral - less, time_s)
+        judged = rule_for(market).judge(account)
+        assert (judged.health_factor == WAD, judged.liquidatable) == (not due, due)
+        said = outcome(rule_for(market), account, ("WETH", "DAI"), MAX)
+        assert (said is not None) == due
+        with market.chain.undone():
+            call_pool(market, time_s, account, ("WETH", "DAI"), MAX, said)
+
+
+def test_at_a_health_of_exactly_095_all_may_be_repaid(market: Aave, borrower: str) -> None:
+    time_s, collateral = fall_to(market, borrower, 95 * WAD // 100)
+    for more, whole in ((0, True), (2, False)):
+        account = price_weth(market, borrower, collateral + more, time_s)
+        assert (rule_for(market).judge(account).health_factor == 95 * WAD // 100) == whole
+        said = outcome(rule_for(market), account, ("WETH", "DAI"), MAX)
+        assert said is not None
+        assert (said.left_debt == 0) == whole
+        with market.chain.undone():
+            call_pool(market, time_s, account, ("WETH", "DAI"), MAX, said)
+
+
+@NEWER
+def test_health_is_rounded_half_up_before_the_basis_points_are_cut(market: Aave, borrower: str) -> None:
+    time_s = market.chain.block()["timestamp"] + 60
+    debt = debt_at(market, borrower, time_s)
+    edges = (c for c in range(2 * debt, 3 * debt) if 0 < -(c * THRESHOLD_BPS * WAD) % (debt * BPS) * 2 <= debt)
+    account = price_weth(market, borrower, next(edges), time_s)
+    judged = rule_for(market).judge(account)
+    assert judged.health_factor == judged.collateral * THRESHOLD_BPS * WAD // debt // BPS + 1
+    with market.chain.undone():
+        market.chain.rpc("evm_setNextBlockTimestamp", time_s)
+        market.chain.rpc("evm_mine")
+        assert market.account(borrower).health_e18 == judged.health_factor
+
+
+@NEWER
+def test_a_debt_of_exactly_2000_closes_half_and_leaves_exactly_1000(market: Aave) -> None:
+    user, weth, wbtc = market.chain.accounts[3], market.asset("WETH"), market.asset("WBTC")
+    market.supply(user, "WBTC", 10**8)
+    market.borrow(user, "WETH", WAD)
+    time_s = market.chain.block()["timestamp"] + 60
+    wbtc.set_price(2_000 * 0.97 / 0.75)
+    for value, share in ((2_000 * USD, 0.5), (2_000 * USD - 1, 1.0)):
+        owed = next(leg for leg in at_time(market, time_s, user).legs if leg.side == "debt").amount
+        weth.feed.send("set", value * WAD // owed)
+        account = at_time(market, time_s, user)
+        assert rule_for(market).judge(account).debt == value
+        said = outcome(rule_for(market), account, ("WBTC", "WETH"), MAX)
+        assert said is not None
+        assert said.repaid == pytest.approx(owed * share, rel=1e-9)
+        with market.chain.undone():
+            call_pool(market, time_s, account, ("WBTC", "WETH"), MAX, said)
+
+
+@NEWER
+def test_a_small_collateral_is_taken_whole_beside_a_large_debt(market: Aave) -> None:
+    """2,550 owed, 1,425 and 1,700 pledged: half of the debt would not be worth the 1,425."""
+    user = market.chain.accounts[3]
+    market.supply(user, "WETH", 95 * WAD // 100)
+    market.supply(user, "DAI", 1_700 * WAD)
+    market.borrow(user, "USDC", 2_550 * 10**6)
+    market.asset("WETH").set_price(1_500)
+    time_s = market.chain.block()["timestamp"] + 10
+    account = at_time(market, time_s, user)
+    assert 95 * WAD // 100 < (rule_for(market).judge(account).health_factor or 0) < WAD
+    said = outcome(rule_for(market), account, ("WETH", "USDC"), MAX)
+    assert said is not None
+    assert said.left_collateral == 0
+    assert said.bad_debt == {}
+    call_pool(market, time_s, account, ("WETH", "USDC"), MAX, said)
+    assert account_on(market, user).side("debt")
