@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from tests.adapters.reading import (
     sums,
     where_is,
 )  # fmt: skip
-from tests.devnet import aave_v30
+from tests.devnet import aave_v30, aave_v36
 from tests.devnet.aave import Aave, EMode
 from tests.devnet.anvil import Chain
 from tests.devnet.contract import Reverted
-from tests.devnet.tokens import UINT256_MAX, deploy_feed
+from tests.devnet.tokens import UINT256_MAX, deploy_asset, deploy_feed
 from tests.devnet.toolchain import Toolchain
 from tests.devnet.worlds import World, standard_reserves
 
@@ -185,6 +186,10 @@ async def test_incremental_read_equals_full_read(world: World, chain: int) -> No
     symbol = before.one(Asset, id=debt.asset).symbol
     market.asset(symbol).provide(repaid.holder, market.pool, debt.amount * 2)
     market.repay(repaid.holder, symbol)
+    people = {w.lower(): w for w in world.wallets}
+    pledged = next(r for r in before.of(Exposure, side="supply") if r.holder in people)
+    pledgeable = before.one(Asset, id=pledged.asset).symbol
+    market.use_as_collateral(people[pledged.holder], pledgeable, True)  # moves no token
     node.warp(3 * DAY)
     full = await assert_incremental(ADAPTER, node, before)
     assert_equals_the_pool(market, full)
@@ -192,6 +197,7 @@ async def test_incremental_read_equals_full_read(world: World, chain: int) -> No
     held = full.of(Exposure, holder=receiver.lower())
     assert [row.side for row in held] == ["supply"]
     assert full.one(AccountTerm, holder=receiver.lower()).raw == 1
+    assert full.one(Exposure, holder=pledged.holder, asset=pledged.asset, side="collateral")
 
 
 async def test_an_account_liquidated_into_deficit_is_read_again(world: World) -> None:
@@ -213,7 +219,10 @@ async def test_an_account_liquidated_into_deficit_is_read_again(world: World) ->
 
 async def test_an_emode_category_of_v30_may_have_a_price_of_its_own(devnet_tools: Toolchain, chain: Chain) -> None:
     feed = deploy_feed(devnet_tools, chain, "ETH / USD for the category", 1_999.5)
-    emodes = [EMode(1, "own price", 8_800, 9_000, 10_300, ("WETH", "WBTC"), feed=feed)]
+    emodes = [
+        EMode(1, "own price", 8_800, 9_000, 10_300, ("WETH", "WBTC"), feed=feed),
+        EMode(7, "a second one", 9_000, 9_300, 10_200, ("USDC",)),
+    ]
     market = aave_v30.deploy(devnet_tools, chain, standard_reserves(devnet_tools, chain), emodes)
     market.oracle.send("setAssetSources", [feed.address], [feed.address])  # the category's source is asked as an asset
     inside, outside = chain.accounts[1:3]
@@ -222,6 +231,9 @@ async def test_an_emode_category_of_v30_may_have_a_price_of_its_own(devnet_tools
         market.supply(user, "WETH", market.asset("WETH").raw(2))
         market.supply(user, "USDC", market.asset("USDC").raw(1_000))
     market.set_emode(inside, 1)
+    market.supply(chain.accounts[4], "USDC", market.asset("USDC").raw(1_000))
+    market.set_emode(chain.accounts[4], 7)
+    market.borrow(chain.accounts[4], "USDC", market.asset("USDC").raw(880))  # more than without the category
     for user in (inside, outside):
         market.borrow(user, "WBTC", market.asset("WBTC").raw(0.01))
     reading = await read(ADAPTER, chain, at_address("aave_v3", 1, market.addresses))
@@ -229,6 +241,28 @@ async def test_an_emode_category_of_v30_may_have_a_price_of_its_own(devnet_tools
     assert reading.one(Term, scope="emode:1", key="price").raw == 199_950_000_000
     accounts = {a.holder: rules.get(a.rule).judge(a).collateral for a in reading.accounts}  # type: ignore[union-attr]
     assert accounts[inside.lower()] < accounts[outside.lower()]
+
+
+@pytest.mark.parametrize("version", ["3.0", "3.6"])
+async def test_a_dropped_reserve_leaves_its_bit_empty(version: str, devnet_tools: Toolchain, chain: Chain) -> None:
+    """An asset's bit in user and e-mode bitmaps is its id, which after a drop is not its place in the list."""
+    first, *others = standard_reserves(devnet_tools, chain)
+    gone = replace(first, asset=deploy_asset(devnet_tools, chain, "GONE", 18, 1))
+    emodes = [EMode(1, "majors", 9_000, 9_300, 10_100, ("WETH", "WBTC"), ("WETH",))]
+    deploy = aave_v30.deploy if version == "3.0" else aave_v36.deploy
+    market = deploy(devnet_tools, chain, [gone, first, *others], emodes)
+    market.configurator.send("dropReserve", gone.asset.address)
+    inside, outside = chain.accounts[1:3]
+    for user in (inside, outside):
+        market.supply(user, "WETH", market.asset("WETH").raw(2))
+        market.supply(user, "WBTC", market.asset("WBTC").raw(0.1))
+        market.use_as_collateral(user, "WBTC", user == inside)
+        market.borrow(user, "WETH", market.asset("WETH").raw(0.5))
+    market.set_emode(inside, 1)
+    reading = await read(ADAPTER, chain, at_address("aave_v3", 1, market.addresses))
+    assert [r.raw for r in reading.of(Term, key="reserve_id")] == [1, 2, 3]
+    assert_equals_the_pool(market, reading)
+    assert market.account(inside).threshold_bps == 9_300
 
 
 async def test_debt_at_a_stable_rate_is_a_gap_with_its_size(devnet_tools: Toolchain, chain: Chain) -> None:
