@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from aggregator.chain.pool import RpcPool
 from aggregator.chain.rpc_error import RpcError
@@ -18,29 +19,50 @@ _STEP = 32
 async def find_fork(pool: RpcPool, known: Sequence[BlockRef]) -> BlockRef | None:
     """The newest of our stored blocks that the chain still has; equal to the newest stored if nothing was undone.
 
-    None if none of them is canonical (or none is stored): everything must be read again. A height above the node's head
-    counts as gone only if some endpoint answers for it; SourceError if none answers at all. BlockMismatchError if the
-    endpoints disagree about the block where we would go on.
+    None if none of them is canonical (or none is stored): everything must be read again. One endpoint's word undoes
+    nothing: a block is gone if the heads of all that answer are below it, or if all that have its height agree on
+    another hash. SourceError if none answers; BlockMismatchError if they disagree.
     """
     ours = sorted((b for b in known if b.source == pool.source), key=lambda b: b.number, reverse=True)
+    if not ours:
+        return None
+    head = max(header.number for header in (await pool.headers("latest")).values())
+    ours = [ref for ref in ours if ref.number <= head]
+    oldest_gone: BlockRef | None = None
     for i in range(0, len(ours), _STEP):
         part = ours[i : i + _STEP]
-        blocks = await pool.batch([("eth_getBlockByNumber", [hex(b.number), False]) for b in part])
+        asked = [("eth_getBlockByNumber", [hex(ref.number), False]) for ref in part]
+        blocks = await pool.batch(asked, accept=_all_there)
         for ref, block in zip(part, blocks, strict=True):
             if isinstance(block, RpcError):
                 raise SourceError(
                     f"no endpoint of {pool.source} says whether block {ref.number} is canonical",
                     expected=ref.hash,
                     found=block.rpc_message,
+                    fix="check the endpoints with `spillover doctor`",
                 )
-            if isinstance(block, dict) and block.get("hash") == ref.hash:
-                agreed = await pool.pin_number(ref.number, ref.finality)
-                if agreed.hash != ref.hash:
-                    raise BlockMismatchError(
-                        f"{pool.source} changed block {ref.number} while we looked",
-                        expected=ref.hash,
-                        found=agreed.hash,
-                        fix="run again",
-                    )
+            if block.get("hash") == ref.hash:
+                await _agree(pool, ref, canonical=True)
+                if oldest_gone:
+                    await _agree(pool, oldest_gone, canonical=False)
                 return ref
+            oldest_gone = ref
+    if oldest_gone:
+        await _agree(pool, oldest_gone, canonical=False)
     return None
+
+
+def _all_there(blocks: list[Any]) -> str:
+    """A node that lags lacks what others have: its silence is no reorg."""
+    return "" if all(isinstance(block, RpcError | dict) for block in blocks) else "does not have a block below the head"
+
+
+async def _agree(pool: RpcPool, ref: BlockRef, canonical: bool) -> None:
+    found = (await pool.pin_number(ref.number, ref.finality)).hash
+    if (found == ref.hash) != canonical:
+        raise BlockMismatchError(
+            f"endpoints of {pool.source} do not agree whether block {ref.number} is canonical",
+            expected=f"{ref.hash} {'there' if canonical else 'gone'}",
+            found=found,
+            fix="run again; if it lasts, find the endpoint that is wrong with `spillover doctor`",
+        )

@@ -58,10 +58,31 @@ async def test_a_node_that_cannot_say_is_not_taken_for_a_reorg():
             await find_fork(pool, known)
 
 
-async def test_endpoints_that_disagree_about_the_fork_stop_the_run():
+@pytest.mark.parametrize("order", [1, -1])
+async def test_endpoints_that_disagree_about_the_fork_stop_the_run(order):
     async with Node() as a, Node(fork="evil", forked_at=40) as b:
         async with RpcPool(1, [a.url]) as pool:
             known = await stored(pool, 30, 50)
-        async with RpcPool(1, [a.url, b.url]) as pool:
+        async with RpcPool(1, [a.url, b.url][::order]) as pool:
             with pytest.raises(BlockMismatchError):
+                await find_fork(pool, known)
+
+
+async def test_an_endpoint_behind_its_own_earlier_head_undoes_nothing():
+    async with Node() as behind, Node() as ahead:
+        async with RpcPool(1, [ahead.url]) as pool:
+            known = await stored(pool, 30, 60, 90)
+        behind.head = 70
+        async with RpcPool(1, [behind.url, ahead.url]) as pool:
+            assert await find_fork(pool, known) == known[-1]
+
+
+async def test_a_balancer_that_answers_from_nodes_of_several_heights_undoes_nothing():
+    async with Node() as node:
+        async with RpcPool(1, [node.url]) as pool:
+            known = await stored(pool, 30, 60, 90)
+        honest = node.eth_getBlockByNumber
+        node.eth_getBlockByNumber = lambda block, full: None if block == hex(90) else honest(block, full)
+        async with RpcPool(1, [node.url], rounds=2, deadline_s=3) as pool:
+            with pytest.raises(SourceError, match="does not have a block below the head"):
                 await find_fork(pool, known)
