@@ -1,7 +1,8 @@
 """Lyra v1 (Avalon): margin of short options, liquidation fees, settlement. Every position stands alone.
 
-Source: @lyrafinance/protocol 0.1.3-alpha OptionGreekCache.getMinCollateral and getShockVol, OptionToken.canLiquidate
-and getLiquidationFees, ShortCollateral.settleOptions. A short must hold
+Source: @lyrafinance/protocol 0.1.3-alpha (Avalon) OptionGreekCache.getMinCollateral and getShockVol,
+OptionToken.canLiquidate and getLiquidationFees, ShortCollateral.settleOptions; derivexyz/v1-core ea9e36a (Newport) is
+the same but for settlement, where an insolvent pool scales longs down. A short must hold
 
     min(max(Black-Scholes(shocked spot, shock volatility) * amount, static minimum), full collateral)
 
@@ -13,7 +14,7 @@ is_call) and a margin leg of the same ref, its shares the contract's 18 places w
 whose margin is the underlying itself is covered. Terms of the market: rate_and_carry, min_static_quote_collateral,
 min_static_base_collateral, shock_vol_a, shock_vol_point_a_s, shock_vol_b, shock_vol_point_b_s, call_spot_price_shock,
 put_spot_price_shock; for fees penalty_ratio, liquidator_fee_ratio, sm_fee_ratio, min_liquidation_fee; per series
-`series:<expiry_s>:<strike>:` iv, price_at_expiry, base_returned_ratio.
+`series:<expiry_s>:<strike>:` iv, price_at_expiry, base_returned_ratio, in Newport long_scale_factor.
 """
 
 from __future__ import annotations
@@ -180,12 +181,16 @@ class LyraV1:
         return self.liquidate(account, position.asset, position.ref, premium)
 
     def settle(self, position: Position) -> Settlement:
-        """ShortCollateral.settleOptions after expiry, at the series' `price_at_expiry` (and `base_returned_ratio`)."""
+        """ShortCollateral.settleOptions after expiry, at the series' `price_at_expiry` and `base_returned_ratio`.
+
+        Newport pays longs on amount * `long_scale_factor`, rounded before the price is; Avalon has no such term.
+        CannotJudgeError before the board is settled.
+        """
         end, strike, amount = _series(position, "price_at_expiry"), position.strike, position.amount
-        if position.kind == Kind.LONG_CALL:
-            return Settlement(multiply(max(end - strike, 0), amount), 0)
-        if position.kind == Kind.LONG_PUT:
-            return Settlement(multiply(max(strike - end, 0), amount), 0)
+        if position.kind < Kind.SHORT_CALL_BASE:
+            scaled = multiply(amount, position.leg.terms.get(f"{_scope(position)}:long_scale_factor", WAD))
+            gain = end - strike if position.kind == Kind.LONG_CALL else strike - end
+            return Settlement(multiply(max(gain, 0), scaled), 0)
         if position.kind == Kind.SHORT_CALL_BASE:
             owed = multiply(_series(position, "base_returned_ratio"), amount)
         else:
@@ -229,5 +234,8 @@ def _position(leg: Leg, margin: Leg | None) -> Position:
 
 
 def _series(position: Position, key: str) -> int:
-    scope = f"series:{position.expiry_s}:{need(position.leg.terms, 'strike', position.leg.asset)}"
-    return need(position.leg.terms, f"{scope}:{key}", position.leg.asset)
+    return need(position.leg.terms, f"{_scope(position)}:{key}", position.leg.asset)
+
+
+def _scope(position: Position) -> str:
+    return f"series:{position.expiry_s}:{need(position.leg.terms, 'strike', position.leg.asset)}"
