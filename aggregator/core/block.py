@@ -29,7 +29,10 @@ class BlockRef(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """All sources of one run, sorted by source. Same blocks, same digest."""
+    """All sources of one run, sorted by source. Same blocks, same digest.
+
+    An imported book is named by its files alone: the time it was written is no part of its digest.
+    """
 
     blocks: tuple[BlockRef, ...]
 
@@ -39,7 +42,8 @@ class Cut(NamedTuple):
 
     @property
     def digest(self) -> str:
-        text = json.dumps([list(b) for b in self.blocks], separators=(",", ":"))
+        named = [b._replace(time_s=0) if b.finality == "import" else b for b in self.blocks]
+        text = json.dumps([list(b) for b in named], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

@@ -5,7 +5,8 @@ Unsigned values are 32 big-endian bytes. Signed values are stored with 2^255 add
 
 from __future__ import annotations
 
-from decimal import ROUND_DOWN, Context, Decimal, Inexact, InvalidOperation
+import re
+from decimal import ROUND_DOWN, Context, Decimal, Inexact
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ WAD = 10**18
 RAY = 10**27
 
 _EXACT = Context(prec=200, traps=[Inexact])
+_PLAIN = re.compile(r"([+-]?)(?=\.?[0-9])([0-9]{0,200})(?:\.([0-9]{0,200}))?")
 
 
 def pack_u256(value: int) -> bytes:
@@ -70,15 +72,25 @@ def plain(raw: int, exp: int) -> str:
 
 
 def parse_fixed(text: str, exp: int, *, what: str = "amount") -> int:
-    """Decimal string -> raw integer at `exp` places. DomainError if it is not a number or has more places."""
-    try:
-        scaled = Decimal(text).scaleb(exp, context=_EXACT)
-        raw = int(scaled)
-    except (InvalidOperation, Inexact, ValueError, OverflowError) as error:
-        raise DomainError(f"{what} is not a number", expected="a decimal string", found=repr(text)) from error
-    if scaled != raw:
+    """Decimal string -> raw integer at exp >= 0 places. DomainError if it is not a number or has more places.
+
+    Plain digits with a point and nothing else: an exponent or a thousands separator is the mark of a program that
+    rounded, or of a country where the comma is a point.
+    """
+    found = _PLAIN.fullmatch(text)
+    if found is None:
+        raise DomainError(
+            f"{what} is not a number",
+            expected="a decimal string such as 1234.567",
+            found=repr(text[:60]),
+            fix="all digits, a point before the decimals, no separators, exponent or unit",
+        )
+    sign, whole, places = found.groups(default="")
+    digits = places.rstrip("0")
+    if len(digits) > exp:
         raise DomainError(f"{what} has too many decimal places", expected=f"at most {exp}", found=repr(text))
-    return raw
+    raw = int(whole + digits.ljust(exp, "0") or "0")
+    return -raw if sign == "-" else raw
 
 
 def rescale(raw: int, exp: int, to_exp: int) -> int:

@@ -1,29 +1,23 @@
 """Import: a folder of CSV or Parquet files becomes a cut of its own, named by the digest of the files.
 
 `docs/import.md` is the format; `TABLES` below is its source. Amounts, prices and factors are exact decimal strings.
-Every row is used or refused with its file, line and reason; none is dropped.
+Every row is used or refused with its file, line and reason; none is dropped, and no cell that says something is
+passed over. All ids are the book's own, so that a name in it touches nothing that was read elsewhere.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from aggregator.core.block import BlockRef, Cut
-from aggregator.core.errors import DomainError, ImportDataError, near_miss
-from aggregator.core.fixed import WAD, parse_fixed
+from aggregator.core.errors import near_miss
+from aggregator.core.fixed import I256_MAX, U256_MAX, WAD
 from aggregator.core.ids import USD, deployment_id
-from aggregator.core.rows import SIDES, Asset, Claim, Depth, Exposure, Index, Market, PositionRow, Price, Row, Term
-
-
-class Spec(NamedTuple):
-    required: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-
+from aggregator.core.rows import Asset, Claim, Depth, Exposure, Index, Market, PositionRow, Price, Row, Term
+from aggregator.ingest.tables import Line, Spec, read_folder
 
 TABLES: dict[str, Spec] = {
     "markets": Spec(("market", "rule"), ("protocol", "name", "loan_asset", "close_factor", "liquidation_incentive")),
@@ -34,31 +28,19 @@ TABLES: dict[str, Spec] = {
     "depth": Spec(("asset", "base_reserve", "usd_reserve"), ("fee_bps",)),
 }
 NEEDED = ("markets", "positions", "prices")
-KNOWN_RULES = ("aave_v3", "morpho_blue", "compound_v2")
-AAVE_PRICE_PLACES, PRICE_PLACES, USD_DECIMALS = 8, 18, 8
-
-
-class Line(NamedTuple):
-    """One row of a file; where: 'positions.csv line 7'."""
-
-    where: str
-    cells: Mapping[str, str]
-
-    def exact(self, column: str, places: int, default: str | None = None) -> int:
-        text = self.cells.get(column, "") or (default or "")
-        try:
-            raw = parse_fixed(text, places, what=column)
-        except DomainError as error:
-            raise ImportDataError(
-                f"{self.where}: {error.message}", expected=error.expected, found=error.found
-            ) from error
-        if raw < 0:
-            raise ImportDataError(f"{self.where}: {column} is negative", expected=">= 0", found=text)
-        return raw
+RULES = (*(f"aave_v3@3.{minor}" for minor in range(8)), "compound_v2@1", "morpho_blue@1")
+SIDES = ("supply", "collateral", "debt")
+CLAIM_KINDS = ("vault", "receipt", "lst", "bridge")
+# optional cells by the mechanisms that read them; elsewhere they must be empty
+_OF_MARKET = {"loan_asset": "morpho_blue", "close_factor": "compound_v2", "liquidation_incentive": "compound_v2"}
+_OF_COLLATERAL = {"ltv": "aave_v3", "liquidation_bonus": "aave_v3", "protocol_fee": "aave_v3"}
+_OURS = ("book", "depth")  # protocols of the rows that stand beside the markets
+AAVE_PRICE_PLACES, PRICE_PLACES, USD_DECIMALS, MAX_DECIMALS = 8, 18, 8, 36
+_FRACTION = "a fraction: 0.825 is 82.5 %"
 
 
 class Book(NamedTuple):
-    """What an import gives the store; deployments in sorted order."""
+    """What an import gives the store: rows by deployment."""
 
     cut: Cut
     assets: tuple[Asset, ...]
@@ -68,117 +50,29 @@ class Book(NamedTuple):
 
 def read_book(folder: Path, time_s: int) -> Book:
     """ImportDataError names file, line, column and the nearest right one. time_s: when the book was true."""
-    files = _files(folder)
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(name.encode() + b"\0" + hashlib.sha256(files[name].read_bytes()).digest())
-    source = f"book:{digest.hexdigest()[:32]}"
-    tables = {name: list(_lines(name, file)) for name, file in sorted(files.items())}
-    cut = Cut.of([BlockRef(source, 0, digest.hexdigest(), time_s, "import")])
-    return _Builder(source, tables).build(cut)
+    digest, sheets = read_folder(folder, TABLES, NEEDED)
+    source = f"book:{digest[:32]}"
+    return _Builder(source, sheets).build(Cut.of([BlockRef(source, 0, digest, time_s, "import")]))
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise ImportDataError("not a folder", expected="a folder of CSV or Parquet files", found=str(folder))
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix not in (".csv", ".parquet"):
-            continue
-        if file.stem not in TABLES:
-            raise ImportDataError(
-                f"{file.name} is no table of a book",
-                expected=", ".join(TABLES),
-                found=file.stem,
-                fix=near_miss(file.stem, TABLES, "remove it"),
-            )
-        if file.stem in found:
-            raise ImportDataError(f"{file.stem} is there twice", expected="CSV or Parquet", found="both")
-        found[file.stem] = file
-    if missing := [n for n in NEEDED if n not in found]:
-        raise ImportDataError(
-            "a book lacks a table",
-            expected=", ".join(f"{n}.csv" for n in missing),
-            found=", ".join(sorted(found)) or "none",
-        )
-    return found
+class _Market(NamedTuple):
+    id: str
+    rule: str
+    line: Line
 
-
-def _lines(name: str, file: Path) -> Iterator[Line]:
-    header, rows = _parquet(file) if file.suffix == ".parquet" else _csv(file)
-    spec = TABLES[name]
-    allowed = spec.required + spec.optional
-    for column in header:
-        if column not in allowed:
-            free = [a for a in allowed if a not in header] or allowed
-            raise ImportDataError(
-                f"{file.name} has an unknown column {column!r}",
-                expected=", ".join(allowed),
-                found=column,
-                fix=near_miss(column, free, "remove it", cutoff=0.4),
-            )
-    if missing := [c for c in spec.required if c not in header]:
-        raise ImportDataError(f"{file.name} lacks a column", expected=", ".join(missing), found=", ".join(header))
-    for number, cells in rows:
-        line = Line(f"{file.name} line {number}", dict(zip(header, cells, strict=True)))
-        for column in spec.required:
-            if line.cells[column] == "":
-                raise ImportDataError(f"{line.where}: {column} is empty", expected="a value", found="nothing")
-        yield line
-
-
-def _csv(file: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ImportDataError(f"{file.name} is not UTF-8", expected="UTF-8 text", found=str(error)) from error
-    rows = list(csv.reader(text.splitlines()))
-    if not rows:
-        raise ImportDataError(f"{file.name} is empty", expected="a header line", found="nothing")
-    header = [c.strip() for c in rows[0]]
-    if len(set(header)) != len(header):
-        raise ImportDataError(f"{file.name} repeats a column", expected="each once", found=", ".join(header))
-
-    def body() -> Iterator[tuple[int, list[str]]]:
-        for number, row in enumerate(rows[1:], 2):
-            if len(row) != len(header):
-                raise ImportDataError(
-                    f"{file.name} line {number} has the wrong number of cells",
-                    expected=str(len(header)),
-                    found=str(len(row)),
-                )
-            yield number, [c.strip() for c in row]
-
-    return header, body()
-
-
-def _parquet(file: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ImportDataError(f"{file.name} is not Parquet", expected="a Parquet file", found=str(error)) from error
-    for field in table.schema:
-        if pa.types.is_floating(field.type):
-            raise ImportDataError(
-                f"{file.name}: column {field.name!r} holds floats",
-                expected="decimal strings, decimals or integers",
-                found=str(field.type),
-                fix="write the column as strings: a float is not the amount it came from",
-            )
-    columns = [["" if v is None else str(v) for v in c.to_pylist()] for c in table.columns]
-    return list(table.column_names), ((n, list(r)) for n, r in enumerate(zip(*columns, strict=True), 1))
+    @property
+    def mechanism(self) -> str:
+        return self.rule.partition("@")[0]
 
 
 class _Builder:
-    def __init__(self, source: str, tables: Mapping[str, Sequence[Line]]) -> None:
+    def __init__(self, source: str, tables: Mapping[str, Iterable[Line]]) -> None:
         self._source, self._tables = source, tables
-        self._decimals: dict[str, int] = {}
+        self._decimals: dict[str, int] = {}  # by asset name, as all below
         self._symbols: dict[str, str] = {}
-        self._prices: dict[tuple[str, str], Line] = {}  # (market name or '', asset name)
-        self._markets: dict[str, tuple[str, str, Line]] = {}  # name -> (market id, rule, line)
+        self._prices: dict[tuple[str, str], Line] = {}  # (market name or '', asset)
+        self._markets: dict[str, _Market] = {}
+        self._collateral: dict[str, set[str]] = defaultdict(set)  # by market name
         self._cut: dict[str, list[Row]] = defaultdict(list)
         self._positions: dict[str, list[PositionRow]] = defaultdict(list)
 
@@ -189,166 +83,226 @@ class _Builder:
         self._read_positions()
         self._read_claims()
         self._read_depth()
-        assets = [Asset(self._asset(n), self._symbols[n], d) for n, d in sorted(self._decimals.items())]
-        return Book(cut, (*assets, Asset(USD, "USD", USD_DECIMALS)), self._cut, self._positions)
+        assets = [Asset(self._asset(name), self._symbols.get(name, name), d) for name, d in self._decimals.items()]
+        return Book(cut, (*sorted(assets), Asset(USD, "USD", USD_DECIMALS)), self._cut, self._positions)
 
     def _asset(self, name: str) -> str:
-        return name if ":" in name else f"{self._source}/asset:{name}"
+        return f"{self._source}/asset:{name}"
 
     def _shared(self) -> str:
         return deployment_id(self._source, "book", "prices")
 
-    def _known(self, line: Line, column: str, known: Mapping[str, object]) -> str:
-        name = line.cells[column]
+    def _known(self, line: Line, column: str, known: Collection[str], table: str = "prices") -> str:
+        name = line[column]
         if name not in known:
-            raise ImportDataError(
-                f"{line.where}: unknown {column} {name!r}",
-                expected=", ".join(sorted(known)[:20]) or "an entry",
-                found=name,
-                fix=near_miss(name, known, f"add it to {'markets' if column == 'market' else 'prices'}"),
+            raise line.error(
+                f"unknown {column} {name!r}",
+                ", ".join(sorted(known)[:20]) or "an entry",
+                repr(name),
+                near_miss(name, known, f"add it to {table}"),
             )
         return name
 
+    def _market(self, line: Line) -> _Market:
+        return self._markets[self._known(line, "market", self._markets, "markets")]
+
+    # -- what there is
+
     def _read_prices(self) -> None:
         for line in self._tables["prices"]:
-            name, market = line.cells["asset"], line.cells.get("market", "")
+            name, market = line["asset"], line["market"]
             if (market, name) in self._prices:
-                raise ImportDataError(f"{line.where}: a second price", expected="one per asset and market", found=name)
+                raise line.error("a second price", "one per asset and market", name)
             self._prices[market, name] = line
-            text = line.cells.get("decimals", "") or "18"
-            if not text.isdigit() or int(text) > 36:
-                raise ImportDataError(f"{line.where}: decimals out of range", expected="0 to 36", found=text)
-            if self._decimals.setdefault(name, int(text)) != int(text):
-                raise ImportDataError(f"{line.where}: decimals differ", expected=str(self._decimals[name]), found=text)
-            self._symbols.setdefault(name, line.cells.get("symbol", "") or name)
+            if line["decimals"]:
+                decimals = line.exact("decimals", 0, high=MAX_DECIMALS)
+                if self._decimals.setdefault(name, decimals) != decimals:
+                    raise line.error("decimals differ", str(self._decimals[name]), line["decimals"])
+            symbol = line["symbol"]
+            if symbol and self._symbols.setdefault(name, symbol) != symbol:
+                raise line.error("symbols differ", self._symbols[name], symbol)
+        shared = self._cut[self._shared()]
+        shared.append(Market(self._shared(), "feed", "", "prices"))
+        for (market, name), line in self._prices.items():
+            self._decimals.setdefault(name, 18)
             if not market:
-                raw = line.exact("price_usd", PRICE_PLACES)
-                self._cut[self._shared()].append(Price("", self._asset(name), USD, raw, PRICE_PLACES, "feed", 0, 0))
-        self._cut[self._shared()].append(Market(self._shared(), "feed", "", "prices"))
+                raw = line.exact("price_usd", PRICE_PLACES, high=I256_MAX)
+                shared.append(Price("", self._asset(name), USD, raw, PRICE_PLACES, "feed", 0, 0))
 
     def _read_markets(self) -> None:
         for line in self._tables["markets"]:
-            name, rule = line.cells["market"], line.cells["rule"]
+            name, rule = line["market"], line["rule"]
             if name in self._markets:
-                raise ImportDataError(f"{line.where}: market is there twice", expected="once", found=name)
-            if rule.split("@")[0] not in KNOWN_RULES or "@" not in rule:
-                raise ImportDataError(
-                    f"{line.where}: unknown rule",
-                    expected="aave_v3@<version>, morpho_blue@1 or compound_v2@1",
-                    found=rule,
-                    fix=near_miss(rule, [f"{r}@" for r in KNOWN_RULES], "see docs/import.md", cutoff=0.3),
+                raise line.error("market is there twice", "once", name)
+            if rule not in RULES:
+                raise line.error(
+                    "unknown rule", ", ".join(RULES), rule, near_miss(rule, RULES, "see docs/import.md", cutoff=0.3)
                 )
-            protocol = line.cells.get("protocol", "") or rule.split("@")[0]
-            market = deployment_id(self._source, protocol, name)
-            self._markets[name] = (market, rule, line)
-            rows = self._cut[market]
-            rows.append(Market(market, "lending", rule, line.cells.get("name", "") or name))
-            if rule.startswith("aave_v3"):
-                rows.append(Term(market, "", "", "base_unit_exp", AAVE_PRICE_PLACES, 0))
-            elif rule.startswith("compound_v2"):
-                rows.append(Term(market, "", "", "close_factor_wad", line.exact("close_factor", 18, "0.5"), 18))
-                incentive = line.exact("liquidation_incentive", 18, "1.08")
-                rows.append(Term(market, "", "", "liquidation_incentive_wad", incentive, 18))
+            protocol = line["protocol"] or rule.partition("@")[0]
+            if "/" in protocol or protocol in _OURS:
+                raise line.error("this protocol cannot be", f"no '/', none of {', '.join(_OURS)}", protocol)
+            market = _Market(deployment_id(self._source, protocol, name), rule, line)
+            _applies(line, market, _OF_MARKET)
+            self._markets[name] = market
+            rows = self._cut[market.id]
+            rows.append(Market(market.id, "lending", rule, line["name"] or name))
+            if market.mechanism == "aave_v3":
+                rows.append(Term(market.id, "", "", "base_unit_exp", AAVE_PRICE_PLACES, 0))
+            elif market.mechanism == "compound_v2":
+                close = line.exact("close_factor", 18, "0.5", high=WAD, fix=_FRACTION)
+                incentive = line.exact("liquidation_incentive", 18, "1.08", low=WAD, high=2 * WAD, fix="1.08 gives 8 %")
+                rows.append(Term(market.id, "", "", "close_factor_wad", close, 18))
+                rows.append(Term(market.id, "", "", "liquidation_incentive_wad", incentive, 18))
             else:
                 self._known(line, "loan_asset", self._decimals)
+        for (market_name, _), line in self._prices.items():
+            if market_name:
+                self._market(line)
 
     def _read_collateral(self) -> None:
-        reserve_ids: dict[str, int] = defaultdict(int)
-        for line in self._tables.get("collateral", []):
-            name = self._known(line, "market", self._markets)
-            market, rule, _ = self._markets[name]
-            asset = self._asset(self._known(line, "asset", self._decimals))
+        for line in self._tables.get("collateral", ()):
+            market, name = self._market(line), self._known(line, "asset", self._decimals)
+            _applies(line, market, _OF_COLLATERAL)
+            known = self._collateral[line["market"]]
+            if name in known or (known and market.mechanism == "morpho_blue"):
+                raise line.error(
+                    "a second line of collateral terms", f"one per {'asset' if name in known else 'market'}", name
+                )
+            for key, raw, exp in _collateral_terms(line, market.mechanism, len(known)):
+                self._cut[market.id].append(Term(market.id, self._asset(name), "", key, raw, exp))
+            if market.mechanism == "morpho_blue":
+                lltv = line.exact("liquidation_threshold", 18, high=WAD, fix=_FRACTION)
+                self._cut[market.id].append(Term(market.id, "", "", "lltv_wad", lltv, 18))
+            known.add(name)
 
-            def term(key: str, raw: int, exp: int, market: str = market, asset: str = asset) -> None:
-                self._cut[market].append(Term(market, asset, "", key, raw, exp))
-
-            if rule.startswith("aave_v3"):
-                term("liquidation_threshold_bps", line.exact("liquidation_threshold", 4), 4)
-                term("ltv_bps", line.exact("ltv", 4, line.cells["liquidation_threshold"]), 4)
-                term("liquidation_bonus_bps", 10_000 + line.exact("liquidation_bonus", 4, "0.05"), 4)
-                term("liquidation_protocol_fee_bps", line.exact("protocol_fee", 4, "0"), 4)
-                term("reserve_id", reserve_ids[market], 0)
-                reserve_ids[market] += 1
-            elif rule.startswith("compound_v2"):
-                term("collateral_factor_wad", line.exact("liquidation_threshold", 18), 18)
-            else:
-                lltv = line.exact("liquidation_threshold", 18)
-                self._cut[market].append(Term(market, "", "", "lltv_wad", lltv, 18))
-                term("collateral", 1, 0)
+    # -- who has what
 
     def _read_positions(self) -> None:
         sums: dict[tuple[str, str, str], int] = defaultdict(int)
         seen: set[tuple[str, str, str, str]] = set()
+        ids = {name: self._asset(name) for name in self._decimals}
         for line in self._tables["positions"]:
-            name = self._known(line, "market", self._markets)
-            asset = self._known(line, "asset", self._decimals)
-            side = line.cells["side"]
-            if side not in SIDES:
-                raise ImportDataError(
-                    f"{line.where}: unknown side",
-                    expected=", ".join(SIDES),
-                    found=side,
-                    fix=near_miss(side, SIDES, "see docs/import.md"),
-                )
-            account = line.cells["account"]
-            holder = account.lower() if account.lower().startswith("0x") else account
-            if (name, holder, asset, side) in seen:
-                raise ImportDataError(
-                    f"{line.where}: position is there twice", expected="once", found=f"{account} {asset}"
-                )
-            seen.add((name, holder, asset, side))
+            market, asset = self._market(line), self._known(line, "asset", self._decimals)
+            name, side, account = line["market"], line["side"], line["account"]
+            self._check_side(line, market, asset, side)
+            holder = account.lower() if account[:2].lower() == "0x" else account
+            if (key := (name, holder, asset, side)) in seen:
+                raise line.error("position is there twice", "once", f"{account} {asset}")
+            seen.add(key)
             raw = line.exact("amount", self._decimals[asset])
-            market = self._markets[name][0]
-            self._positions[market].append(Exposure(market, holder, "", self._asset(asset), side, raw))
+            self._positions[market.id].append(Exposure(market.id, holder, "", ids[asset], side, raw))
             sums[name, asset, side] += raw
         for (name, asset, side), total in sorted(sums.items()):
-            market, rule, _ = self._markets[name]
-            one = total + 10**6 if rule.startswith("morpho_blue") else 1  # Morpho reads its totals out of the index
-            self._cut[market].append(Index(market, self._asset(asset), side, one, one, "down"))
-        for name in self._markets:
-            for asset in sorted({a for n, a, _ in sums if n == name}):
-                self._cut[self._markets[name][0]].append(self._market_price(name, asset))
+            market, one = self._markets[name], 1
+            if market.mechanism == "morpho_blue":  # it reads its totals out of the index
+                one = _fits(market.line, f"the sum of {asset} {side}", total + 10**6, U256_MAX)
+            self._cut[market.id].append(Index(market.id, ids[asset], side, one, one, "down"))
+        quoted = {(name, asset) for name, asset, _ in sums} | {key for key in self._prices if key[0]}
+        for name, asset in sorted(quoted):
+            self._cut[self._markets[name].id].append(self._market_price(name, asset))
+
+    def _check_side(self, line: Line, market: _Market, asset: str, side: str) -> None:
+        if side not in SIDES:
+            raise line.error("unknown side", ", ".join(SIDES), repr(side), near_miss(side, SIDES, "see docs/import.md"))
+        if side == "collateral" and asset not in self._collateral[line["market"]]:
+            raise line.error(
+                f"{line['market']} does not take {asset!r} as collateral",
+                ", ".join(sorted(self._collateral[line["market"]])) or "collateral terms",
+                asset,
+                "add its liquidation threshold to collateral, or call the side supply",
+            )
+        if side != "collateral" and market.mechanism == "morpho_blue" and asset != market.line["loan_asset"]:
+            raise line.error(f"{line['market']} lends one asset", market.line["loan_asset"], asset)
+
+    def _price_line(self, name: str, asset: str, line: Line) -> Line:
+        found = self._prices.get((name, asset)) or self._prices.get(("", asset))
+        if found is None:
+            raise line.error(f"prices lack {asset!r} for market {name!r}", "a line with this asset", "none")
+        return found
 
     def _market_price(self, name: str, asset: str) -> Price:
-        market, rule, row = self._markets[name]
-        line = self._prices.get((name, asset)) or self._prices.get(("", asset))
-        if line is None:
-            raise ImportDataError(
-                f"prices lack {asset!r} for market {name!r}", expected="a line with this asset", found="none"
-            )
+        market = self._markets[name]
+        line = self._price_line(name, asset, market.line)
         path = "constant" if (name, asset) in self._prices else "feed"
-        if not rule.startswith("morpho_blue"):
-            places = AAVE_PRICE_PLACES if rule.startswith("aave_v3") else PRICE_PLACES
-            return Price(market, self._asset(asset), USD, line.exact("price_usd", places), places, path, 0, 0)
-        loan = row.cells["loan_asset"]
-        loan_line = self._prices.get((name, loan)) or self._prices.get(("", loan))
-        if loan_line is None or (loan_raw := loan_line.exact("price_usd", PRICE_PLACES)) == 0:
-            raise ImportDataError(f"prices lack the loan asset {loan!r}", expected="a positive price", found="none")
+        if market.mechanism != "morpho_blue":
+            aave = market.mechanism == "aave_v3"
+            places = AAVE_PRICE_PLACES if aave else PRICE_PLACES
+            why = f"{market.rule} reads prices at {places} places: round it as its oracle does" if aave else ""
+            raw = line.exact("price_usd", places, high=I256_MAX, fix=why)
+            return Price(market.id, self._asset(asset), USD, raw, places, path, 0, 0)
+        loan = market.line["loan_asset"]
+        loan_raw = self._price_line(name, loan, market.line).exact("price_usd", PRICE_PLACES)
+        if loan_raw == 0:
+            raise market.line.error(f"the loan asset {loan!r} has no price", "a positive price", "0")
         exp = 36 + self._decimals[loan] - self._decimals[asset]
         raw = line.exact("price_usd", PRICE_PLACES) * 10**exp // loan_raw
-        return Price(market, self._asset(asset), self._asset(loan), raw, exp, path, 0, 0)
+        _fits(line, "price_usd in the loan asset", raw, I256_MAX)
+        return Price(market.id, self._asset(asset), self._asset(loan), raw, exp, path, 0, 0)
+
+    # -- what stands behind what
 
     def _read_claims(self) -> None:
-        for line in self._tables.get("claims", []):
+        seen: set[tuple[str, str]] = set()
+        for line in self._tables.get("claims", ()):
             asset, under = self._known(line, "asset", self._decimals), self._known(line, "underlying", self._decimals)
             if asset == under:
-                raise ImportDataError(
-                    f"{line.where}: an asset cannot be a claim on itself", expected="two assets", found=asset
-                )
-            rate = line.exact("rate", 18)
-            num, den = rate * 10 ** self._decimals[under], WAD * 10 ** self._decimals[asset]
-            market = line.cells.get("market", "")
-            backing = self._markets[self._known(line, "market", self._markets)][0] if market else ""
-            kind = line.cells.get("kind", "") or "vault"
+                raise line.error("an asset cannot be a claim on itself", "two assets", asset)
+            if (asset, under) in seen:
+                raise line.error("a second claim", "one per asset and underlying", f"{asset} on {under}")
+            seen.add((asset, under))
+            kind = line["kind"] or CLAIM_KINDS[0]
+            if kind not in CLAIM_KINDS:
+                raise line.error("unknown kind", ", ".join(CLAIM_KINDS), kind, near_miss(kind, CLAIM_KINDS))
+            num = _fits(line, "rate", line.exact("rate", 18) * 10 ** self._decimals[under], U256_MAX)
+            backing = self._market(line).id if line["market"] else ""
+            den = WAD * 10 ** self._decimals[asset]
             self._cut[self._shared()].append(Claim(self._asset(asset), self._asset(under), kind, num, den, backing))
 
     def _read_depth(self) -> None:
-        for line in self._tables.get("depth", []):
+        seen: set[str] = set()
+        for line in self._tables.get("depth", ()):
             asset = self._known(line, "asset", self._decimals)
+            if asset in seen:
+                raise line.error("a second pool", "one per asset", asset, "add the reserves up")
+            seen.add(asset)
             pool = deployment_id(self._source, "depth", asset)
+            base = line.exact("base_reserve", self._decimals[asset], low=1, high=I256_MAX)
+            usd = line.exact("usd_reserve", USD_DECIMALS, low=1, high=I256_MAX)
             self._cut[pool] += [
                 Market(pool, "amm", "", f"{asset}/USD"),
-                Term(pool, "", "", "fee_pips", line.exact("fee_bps", 2, "0"), 6),
-                Depth(pool, "reserve", self._asset(asset), 0, line.exact("base_reserve", self._decimals[asset])),
-                Depth(pool, "reserve", USD, 1, line.exact("usd_reserve", USD_DECIMALS)),
+                Term(pool, "", "", "fee_pips", line.exact("fee_bps", 2, "0", high=999_999), 6),
+                Depth(pool, "reserve", self._asset(asset), 0, base),
+                Depth(pool, "reserve", USD, 1, usd),
             ]
+
+
+def _collateral_terms(line: Line, mechanism: str, number: int) -> list[tuple[str, int, int]]:
+    """(key, raw, exp) of one collateral asset, the number-th of its market."""
+    if mechanism == "compound_v2":
+        return [("collateral_factor_wad", line.exact("liquidation_threshold", 18, high=WAD, fix=_FRACTION), 18)]
+    if mechanism != "aave_v3":
+        return []
+
+    def bps(column: str, default: str = "") -> int:
+        return line.exact(column, 4, default, high=10_000, fix=_FRACTION)
+
+    return [
+        ("liquidation_threshold_bps", bps("liquidation_threshold"), 4),
+        ("ltv_bps", bps("ltv", line["liquidation_threshold"]), 4),
+        ("liquidation_bonus_bps", 10_000 + bps("liquidation_bonus", "0.05"), 4),
+        ("liquidation_protocol_fee_bps", bps("protocol_fee", "0"), 4),
+        ("reserve_id", number, 0),
+    ]
+
+
+def _applies(line: Line, market: _Market, columns: Mapping[str, str]) -> None:
+    """A cell that the market's rule does not read must be empty: it would be passed over in silence."""
+    for column, mechanism in columns.items():
+        if line[column] and mechanism != market.mechanism:
+            raise line.error(f"{market.rule} has no {column}", f"an empty cell; only {mechanism} has it", line[column])
+
+
+def _fits(line: Line, what: str, raw: int, high: int) -> int:
+    if raw > high:
+        raise line.error(f"{what} is too large", "what fits 256 bits in smallest units", f"{len(str(raw))} digits")
+    return raw

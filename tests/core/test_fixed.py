@@ -96,13 +96,41 @@ def test_fixed_prints_every_digit(raw: int, exp: int) -> None:
 def test_known_strings() -> None:
     assert plain(1_500_000, 6) == "1.500000"
     assert plain(-5, 2) == "-0.05"
+    assert [parse_fixed(t, 2) for t in ("1", "1.", ".5", "+1.50", "-0.05", "-0", "007", "1.2300")] == [
+        100, 100, 50, 150, -5, 0, 700, 123,
+    ]  # fmt: skip
     assert plain(-5, -2) == "-500"
     assert (
         parse_fixed("115792089237316195423570985008687907853269984665640564039457.584007913129639935", 18) == U256_MAX
     )
 
 
-@pytest.mark.parametrize("bad", ["", "abc", "1,5", "NaN", "Infinity", "1e-7", "0.1234567", "1e9999999999"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "abc",
+        "1,5",
+        "NaN",
+        "Infinity",
+        "1e-7",
+        "0.1234567",
+        "1e9999999999",
+        "1e3",
+        "1_000",
+        "1 000",
+        "1,000.5",
+        "\N{FULLWIDTH DIGIT ONE}",
+        "\N{ARABIC-INDIC DIGIT ONE}",
+        "0x10",
+        ".",
+        "+",
+        "--1",
+        "1.2.3",
+        "5%",
+        "1\n",
+    ],
+)
 def test_amounts_that_are_none_are_refused(bad: str) -> None:
     with pytest.raises(DomainError, match="balance"):
         parse_fixed(bad, 6, what="balance")

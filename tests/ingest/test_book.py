@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from aggregator import rules
 from aggregator.core.errors import ImportDataError
-from aggregator.core.rows import Exposure
-from aggregator.ingest.book import read_book
+from aggregator.core.rows import Exposure, Price
+from aggregator.ingest.book import RULES, read_book
 
 BOOK = {
     "markets": "market,rule\npool,aave_v3@3.6\n",
@@ -40,6 +42,7 @@ def test_amounts_stay_exact_to_the_last_unit(tmp_path: Path) -> None:
 def test_the_cut_is_named_by_the_files(tmp_path: Path) -> None:
     first = read_book(write(tmp_path), 5).cut
     assert read_book(tmp_path, 5).cut == first
+    assert read_book(tmp_path, 6).cut.digest == first.digest  # a copy of the files is the same book
     write(tmp_path, prices=BOOK["prices"].replace("2000", "2001"))
     assert read_book(tmp_path, 5).cut.digest != first.digest
 
@@ -73,6 +76,33 @@ def test_parquet_strings_read_as_csv_does_and_floats_are_refused(tmp_path: Path)
         ("prices", "USDC,1,6", "USDC,1,99", "line 3", ""),
         ("prices", "USDC,1,6", "WETH,1,6", "line 3", ""),
         ("collateral", "0.825", "0.82555", "line 2", ""),
+        ("collateral", "0.825", "82.5", "line 2: liquidation_threshold is out of range", "0.825 is 82.5 %"),
+        ("collateral", "pool,WETH", "pool,WETH,0.5,0.5,0,0\npool,WETH", "line 3: a second line", ""),
+        (
+            "collateral",
+            "pool,WETH",
+            "pool,USDC",
+            "positions.csv line 2: pool does not take 'WETH'",
+            "call the side supply",
+        ),
+        ("positions", "debt", "long", "line 3: unknown side", ""),
+        ("positions", "0.000001", "9" * 80, "line 3: amount is out of range", ""),
+        ("positions", "0.000001", "1e-6", "line 3: amount is not a number", "exponent"),
+        ("positions", "0.000001", '"1,000"', "line 3: amount is not a number", "separators"),
+        ("positions", "alice,USDC,debt", "0XAB00000000000000000000000000000000000001,WETH,collateral", "line 3", ""),
+        ("markets", "rule\npool,aave_v3@3.6", "rule\npool,aave_v3@9.9", "line 2: unknown rule", "did you mean"),
+        ("markets", "rule\npool,aave_v3@3.6", "rule,close_factor\npool,aave_v3@3.6,0.5", "has no close_factor", ""),
+        ("markets", "rule\npool,aave_v3@3.6", "rule,protocol\npool,aave_v3@3.6,a/b", "this protocol cannot be", ""),
+        ("markets", "rule\npool,aave_v3@3.6", "rule,protocol\nprices,aave_v3@3.6,book", "this protocol cannot be", ""),
+        (
+            "markets",
+            "rule\npool,aave_v3@3.6",
+            "rule,close_factor\npool,compound_v2@1,50",
+            "line 2: close_factor",
+            "82.5 %",
+        ),
+        ("prices", "USDC,1,6", "USDC,1,\N{SUPERSCRIPT TWO}", "line 3: decimals is not a number", ""),
+        ("prices", "USDC,1,6", "USDC,1.000000001,6", "line 3: price_usd has too many", "aave_v3@3.6 reads prices at 8"),
     ],
 )
 def test_a_wrong_cell_is_named_with_its_line(
@@ -84,6 +114,81 @@ def test_a_wrong_cell_is_named_with_its_line(
         read_book(write(tmp_path, **{table: text}), 0)
     assert where in error.value.message
     assert hint in error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("prices", "where"),
+    [
+        ("asset,price_usd,decimals,market\nWETH,2000,18,\nUSDC,1,6,\nUSDC,2,6,pol\n", "line 4: unknown market"),
+        ("asset,price_usd,decimals,symbol,market\nWETH,1,18,W,\nWETH,1,18,X,pool\nUSDC,1,6,,\n", "symbols differ"),
+        ("asset,price_usd,decimals,market\nWETH,1,18,\nWETH,1,17,pool\nUSDC,1,6,\n", "decimals differ"),
+    ],
+)
+def test_a_price_of_a_market_is_used_or_refused(tmp_path: Path, prices: str, where: str) -> None:
+    with pytest.raises(ImportDataError, match=where):
+        read_book(write(tmp_path, prices=prices), 0)
+
+
+def test_a_market_may_see_another_price_of_an_asset_that_nobody_holds_there(tmp_path: Path) -> None:
+    prices = "asset,price_usd,decimals,market\nWETH,2000,18,\nUSDC,1,6,\nDAI,0.98,18,\nDAI,1,,pool\n"
+    book = read_book(write(tmp_path, prices=prices), 0)
+    found = [r for rows in book.cut_rows.values() for r in rows if isinstance(r, Price) and r.asset.endswith(":DAI")]
+    assert sorted((r.path, Decimal(r.raw).scaleb(-r.exp)) for r in found) == [
+        ("constant", Decimal(1)),
+        ("feed", Decimal("0.98")),
+    ]
+
+
+MORPHO = BOOK | {
+    "markets": "market,rule,loan_asset\npool,morpho_blue@1,USDC\n",
+    "collateral": "market,asset,liquidation_threshold\npool,WETH,0.86\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "where"),
+    [
+        ("positions", "alice,USDC,debt,0.000001", "alice,WETH,debt,1", "line 3: pool lends one asset"),
+        ("positions", "WETH,collateral", "USDC,collateral", "line 2: pool does not take 'USDC'"),
+        ("collateral", "pool,WETH,0.86\n", "pool,WETH,0.86\npool,USDC,0.86\n", "line 3: a second line"),
+        ("collateral", "threshold\npool,WETH,0.86", "threshold,ltv\npool,WETH,0.86,0.8", "has no ltv"),
+        ("markets", ",USDC", ",", "unknown loan_asset"),
+        ("prices", "USDC,1,6", "USDC,0,6", "has no price"),
+    ],
+)
+def test_a_market_of_one_pair_holds_no_other(tmp_path: Path, table: str, old: str, new: str, where: str) -> None:
+    assert old in MORPHO[table]
+    with pytest.raises(ImportDataError, match=where):
+        read_book(write(tmp_path, **(MORPHO | {table: MORPHO[table].replace(old, new)})), 0)
+
+
+@pytest.mark.parametrize(
+    ("table", "text", "where"),
+    [
+        ("claims", "asset,underlying,rate\nWETH,USDC,1\nWETH,USDC,2\n", "line 3: a second claim"),
+        ("claims", "asset,underlying,rate,kind\nWETH,USDC,1,lp\n", "line 2: unknown kind"),
+        ("claims", "asset,underlying,rate\nWETH,WETH,1\n", "claim on itself"),
+        ("claims", f"asset,underlying,rate\nUSDC,WETH,{'9' * 59}\n", "line 2: rate is too large"),
+        ("depth", "asset,base_reserve,usd_reserve\nWETH,1,1\nWETH,2,2\n", "line 3: a second pool"),
+        ("depth", "asset,base_reserve,usd_reserve\nWETH,0,1\n", "line 2: base_reserve is out of range"),
+        ("depth", "asset,base_reserve,usd_reserve,fee_bps\nWETH,1,1,10000\n", "line 2: fee_bps is out of range"),
+    ],
+)
+def test_claims_and_depth_are_told_once_and_in_range(tmp_path: Path, table: str, text: str, where: str) -> None:
+    with pytest.raises(ImportDataError, match=where):
+        read_book(write(tmp_path, **{table: text}), 0)
+
+
+def test_the_rules_of_a_book_are_rules_that_judge() -> None:
+    assert set(RULES) == {name for name in rules.NAMES if name.startswith(("aave_v3@", "compound_v2@", "morpho_blue@"))}
+
+
+def test_a_book_can_say_nothing_about_a_chains_token(tmp_path: Path) -> None:
+    token = "eip155:1/erc20:0x" + "a" * 40
+    both = {name: BOOK[name].replace("USDC", token) for name in ("positions", "prices")}
+    book = read_book(write(tmp_path, **both), 0)
+    assert {asset.id.split("/")[0] for asset in book.assets} == {book.cut.blocks[0].source, "iso4217:USD"}
+    assert token in {asset.symbol for asset in book.assets}
 
 
 def test_missing_and_misnamed_tables(tmp_path: Path) -> None:
