@@ -1,11 +1,60 @@
-"""Refuse arrays by naming their first bad element."""
+"""Turn what a caller passes into float columns, and refuse it by naming the first bad element."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+
+Floats = npt.NDArray[np.float64]
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+def floats(name: str, values: npt.ArrayLike) -> Floats:
+    """`values` as float64, not copied if they are; DomainError if they are no real numbers."""
+    try:
+        given = np.asarray(values)
+        if given.dtype.kind == "c":
+            raise TypeError("complex numbers")
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DomainError(f"{name} is not an array of numbers", expected="real numbers", found=str(error)) from None
+
+
+def broadcast(**given: npt.ArrayLike) -> list[Floats]:
+    """Read-only float64 views of one shape; DomainError names an input that is no number, or all shapes."""
+    arrays = {name: floats(name, values) for name, values in given.items()}
+    return [np.broadcast_to(array, joint_shape(**{n: a.shape for n, a in arrays.items()})) for array in arrays.values()]
+
+
+def joint_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that all broadcast to; DomainError lists them when there is none."""
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        raise DomainError(
+            "the inputs do not broadcast",
+            expected="shapes as in numpy broadcasting",
+            found=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
+        ) from None
+
+
+def indices(name: str, values: npt.ArrayLike, size: int) -> npt.NDArray[np.int64]:
+    """`values` as int64; DomainError names the first that is no whole number 0 to size - 1."""
+    given = floats(name, values)
+    require(
+        name,
+        given,
+        (given >= 0) & (given < size) & (given == np.floor(given)),
+        f"a whole number 0 to {size - 1}" if size else "nothing: there is nothing to point to",
+    )
+    return given.astype(np.int64)
 
 
 def require(name: str, values: npt.ArrayLike, good: npt.ArrayLike, expected: str) -> None:
@@ -25,3 +74,22 @@ def index_text(position: int, shape: tuple[int, ...]) -> str:
     if not shape:
         return ""
     return "[" + ", ".join(str(int(i)) for i in np.unravel_index(position, shape)) + "]"
+
+
+def representable(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """Raise DomainError where finite inputs lead to figures that float64 cannot hold, instead of a numpy warning."""
+
+    @wraps(function)
+    def guarded(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        try:
+            with np.errstate(over="raise", invalid="raise", divide="raise"):
+                return function(*args, **kwargs)
+        except (FloatingPointError, OverflowError) as error:
+            raise DomainError(
+                f"{function.__name__}: a figure does not fit float64",
+                expected="inputs whose products and powers stay below 1e308",
+                found=str(error),
+                fix="drop the absurd input, or use larger units",
+            ) from None
+
+    return guarded

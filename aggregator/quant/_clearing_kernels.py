@@ -135,30 +135,6 @@ def sweep(
 
 
 @jit
-def residual_of(
-    node: Columns,
-    indptr: Pointers,
-    indices: Columns,
-    share: Floats,
-    beta: float,
-    failed: Flags,
-    known: Floats,
-    x: Floats,
-    goal: Floats,
-    out: Floats,
-) -> float:
-    """out = known - (I - beta*Pi_DD^T) x on the failed, 0 elsewhere (x is 0 there); returns max |out| / goal."""
-    largest = 0.0
-    for row in range(len(node)):
-        i = node[row]
-        out[i] = 0.0
-        if failed[i]:
-            out[i] = known[i] - x[i] + beta * row_dot(indptr, indices, share, x, row)
-            largest = max(largest, abs(out[i]) / goal[i])
-    return largest
-
-
-@jit
 def swept(
     node: Columns,
     indptr: Pointers,
@@ -198,7 +174,7 @@ def bicgstab(
     goal: Floats,
     limit: int,
 ) -> float:
-    """Solve (I - beta*Pi_DD^T) x = known on the failed, in place; returns max |residual| / goal, about 1 if solved.
+    """Solve (I - beta*Pi_DD^T) x = known on the failed, in place; returns what `swept` says of x, about 1 if solved.
 
     van der Vorst 1992, doi:10.1137/0913035, on the fixed point of Gauss-Seidel passes: a pass costs one product with
     the matrix and carries twice as far.  Gives up after `limit` steps or when a denominator vanishes.
@@ -235,4 +211,4 @@ def bicgstab(
             x[i] += alpha * p[i] + omega * s[i]
             r[i] = s[i] + omega * t[i]
             worst = max(worst, abs(r[i]) / goal[i])
-    return residual_of(node, indptr, indices, share, beta, failed, known, x, goal, r)
+    return swept(node, indptr, indices, share, beta, failed, known, x, goal, scratch, r)

@@ -27,7 +27,7 @@ from scipy import sparse
 from scipy.sparse import linalg
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._clearing_kernels import bicgstab, cascade, residual_of, sweep
+from aggregator.quant._clearing_kernels import bicgstab, cascade, sweep, swept
 from aggregator.quant.network import (
     FixedPoint,
     Floats,
@@ -38,6 +38,7 @@ from aggregator.quant.network import (
     as_rows,
     as_sorted_rows,
     as_vector,
+    check_solver,
     iterate_down,
 )
 
@@ -71,7 +72,7 @@ class Clearing(NamedTuple):
 class System(NamedTuple):
     """A checked network: Pi^T in CSR, Pi by debtor and Pi^T by creditor as rows, and vectors (n,).
 
-    Build once and clear under many shocks: `network._replace(outside=...)`.
+    Build once and clear under many shocks: `network._replace(outside=...)`; `clear` checks what was put in.
     """
 
     pi_t: Any
@@ -99,9 +100,15 @@ def system(liabilities: Matrix, outside_assets: npt.ArrayLike, outside_liabiliti
 def clear(
     network: System, alpha: float = 1.0, beta: float = 1.0, tolerance: float = 1e-12, max_rounds: int = 1_000_000
 ) -> Clearing:
-    """Greatest clearing vector of `network`; alpha, beta: share of outside and inside assets that a failure leaves."""
+    """Greatest clearing vector of `network`; alpha, beta: share of outside and inside assets that a failure leaves.
+
+    DomainError for costs or a tolerance out of range, and for outside assets that are negative, NaN or infinite.
+    """
     _check_costs(alpha, beta)
-    pi_t, by_debtor, by_creditor, e, owed = network
+    check_solver(tolerance, max_rounds)
+    pi_t, by_debtor, by_creditor, _, owed = network
+    e = as_vector(network.outside, len(owed), "outside_assets")
+    network = network._replace(outside=e)
     scale = max(float(np.max(owed, initial=0.0)), np.finfo(np.float64).tiny)
     dust, solvent_at = 0.1 * tolerance * scale, owed * SOLVENT_FRAC
     paid, failed = owed.copy(), np.zeros(len(owed), np.bool_)
@@ -146,14 +153,17 @@ def clear_by_picard(
 ) -> FixedPoint:
     """Map (1) applied from Lbar until it stands still: the oracle of `clear`, slow where cycles keep the money."""
     _check_costs(alpha, beta)
-    pi_t, e, owed = network.pi_t, network.outside, network.owed
+    pi_t, owed = network.pi_t, network.owed
+    e = as_vector(network.outside, len(owed), "outside_assets")
     scale = max(float(np.max(owed, initial=0.0)), np.finfo(np.float64).tiny)
 
     def once(p: Floats) -> Floats:
         inside = np.asarray(pi_t @ p)
         return np.where(e + inside >= owed * SOLVENT_FRAC, owed, alpha * e + beta * inside)
 
-    found = iterate_down(once, owed, tolerance * scale / max(1.0, scale), max_rounds)
+    check_solver(tolerance, max_rounds)
+    goal = max(tolerance * scale / max(1.0, scale), np.finfo(np.float64).tiny)
+    found = iterate_down(once, owed, goal, max_rounds)
     return found._replace(residual=found.residual * max(1.0, scale) / scale)
 
 
@@ -172,8 +182,9 @@ def _jump(
 ) -> bool:
     """Lower the payments of the failed towards their linear solution x, never below it; False if no solver got there.
 
-    With (I - M) x = known > 0 and a residual |r| <= theta*known, M >= 0 gives |y - x| <= theta*x for the approximate y,
-    so y/(1 - theta) is above x: a rough jump (theta = 1e-2) is safe, and enough while failures are still being found.
+    A Gauss-Seidel pass is y -> G*y + g with G >= 0 and g >= known > 0.  If it moves y by |d| <= theta*known <= theta*g,
+    then |y - x| <= theta*x, so y/(1 - theta) is above x: a rough jump (theta = 1e-2) is safe, and enough while failures
+    are still being found.
     """
     pi_t, rows = network.pi_t, network.by_creditor
     known = np.where(failed, alpha * network.outside + beta * (pi_t @ np.where(failed, 0.0, paid)), 0.0)
@@ -190,7 +201,7 @@ def _jump(
                 y[at] = linalg.splu((sparse.eye_array(len(at)) - beta * inner).tocsc()).solve(known[at])
             except RuntimeError:  # exactly singular: a closed cycle without cash
                 return False
-            worst = residual_of(*rows, beta, failed, known, y, goals, np.empty_like(paid))
+            worst = swept(*rows, beta, failed, known, y, goals, np.empty_like(paid), np.empty_like(paid))
     if not worst <= 3.0:
         return False
     if rough:

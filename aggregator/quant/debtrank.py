@@ -28,6 +28,7 @@ from scipy import sparse
 from scipy.sparse import linalg
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import floats, require
 from aggregator.quant._clearing_kernels import bicgstab
 from aggregator.quant._debtrank_kernels import EXPONENTIAL, GONE_FRAC, LINEAR, THRESHOLD, propagate
 from aggregator.quant.network import (
@@ -39,6 +40,7 @@ from aggregator.quant.network import (
     as_rows,
     as_sorted_rows,
     as_vector,
+    check_solver,
     iterate_down,
 )
 
@@ -60,7 +62,7 @@ class Stress(NamedTuple):
 
 def leverage_matrix(claims: Matrix, equity: npt.ArrayLike) -> Any:
     """Lambda = claims / equity by row, CSR.  claims[i, j]: i is owed by j; equity (n,) > 0."""
-    network = as_network(claims, "claims").copy()
+    network = as_network(claims, "claims")
     own = as_vector(equity, network.shape[0], "equity", positive=True)
     network.data /= np.repeat(own, np.diff(network.indptr))
     return network
@@ -77,8 +79,7 @@ def nonlinear_debtrank(
     leverage: Matrix, shock: npt.ArrayLike, alpha: float, tolerance: float = 1e-12, max_rounds: int = 100_000
 ) -> Stress:
     """Non-linear DebtRank; alpha = 0 is linear, alpha = inf the threshold cascade.  DomainError for alpha < 0, NaN."""
-    if not alpha >= 0.0:
-        raise DomainError("alpha is out of range", expected=">= 0", found=str(alpha))
+    require("alpha", alpha, alpha >= 0.0, ">= 0")
     if alpha == 0.0:
         return linear_debtrank(leverage, shock, tolerance, max_rounds)
     if np.isinf(alpha):
@@ -88,7 +89,7 @@ def nonlinear_debtrank(
 
 def threshold_cascade(leverage: Matrix, shock: npt.ArrayLike, max_rounds: int = 100_000) -> Stress:
     """Only nodes whose equity is gone pass on anything, and then everything; at most n rounds."""
-    return _solve(leverage, shock, THRESHOLD, 0.0, 0.0, max_rounds)
+    return _solve(leverage, shock, THRESHOLD, 0.0, 1e-14, max_rounds)
 
 
 def single_hit_debtrank(leverage: Matrix, shock: npt.ArrayLike) -> Stress:
@@ -117,6 +118,8 @@ def debtrank_by_iteration(
     """
     network = as_network(leverage, "leverage")
     h, _ = _shocks(shock, network.shape[0])
+    require("shock", len(h), len(h) == 1, "one shock (n,)")
+    require("alpha", alpha, alpha >= 0.0, ">= 0")
     kind = LINEAR if alpha == 0.0 else THRESHOLD if np.isinf(alpha) else EXPONENTIAL
     return iterate_down(
         lambda y: 1.0 - np.minimum(1.0, h[0] + network @ _spread(1.0 - y, kind, alpha)),
@@ -129,6 +132,7 @@ def debtrank_by_iteration(
 def _solve(
     leverage: Matrix, shock: npt.ArrayLike, kind: int, alpha: float, tolerance: float, max_rounds: int
 ) -> Stress:
+    check_solver(tolerance, max_rounds)
     network = as_network(leverage, "leverage")
     columns = network.tocsc()
     start, flat = _shocks(shock, network.shape[0])
@@ -175,7 +179,7 @@ def _spread(h: Floats, kind: int, alpha: float) -> Floats:
 
 
 def _shocks(shock: npt.ArrayLike, size: int) -> tuple[Floats, bool]:
-    h = np.array(shock, dtype=np.float64)
+    h = floats("shock", shock)
     flat = h.ndim == 1
     h = np.atleast_2d(h)
     if h.ndim != 2 or h.shape[1] != size:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import broadcast, floats, require
 from aggregator.quant.impact import exponential_impact
 from aggregator.quant.network import Floats, as_vector
 
@@ -49,14 +49,20 @@ def sale_fraction(
     illiquid: npt.ArrayLike, marketable: npt.ArrayLike, capital: npt.ArrayLike, loss: npt.ArrayLike,
     max_leverage: float, target_leverage: float,
 ) -> Floats:  # fmt: skip
-    """Gamma of (1), broadcasting; 0 where leverage is allowed or nothing is marketable."""
+    """Gamma of (1), broadcasting, in money; 0 where leverage is allowed or nothing is marketable.
+
+    DomainError for leverage bounds out of order and a figure that is not finite.
+    """
     if not 1.0 <= target_leverage <= max_leverage:
         raise DomainError(
             "leverage bounds are out of order",
             expected="1 <= target <= max",
             found=f"{target_leverage}, {max_leverage}",
         )
-    theta, pi, c, lost = (np.asarray(v, dtype=np.float64) for v in (illiquid, marketable, capital, loss))
+    theta, pi, c, lost = broadcast(illiquid=illiquid, marketable=marketable, capital=capital, loss=loss)
+    for name, figure in (("illiquid", theta), ("marketable", pi), ("capital", c), ("loss", lost)):
+        require(name, figure, np.isfinite(figure), "a finite number")
+    require("marketable", pi, pi >= 0.0, ">= 0")
     assets, own = theta + pi - lost, c - lost
     excess = np.clip((assets - target_leverage * own) / np.where(pi > 0.0, pi, 1.0), 0.0, 1.0)
     gamma = np.where(own <= 0.0, 1.0, np.where(assets > max_leverage * own, excess, 0.0))
@@ -75,8 +81,13 @@ def deleverage(
     execution: float = 0.5,
     max_rounds: int = 1000,
 ) -> Deleveraging:
-    """Rounds of (1) and (2) after an initial loss (N,) on the illiquid assets.  holdings (N, K), depth (K,) > 0."""
-    pi = np.array(np.atleast_2d(np.asarray(holdings, dtype=np.float64)))
+    """Rounds of (1) and (2) after an initial loss (N,) on the illiquid assets.
+
+    holdings (N, K) >= 0, illiquid (N,) >= 0, capital (N,), depth (K,) > 0, all in one money; floor_frac in [0, 1);
+    execution in [0, 1].  DomainError names a figure out of range.
+    """
+    pi = np.array(np.atleast_2d(floats("holdings", holdings)))
+    require("max_rounds", max_rounds, max_rounds >= 1, ">= 1")
     n, k = pi.shape
     require("holdings", pi, (pi >= 0.0) & np.isfinite(pi), "finite and >= 0")
     require("execution", execution, 0.0 <= execution <= 1.0, "0 <= execution <= 1")
@@ -96,8 +107,11 @@ def deleverage(
         rounds += 1
         # Impact is a function of everything sold so far: rounds walk down one curve, they do not restart it.
         before = exponential_impact(moved, d, floor_frac)
-        moved += sale.sum(axis=0) / price
-        drop = (exponential_impact(moved, d, floor_frac) - before) / (1.0 - before)
+        # A price that a sale has driven to nothing has nothing left to sell or to lose.
+        moved += np.divide(sale.sum(axis=0), price, out=np.zeros(k), where=price > 0.0)
+        drop = np.divide(
+            exponential_impact(moved, d, floor_frac) - before, 1.0 - before, out=np.zeros(k), where=before < 1.0
+        )
         lost = ((pi - sale) * drop).sum(axis=1) + (sale * drop * execution).sum(axis=1)
         pi, c, price = (pi - sale) * (1.0 - drop), c - lost, price * (1.0 - drop)
         sold += sale
@@ -108,11 +122,13 @@ def deleverage(
 
 
 class Overlap(NamedTuple):
-    """weight (N,) >= 0 summing to 1, the index; eigenvalue of Omega; omega (N, N)."""
+    """weight (N,) >= 0 summing to 1, the index; eigenvalue of Omega; omega (N, N); unique: no other vector has that
+    eigenvalue (two strangers of equal overlap have many: then equal exposure to all is projected on them)."""
 
     weight: Floats
     eigenvalue: float
     omega: Floats
+    unique: bool
 
 
 def indirect_contagion_index(holdings: npt.ArrayLike, depth: npt.ArrayLike) -> Overlap:
@@ -120,12 +136,12 @@ def indirect_contagion_index(holdings: npt.ArrayLike, depth: npt.ArrayLike) -> O
 
     DomainError if nobody holds anything.
     """
-    pi = np.atleast_2d(np.asarray(holdings, dtype=np.float64))
+    pi = np.atleast_2d(floats("holdings", holdings))
     require("holdings", pi, (pi >= 0.0) & np.isfinite(pi), "finite and >= 0")
     if not pi.any():
         raise DomainError("nobody holds anything", expected="a holding > 0", found="all zero")
     omega = (pi / as_vector(depth, pi.shape[1], "depth", positive=True)) @ pi.T
-    top = len(pi) - 1
-    value, vector = linalg.eigh(omega, subset_by_index=(top, top))
-    weight = np.abs(vector[:, 0])  # Perron: one sign up to rounding
-    return Overlap(weight / weight.sum(), float(value[0]), omega)
+    value, vector = linalg.eigh(omega)
+    top = vector[:, value >= value[-1] * (1.0 - 1e-10)]
+    weight = np.abs(top @ top.sum(axis=0))  # Perron: one sign up to rounding
+    return Overlap(weight / weight.sum(), float(value[-1]), omega, top.shape[1] == 1)

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
-from aggregator.quant.network import Floats, as_vector
+from aggregator.quant._checks import floats, require
+from aggregator.quant.network import Floats, as_vector, check_solver
 
 
 class OneAssetSale(NamedTuple):
@@ -50,7 +50,7 @@ def cifuentes_ferrucci_shin(
 
     DomainError for figures out of range or banks of different number.
     """
-    e = np.atleast_1d(np.asarray(illiquid_units, dtype=np.float64))
+    e = np.atleast_1d(floats("illiquid_units", illiquid_units))
     n = len(e)
     e, c, owed = as_vector(e, n, "illiquid_units"), as_vector(cash, n, "cash"), as_vector(liabilities, n, "liabilities")
     if not 0.0 < min_ratio < 1.0 or not 0.0 <= alpha < np.inf:
@@ -58,7 +58,11 @@ def cifuentes_ferrucci_shin(
             "ratio or impact is out of range", expected="0 < r < 1, alpha >= 0", found=f"{min_ratio}, {alpha}"
         )
 
+    check_solver(tolerance, max_rounds)
+
     def sales(p: float) -> Floats:
+        if p == 0.0:  # exp underflows: units worth nothing break no ratio of a bank with cash left
+            return np.where(c > owed, 0.0, e)
         return np.clip(e - np.maximum(p * e + c - owed, 0.0) / (min_ratio * p), 0.0, e)
 
     price, residual, rounds = 1.0, np.inf, 0
@@ -84,8 +88,14 @@ class Vulnerability(NamedTuple):
 def greenwood_landier_thesmar(
     assets: npt.ArrayLike, equity: npt.ArrayLike, weights: npt.ArrayLike, impact: npt.ArrayLike, shock: npt.ArrayLike
 ) -> Vulnerability:
-    """Equations (2).  assets, equity (N,) > 0, weights (N, K) >= 0, impact (K,) return per unit sold, shock (K,)."""
-    m = np.atleast_2d(np.asarray(weights, dtype=np.float64))
+    """Equations (2).  assets, equity (N,) > 0, weights (N, K) >= 0, impact (K,) return per unit sold, shock (K,).
+
+    Weights of a bank sum to at most 1, the rest is cash.  DomainError names a figure out of range, or says that there
+    are no banks.
+    """
+    m = np.atleast_2d(floats("weights", weights))
+    if m.ndim != 2 or len(m) == 0 or m.size == 0:
+        raise DomainError("no banks or no assets", expected="weights (N, K), N and K >= 1", found=str(m.shape))
     n, k = m.shape
     a, own = as_vector(assets, n, "assets", positive=True), as_vector(equity, n, "equity", positive=True)
     per_unit, f = as_vector(impact, k, "impact"), as_vector(shock, k, "shock", signed=True)

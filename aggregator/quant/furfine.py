@@ -31,7 +31,10 @@ class Cascade(NamedTuple):
 def furfine_cascade(
     claims: Matrix, equity: npt.ArrayLike, shock: npt.ArrayLike = 0.0, recovery_frac: npt.ArrayLike = 0.0
 ) -> Cascade:
-    """claims[i, j]: i is owed by j (n, n); equity, shock, recovery_frac (n,) or scalar.  Each default counts once."""
+    """claims[i, j]: i is owed by j (n, n); equity, shock, recovery_frac (n,) or scalar.  Each default counts once.
+
+    Money in one unit throughout.  DomainError names a bad claim, a figure that is not finite, R outside [0, 1].
+    """
     network = as_network(claims, "claims")
     n = network.shape[0]
     by_debtor = network.tocsc()

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import floats, require
 
 Floats = npt.NDArray[np.float64]
 Matrix = Any  # npt.ArrayLike or any scipy.sparse array
@@ -64,44 +65,52 @@ def as_sorted_rows(matrix: Any) -> SortedRows:
 
 
 def edges_to_matrix(row: npt.ArrayLike, column: npt.ArrayLike, amount: npt.ArrayLike, size: int) -> Matrix:
-    """CSR (size, size) from edge lists; duplicates add.  DomainError names the first edge that points outside."""
-    i, j = np.atleast_1d(np.asarray(row)), np.atleast_1d(np.asarray(column))
-    weight = np.atleast_1d(np.asarray(amount, dtype=np.float64))
+    """CSR (size, size) from edge lists; duplicates add.
+
+    DomainError names the first edge that points outside the network or whose amount is negative, NaN or infinite.
+    """
+    i, j, weight = (np.atleast_1d(floats(n, v)) for n, v in (("row", row), ("column", column), ("amount", amount)))
     if not len(i) == len(j) == len(weight):
         raise DomainError("edge lists are ragged", expected="equal lengths", found=f"{len(i)}, {len(j)}, {len(weight)}")
-    outside = (i < 0) | (i >= size) | (j < 0) | (j >= size)
-    if np.any(outside):
-        at = int(np.argmax(outside))
+    inside = (i >= 0) & (i < size) & (i == np.floor(i)) & (j >= 0) & (j < size) & (j == np.floor(j))
+    if not np.all(inside):
+        at = int(np.argmin(inside))
         raise DomainError(
-            f"edge {at} points outside the network", expected=f"nodes 0..{size - 1}", found=f"{i[at]}, {j[at]}"
+            f"edge {at} points outside the network",
+            expected=f"whole numbers 0 to {size - 1}",
+            found=f"{i[at]:g}, {j[at]:g}",
         )
-    return as_network(sparse.coo_array((weight, (i, j)), shape=(size, size)), "edges", loops=True)
+    require("amount", weight, (weight >= 0.0) & np.isfinite(weight), "finite and >= 0")
+    return as_network(
+        sparse.coo_array((weight, (i.astype(int), j.astype(int))), shape=(size, size)), "edges", loops=True
+    )
 
 
 def as_network(matrix: Matrix, name: str, *, loops: bool = False) -> Any:
-    """Canonical CSR float64: duplicates added, zeros dropped, indices sorted.
+    """A copy in canonical CSR float64: duplicates added, zeros dropped, indices sorted.
 
-    DomainError for a matrix that is not square, an entry that is negative, NaN or infinite, and (unless `loops`) an
-    entry on the diagonal, naming the edge or node.
+    DomainError for a matrix that is not square, an entry (a duplicate too) that is negative, NaN or infinite, and
+    (unless `loops`) an entry on the diagonal, naming the edge or node.
     """
-    given = matrix if sparse.issparse(matrix) else np.atleast_2d(np.asarray(matrix, dtype=np.float64))
+    given = matrix if sparse.issparse(matrix) else np.atleast_2d(floats(name, matrix))
     if given.ndim != 2 or given.shape[0] != given.shape[1]:
         if not sparse.issparse(given) and given.size == 0:
             given = np.zeros((0, 0))
         else:
             raise DomainError(f"{name} must be square", expected="(n, n)", found=str(given.shape))
-    network = sparse.csr_array(given, dtype=np.float64)
-    network.sum_duplicates()
-    network.eliminate_zeros()
-    wrong = ~((network.data > 0.0) & np.isfinite(network.data))
+    entries = sparse.coo_array(given)
+    # Before duplicates are added up: a negative one would vanish in the sum.
+    wrong = ~((entries.data >= 0.0) & np.isfinite(entries.data))
     if np.any(wrong):
         at = int(np.argmax(wrong))
-        i = int(np.searchsorted(network.indptr, at, side="right")) - 1
         raise DomainError(
-            f"{name}[{i}, {network.indices[at]}] is out of range",
+            f"{name}[{entries.row[at]}, {entries.col[at]}] is out of range",
             expected="finite and >= 0",
-            found=repr(float(network.data[at])),
+            found=repr(float(entries.data[at])),
         )
+    network = sparse.csr_array(given, dtype=np.float64, copy=True)  # what the caller passed stays as it was
+    network.sum_duplicates()
+    network.eliminate_zeros()
     if not loops and network.nnz and np.any(network.diagonal()):
         at = int(np.flatnonzero(network.diagonal())[0])
         raise DomainError(
@@ -115,7 +124,7 @@ def as_network(matrix: Matrix, name: str, *, loops: bool = False) -> Any:
 
 def as_vector(values: npt.ArrayLike, size: int, name: str, *, positive: bool = False, signed: bool = False) -> Floats:
     """(size,) float64, a scalar broadcast.  DomainError names the element that is not finite or below its bound."""
-    given = np.asarray(values, dtype=np.float64)
+    given = floats(name, values)
     if given.shape not in ((), (size,)):
         raise DomainError(f"{name} does not match the network", expected=f"({size},)", found=str(given.shape))
     column = np.array(np.broadcast_to(given, (size,)))
@@ -129,10 +138,17 @@ def as_vector(values: npt.ArrayLike, size: int, name: str, *, positive: bool = F
     return column
 
 
+def check_solver(tolerance: float, max_rounds: int) -> None:
+    """DomainError unless 0 < tolerance < 1 and max_rounds >= 1: anything else never ends, or never starts."""
+    require("tolerance", tolerance, 0.0 < tolerance < 1.0, "0 < tolerance < 1")
+    require("max_rounds", max_rounds, max_rounds >= 1, ">= 1")
+
+
 def iterate_down(
     map_once: Callable[[Floats], Floats], top: Floats, tolerance: float = 1e-12, max_rounds: int = 100_000
 ) -> FixedPoint:
-    """Apply a monotone map from `top` until it moves by no more than tolerance * max(1, |top|)."""
+    """Apply a monotone map from `top` (n,) until it moves by no more than tolerance * max(1, |top|)."""
+    check_solver(tolerance, max_rounds)
     value, scale, residual = np.array(top, dtype=np.float64), max(1.0, float(np.max(np.abs(top), initial=0.0))), 0.0
     for rounds in range(1, max_rounds + 1):
         following = map_once(value)

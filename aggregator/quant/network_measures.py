@@ -29,7 +29,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import floats, indices, representable, require
 from aggregator.quant.network import Floats, Matrix, as_network, as_vector
 
 
@@ -41,9 +41,10 @@ def impact_matrix(claims: Matrix, buffer: npt.ArrayLike, *, binary: bool = False
     return np.asarray(np.where(v >= 1.0, 1.0, 0.0 if binary else v), dtype=np.float64)
 
 
+@representable
 def communicability(impact: npt.ArrayLike) -> Floats:
-    """Matrix exponential of an impact matrix (n, n)."""
-    v = np.asarray(impact, dtype=np.float64)
+    """Matrix exponential (n, n) of impacts (n, n); DomainError names a negative or infinite entry, or an overflow."""
+    v = _impacts(impact)
     return np.asarray(linalg.expm(v)) if v.size else v
 
 
@@ -57,7 +58,7 @@ class Diffusion(NamedTuple):
 
 def susceptibility(impact: npt.ArrayLike) -> Floats:
     """(n,) remote and direct paths into a node over direct ones; 0 for a node that nothing reaches directly."""
-    v = np.asarray(impact, dtype=np.float64)
+    v = _impacts(impact)
     paths, direct = _paths(v).sum(axis=0), v.sum(axis=0)
     return np.asarray(np.divide(paths, direct, out=np.zeros(len(v)), where=direct > 0.0), dtype=np.float64)
 
@@ -70,7 +71,7 @@ def fluidity(impact: npt.ArrayLike) -> float:
 
 def diffusion(impact: npt.ArrayLike) -> Diffusion:
     """Loss of paths when each node in turn passes nothing on, per direct path of that node."""
-    v = np.asarray(impact, dtype=np.float64)
+    v = _impacts(impact)
     n, whole = len(v), _paths(v)
     start, through = np.zeros(n), np.zeros(n)
     for q in np.flatnonzero(v.sum(axis=1) > 0.0):
@@ -88,16 +89,18 @@ def contagion_impossible(
     source: int,
     targets: npt.ArrayLike,
 ) -> bool:
-    """True if (1) rules out that a shock to `source` alone makes every target fail.  Vectors (n,), net worth > 0."""
-    w = np.atleast_1d(np.asarray(net_worth, dtype=np.float64))
+    """True if (1) rules out that a shock to `source` alone makes every target fail.
+
+    net_worth > 0, outside_assets (money), inside_share in [0, 1]: (n,); targets (k,), k >= 1, nodes other than source.
+    """
+    w = np.atleast_1d(floats("net_worth", net_worth))
     n = len(w)
     w, c = as_vector(w, n, "net_worth", positive=True), as_vector(outside_assets, n, "outside_assets")
     beta = _share(inside_share, n)
-    at = np.atleast_1d(np.asarray(targets, dtype=np.int64))
-    if not 0 <= source < n or np.any((at < 0) | (at >= n)) or source in at:
-        raise DomainError(
-            "nodes are out of range", expected=f"0..{n - 1}, source not a target", found=f"{source}, {at}"
-        )
+    indices("source", source, n)
+    at = np.unique(indices("targets", np.atleast_1d(targets), n))  # a target named twice has its net worth once
+    if at.size == 0 or source in at:
+        raise DomainError("targets are unusable", expected="nodes other than the source", found=f"{source}, {at}")
     return bool(w[at].sum() > beta[source] * (c[source] - w[source]))
 
 
@@ -108,13 +111,17 @@ def amplification_bound(
 
     default_probability, inside_share (n,) in [0, 1]; outside_assets (n,) in money.  Increasing failure rates only.
     """
-    c = np.atleast_1d(np.asarray(outside_assets, dtype=np.float64))
+    c = np.atleast_1d(floats("outside_assets", outside_assets))
     c, delta = as_vector(c, len(c), "outside_assets"), as_vector(default_probability, len(c), "default_probability")
     top = float(np.max(_share(inside_share, len(c)), initial=0.0))
     require("default_probability", delta, delta <= 1.0, "0 <= probability <= 1")
     if not c.sum() > 0.0:
         raise DomainError("bound is undefined", expected="some outside assets", found="none")
     return float("inf") if top >= 1.0 else 1.0 + float(delta @ c / ((1.0 - top) * c.sum()))
+
+
+def _impacts(impact: npt.ArrayLike) -> Floats:
+    return np.asarray(as_network(impact, "impact", loops=True).toarray(), dtype=np.float64)
 
 
 def _paths(v: Floats) -> Floats:

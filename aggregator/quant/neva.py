@@ -26,7 +26,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import floats, require
 from aggregator.quant.network import Floats, Matrix, as_network, as_vector, iterate_down
 
 Valuation = Callable[[Floats], Floats]
@@ -64,10 +64,20 @@ def solve_neva(
     book = cash + np.asarray(network.sum(axis=1)).ravel() - owed
     left = cash - as_vector(shock, n, "shock", signed=True)
 
+    last = np.ones(n)
+
     def once(equity: Floats) -> Floats:
-        value = valuation(equity)
-        if value.shape != (n,) or not np.all((value >= 0.0) & (value <= 1.0)):
-            raise DomainError("valuation leaves its range", expected=f"({n},) in [0, 1]", found=str(value))
+        nonlocal last
+        try:
+            value = floats("valuation", valuation(equity))
+        except ValueError as error:  # figures for another number of nodes
+            raise DomainError("valuation does not fit the network", expected=f"({n},)", found=str(error)) from None
+        if value.shape != (n,):
+            raise DomainError("valuation does not fit the network", expected=f"({n},)", found=str(value.shape))
+        require("value", value, (value >= 0.0) & (value <= 1.0), "in [0, 1]")
+        # Equities only fall on the way down, so a value that rises does so although equities fell.
+        require("value", value, value <= last + 1e-12, "not to rise when equities fall")
+        last = value
         return np.asarray(left - owed + network @ value)
 
     found = iterate_down(once, left - owed + np.asarray(network.sum(axis=1)).ravel(), tolerance, max_rounds)
@@ -94,20 +104,24 @@ def furfine(recovery_frac: float = 0.0) -> Valuation:
 
 def linear(book_equity: npt.ArrayLike) -> Valuation:
     """Share of the book equity (n,) that is left, in [0, 1]; 0 where there was none."""
-    book = np.asarray(book_equity, dtype=np.float64)
+    book = floats("book_equity", book_equity)
+    require("book_equity", book, np.isfinite(book), "finite")
     return lambda equity: np.where(book > 0.0, np.clip(equity / np.where(book > 0.0, book, 1.0), 0.0, 1.0), 0.0)
 
 
 def recovery_of(liabilities: npt.ArrayLike) -> Valuation:
     """Eisenberg-Noe: what is left for `liabilities` (interbank only: junior; all: pari passu).  No debt is at par."""
-    owed = np.asarray(liabilities, dtype=np.float64)
+    owed = floats("liabilities", liabilities)
+    require("liabilities", owed, (owed >= 0.0) & np.isfinite(owed), "finite and >= 0")
     safe = np.where(owed > 0.0, owed, 1.0)
     return lambda equity: np.where(owed > 0.0, np.clip((equity + owed) / safe, 0.0, 1.0), 1.0)
 
 
 def rogers_veraart(outside_assets: npt.ArrayLike, liabilities: npt.ArrayLike, alpha: float, beta: float) -> Valuation:
-    """outside_assets after the shock, all liabilities; alpha, beta as in `clearing`."""
-    e, owed = np.asarray(outside_assets, dtype=np.float64), np.asarray(liabilities, dtype=np.float64)
+    """outside_assets (n,) after the shock, all liabilities (n,); alpha, beta as in `clearing`."""
+    e, owed = floats("outside_assets", outside_assets), floats("liabilities", liabilities)
+    require("outside_assets", e, np.isfinite(e), "finite")
+    require("liabilities", owed, (owed >= 0.0) & np.isfinite(owed), "finite and >= 0")
     a, b = _fraction("alpha", alpha), _fraction("beta", beta)
     safe = np.where(owed > 0.0, owed, 1.0)
 
@@ -120,7 +134,7 @@ def rogers_veraart(outside_assets: npt.ArrayLike, liabilities: npt.ArrayLike, al
 
 def merton(assets: npt.ArrayLike, volatility: npt.ArrayLike, recovery_frac: float = 0.0) -> Valuation:
     """Ex ante: PD = N[(s^2/2 + ln(1 - E/A)) / s], assets A now (n,), volatility s to maturity (n,), debt A - E."""
-    a, s = np.asarray(assets, dtype=np.float64), np.asarray(volatility, dtype=np.float64)
+    a, s = floats("assets", assets), floats("volatility", volatility)
     recovery = _fraction("recovery_frac", recovery_frac)
     require("assets", a, (a > 0.0) & np.isfinite(a), "finite and > 0")
     require("volatility", s, (s > 0.0) & np.isfinite(s), "finite and > 0")
@@ -136,7 +150,7 @@ def merton(assets: npt.ArrayLike, volatility: npt.ArrayLike, recovery_frac: floa
 def black_cox(assets: npt.ArrayLike, volatility: npt.ArrayLike, recovery_frac: float = 0.0) -> Valuation:
     """Ex ante with default at first passage: with k = ln(1 - E/A) and drift -s^2/2 of log assets,
     PD = N[(k + s^2/2)/s] + e^-k N[(k - s^2/2)/s], and 1 for E <= 0."""
-    a, s = np.asarray(assets, dtype=np.float64), np.asarray(volatility, dtype=np.float64)
+    a, s = floats("assets", assets), floats("volatility", volatility)
     recovery = _fraction("recovery_frac", recovery_frac)
     require("assets", a, (a > 0.0) & np.isfinite(a), "finite and > 0")
     require("volatility", s, (s > 0.0) & np.isfinite(s), "finite and > 0")

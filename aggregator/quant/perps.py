@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import broadcast, floats, indices, joint_shape, representable, require
 from aggregator.quant._option_inputs import Floats
 
 Ints = npt.NDArray[np.int64]
@@ -56,10 +56,9 @@ def cross_margin(
     account (m,) index into equity (n,); size (m,) signed contracts; mark (m,) price; maintenance_frac (m,) in (0, 1).
     An account already below maintenance gets the price at which it would be back on it.  DomainError names the row.
     """
-    owner, n, p, share = _positions(account, size, mark, maintenance_frac)
-    value = np.asarray(equity, dtype=np.float64)
+    value = np.atleast_1d(floats("equity", equity))
     require("equity", value, np.isfinite(value), "a finite number")
-    require("account", owner, (owner >= 0) & (owner < value.size), f"an index 0 to {value.size - 1} into equity")
+    owner, n, p, share = _positions(account, size, mark, maintenance_frac, value.size)
     maintenance = np.bincount(owner, weights=share * np.abs(n) * p, minlength=value.size).astype(np.float64)
     excess = value - maintenance
     side = np.sign(n)
@@ -76,29 +75,31 @@ def joint_liquidation_move(
     equity: npt.ArrayLike,
     direction: npt.ArrayLike,
 ) -> Floats:
-    """Eq. (2): the least s >= 0 at which prices mark x (1 + s direction) liquidate each account; inf if none does.
+    """Eq. (2): the least s >= 0 at which prices mark x (1 + s direction) liquidate each account (n,).
 
-    0 for an account that is already below maintenance.  Shapes as in `cross_margin`, direction (m,).
+    inf if none does while all its prices are positive; 0 for an account that is already below maintenance.  Shapes as
+    in `cross_margin`, direction (m,) finite.  DomainError names a bad row.
     """
-    owner, n, p, share = _positions(account, size, mark, maintenance_frac)
-    d = np.broadcast_to(np.asarray(direction, dtype=np.float64), n.shape)
-    value = np.asarray(equity, dtype=np.float64)
+    value = np.atleast_1d(floats("equity", equity))
+    owner, n, p, share = _positions(account, size, mark, maintenance_frac, value.size)
+    d = _per_position("direction", direction, owner)
+    require("direction", d, np.isfinite(d), "a finite number")
     excess = cross_margin(owner, n, p, share, value).excess
     speed = np.bincount(owner, weights=(share * np.abs(n) - n) * p * d, minlength=value.size)
+    steepest = np.zeros(value.size)
+    np.maximum.at(steepest, owner, np.where(n != 0.0, -d, 0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
         move = np.where(speed > 0.0, excess / speed, np.inf)
+        move = np.where(move * steepest < 1.0, move, np.inf)  # by then a price would be gone
     return np.where(excess < 0.0, 0.0, move)
 
 
 def adl_score(size: npt.ArrayLike, entry: npt.ArrayLike, mark: npt.ArrayLike, account_value: npt.ArrayLike) -> Floats:
     """Eq. (3), any broadcast shape; the highest score is closed first. DomainError names a bad element."""
-    n, p0, p, value = np.broadcast_arrays(
-        *(np.asarray(x, dtype=np.float64) for x in (size, entry, mark, account_value))
-    )
-    good = (p0 > 0) & (p > 0) & (value > 0) & np.isfinite(n)
-    if not np.all(good):
-        i = int(np.argmin(good.ravel()))
-        raise DomainError(f"position [{i}] cannot be ranked", expected="positive entry, mark and account value")
+    n, p0, p, value = broadcast(size=size, entry=entry, mark=mark, account_value=account_value)
+    require("size", n, np.isfinite(n), "a finite number")
+    for name, figure in (("entry", p0), ("mark", p), ("account_value", value)):
+        require(name, figure, (figure > 0.0) & np.isfinite(figure), "finite and > 0")
     gain = np.where(n > 0.0, p / p0, p0 / p)
     return np.asarray(gain * np.abs(n) * p / value, dtype=np.float64)
 
@@ -106,9 +107,10 @@ def adl_score(size: npt.ArrayLike, entry: npt.ArrayLike, mark: npt.ArrayLike, ac
 def adl_close(size_to_close: float, size: npt.ArrayLike, score: npt.ArrayLike) -> Floats:
     """Contracts closed per position (n,), taking whole positions from the highest score down until the sum is reached.
 
-    size: contracts on the profitable side, any sign; equal scores go by index.  DomainError if there is not enough.
+    size, score (n,): contracts on the profitable side, any sign; equal scores go by index.  DomainError if there is not
+    enough, or a size or score is none.
     """
-    available, rank = np.abs(np.asarray(size, dtype=np.float64)), np.asarray(score, dtype=np.float64)
+    available, rank = (np.array(column) for column in broadcast(size=np.abs(floats("size", size)), score=score))
     require("size", available, np.isfinite(available), "a finite number")
     require("score", rank, ~np.isnan(rank), "a number")
     total = float(np.sum(available))
@@ -121,6 +123,7 @@ def adl_close(size_to_close: float, size: npt.ArrayLike, score: npt.ArrayLike) -
     return closed
 
 
+@representable
 def gmx_price_impact(
     imbalance_before_usd: npt.ArrayLike,
     imbalance_after_usd: npt.ArrayLike,
@@ -128,10 +131,14 @@ def gmx_price_impact(
     negative_factor: npt.ArrayLike,
     exponent: npt.ArrayLike = 2.0,
 ) -> Floats:
-    """Eq. (4): what the trader is paid (> 0) or pays, in USD; imbalances are long minus short, signed."""
-    before, after = np.asarray(imbalance_before_usd, float), np.asarray(imbalance_after_usd, float)
-    plus, minus = np.asarray(positive_factor, float), np.asarray(negative_factor, float)
-    power = np.asarray(exponent, float)
+    """Eq. (4): what the trader is paid (> 0) or pays, in USD; imbalances are long minus short, signed.
+
+    All broadcast; factors per USD ** exponent, exponent >= 1.  DomainError names a figure out of range.
+    """
+    before, after, plus, minus, power = broadcast(
+        imbalance_before_usd=imbalance_before_usd, imbalance_after_usd=imbalance_after_usd,
+        positive_factor=positive_factor, negative_factor=negative_factor, exponent=exponent,
+    )  # fmt: skip
     require("imbalance_before_usd", before, np.isfinite(before), "a finite number")
     require("imbalance_after_usd", after, np.isfinite(after), "a finite number")
     require("positive impact factor", plus, (plus >= 0.0) & np.isfinite(plus), "finite and >= 0")
@@ -152,9 +159,20 @@ def gmx_liquidatable(
     min_collateral_usd: float,
     min_collateral_factor: float,
 ) -> npt.NDArray[np.bool_]:
-    """GMX v2: remaining collateral (only negative impact counts) below the floor, the factor of size, or zero."""
-    parts = (collateral_usd, pnl_usd, impact_usd, fees_usd, size_usd)
-    collateral, pnl, impact, fees, size = (np.asarray(x, dtype=np.float64) for x in parts)
+    """GMX v2: remaining collateral (only negative impact counts) below the floor, the factor of size, or zero.
+
+    USD, all broadcast; min_collateral_factor is a share of size.  DomainError names a figure that is not finite.
+    """
+    parts = {
+        "collateral_usd": collateral_usd, "pnl_usd": pnl_usd, "impact_usd": impact_usd, "fees_usd": fees_usd,
+        "size_usd": size_usd, "min_collateral_usd": min_collateral_usd,
+        "min_collateral_factor": min_collateral_factor,
+    }  # fmt: skip
+    columns = broadcast(**parts)
+    for name, figure in zip(parts, columns, strict=True):
+        require(name, figure, np.isfinite(figure), "a finite number")
+    collateral, pnl, impact, fees, size, *_ = columns
+    require("size_usd", size, size >= 0.0, ">= 0")
     remaining = collateral + pnl + np.minimum(impact, 0.0) - fees
     least = np.maximum(min_collateral_usd, size * min_collateral_factor)
     return np.asarray((remaining < least) | (remaining <= 0.0), dtype=np.bool_)
@@ -176,15 +194,15 @@ class Bankruptcy(NamedTuple):
 def socialise(equity: npt.ArrayLike, profit: npt.ArrayLike, fund: float) -> Bankruptcy:
     """Insurance fund first, then winners pro rata to their session profit (Deribit's rule).
 
-    equity, profit (n,): profit counts where positive and the account is not itself bankrupt.
+    equity, profit (n,), fund >= 0, in one money: profit counts where positive and the account is not itself bankrupt.
     """
-    e, gain = np.asarray(equity, dtype=np.float64), np.asarray(profit, dtype=np.float64)
+    e, gain = floats("equity", equity), floats("profit", profit)
     if e.shape != gain.shape:
         raise DomainError("equity and profit do not pair", expected=str(e.shape), found=str(gain.shape))
     require("equity", e, np.isfinite(e), "a finite number")
     require("profit", gain, np.isfinite(gain), "a finite number")
     require("fund", fund, fund >= 0.0, ">= 0")
-    shortfall = float(-np.sum(np.minimum(e, 0.0)))
+    shortfall = float(np.sum(np.maximum(-e, 0.0)))
     pays = min(shortfall, fund)
     winners = np.where(e > 0.0, np.maximum(gain, 0.0), 0.0)
     pool = float(np.sum(winners))
@@ -196,11 +214,12 @@ def socialise(equity: npt.ArrayLike, profit: npt.ArrayLike, fund: float) -> Bank
 
 
 def _positions(
-    account: npt.ArrayLike, size: npt.ArrayLike, mark: npt.ArrayLike, maintenance_frac: npt.ArrayLike
+    account: npt.ArrayLike, size: npt.ArrayLike, mark: npt.ArrayLike, maintenance_frac: npt.ArrayLike, accounts: int
 ) -> tuple[Ints, Floats, Floats, Floats]:
-    owner = np.atleast_1d(np.asarray(account, dtype=np.int64))
+    owner = np.atleast_1d(indices("account", account, accounts))
     n, p, share = (
-        np.broadcast_to(np.asarray(x, dtype=np.float64), owner.shape) for x in (size, mark, maintenance_frac)
+        _per_position(name, x, owner)
+        for name, x in (("size", size), ("mark", mark), ("maintenance_frac", maintenance_frac))
     )
     good = np.isfinite(n) & (p > 0.0) & (p < np.inf) & (share > 0.0) & (share < 1.0)
     if not np.all(good):
@@ -211,3 +230,10 @@ def _positions(
             found=f"size={n[i]}, mark={p[i]}, maintenance_frac={share[i]}",
         )
     return owner, n, p, share
+
+
+def _per_position(name: str, values: npt.ArrayLike, owner: Ints) -> Floats:
+    column = floats(name, values)
+    if joint_shape(account=owner.shape, **{name: column.shape}) != owner.shape:
+        raise DomainError(f"{name} does not pair with account", expected=str(owner.shape), found=str(column.shape))
+    return np.broadcast_to(column, owner.shape)

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant.network import Floats, as_vector
+from aggregator.quant._checks import floats
+from aggregator.quant.network import Floats, as_vector, check_solver
 
 
 class Reconstruction(NamedTuple):
@@ -34,7 +35,8 @@ def maximum_entropy(
     DomainError if the sums differ by more than 1e-9 of them, or a node would have to owe itself (its own totals
     together exceed the market's).
     """
-    a = np.atleast_1d(np.asarray(lent, dtype=np.float64))
+    check_solver(tolerance, max_rounds)
+    a = np.atleast_1d(floats("lent", lent))
     n = len(a)
     a, owed = as_vector(a, n, "lent"), as_vector(borrowed, n, "borrowed")
     total = float(a.sum())

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import floats, require
 from aggregator.quant._option_inputs import Floats
 
 
@@ -45,15 +46,12 @@ class Waterfall(NamedTuple):
 
 
 def waterfall(loss: npt.ArrayLike, layers: tuple[Layer, ...], supplier_assets: float) -> Waterfall:
-    """Distribute losses (any shape, >= 0) over layers in order, then suppliers pro rata; eq. (1).
+    """Distribute losses (any shape, >= 0) over layers in order, then suppliers pro rata; eq. (1), one money.
 
     paid + socialised + beyond sums to the loss.  DomainError names a bad loss or layer.
     """
-    losses = np.asarray(loss, dtype=np.float64)
-    good = (losses >= 0.0) & np.isfinite(losses)
-    if not np.all(good):
-        i = int(np.argmin(good.ravel()))
-        raise DomainError(f"loss [{i}] is not a loss", expected="finite and >= 0", found=str(losses.ravel()[i]))
+    losses = floats("loss", loss)
+    require("loss", losses, (losses >= 0.0) & np.isfinite(losses), "finite and >= 0")
     for layer in layers:
         shares = 0.0 <= layer.slashable_frac <= 1.0 and 0.0 <= layer.exits_frac <= 1.0
         if not (0.0 <= layer.assets < np.inf and shares):

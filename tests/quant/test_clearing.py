@@ -217,6 +217,16 @@ def test_duplicate_edges_add_and_sparse_equals_dense() -> None:
     np.testing.assert_allclose(clear(system(twice, BASE[1], BASE[2])).paid, clear(system(*BASE)).paid, rtol=1e-14)
 
 
+def test_the_matrix_of_the_caller_stays_as_it_was() -> None:
+    debts = sparse.csr_array(np.array(BASE[0]))
+    first = clear(system(debts, *BASE[1:])).paid
+    np.testing.assert_array_equal(debts.toarray(), BASE[0])
+    np.testing.assert_array_equal(clear(system(debts, *BASE[1:])).paid, first)
+    unsorted = sparse.csr_array((np.array([1.0, 1.0]), np.array([1, 1]), np.array([0, 2, 2])), (2, 2))
+    furfine_cascade(unsorted, [1, 1])
+    assert unsorted.data.tolist() == [1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -227,7 +237,17 @@ def test_duplicate_edges_add_and_sparse_equals_dense() -> None:
         (lambda: system([[0, 1], [0, 0]], [1, 1, 1]), "match"),
         (lambda: system([[0, 1, 2], [0, 0, 1]], [1, 1]), "square"),
         (lambda: clear(system(*BASE), 1.1, 1), "costs"),
+        (lambda: system(sparse.coo_array(([5.0, -3.0], ([0, 0], [1, 1])), (2, 2)), [1, 1]), r"\[0, 1\]"),
+        (lambda: system([["a"]], [1.0]), "numbers"),
+        (lambda: clear(system(*BASE), tolerance=0.0), "tolerance"),
+        (lambda: clear(system(*BASE), tolerance=float("nan")), "tolerance"),
+        (lambda: clear_by_picard(system(*BASE), max_rounds=0), "max_rounds"),
+        (lambda: clear(system(*BASE)._replace(outside=[1, float("nan"), 1])), r"outside_assets\[1\]"),
+        (lambda: clear_by_picard(system(*BASE)._replace(outside=[1, 1, -1])), r"outside_assets\[2\]"),
         (lambda: edges_to_matrix([0], [3], [1.0], 3), "edge 0"),
+        (lambda: edges_to_matrix([0, 0.5], [1, 1], [1.0, 1.0], 3), "edge 1"),
+        (lambda: edges_to_matrix([0, float("nan")], [1, 1], [1.0, 1.0], 3), "edge 1"),
+        (lambda: edges_to_matrix([0, 0], [1, 1], [5.0, -3.0], 3), r"amount\[1\]"),
         (lambda: edges_to_matrix([0, 1], [1], [1.0], 3), "ragged"),
     ],
 )

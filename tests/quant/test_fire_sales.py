@@ -90,6 +90,19 @@ def test_price_is_the_greatest_root_on_a_grid(alpha: float, ratio: float) -> Non
     assert np.all(found.equity[kept] >= ratio * found.price * left[kept] * (1 - 1e-8))
 
 
+def test_a_price_driven_to_nothing_is_a_price_and_not_a_nan() -> None:
+    """exp(-alpha*s) underflows: the bank without cash has sold all, the one with more cash than debts nothing."""
+    gone = cifuentes_ferrucci_shin([0.0, 20.0], [10.0, 5.0], [9.5, 10.0], 0.08, 1e4)
+    assert gone.converged
+    assert (gone.price, gone.sold.tolist(), gone.equity.tolist()) == (0.0, [10.0, 0.0], [-9.5, 10.0])
+    # two assets, one without a market: its holders lose all of it, the other asset goes on
+    found = deleverage([[20.0, 20.0]], [60.0], [4.0], [1e-3, 1e6], [1.5], 33.0, 31.35)
+    assert found.price[0] == 0.0
+    assert 0.99 < found.price[1] < 1.0
+    assert np.all(np.isfinite(found.capital))
+    assert found.capital[0] == pytest.approx(2.5 - found.loss_by_round.sum())
+
+
 def test_sale_fraction_figures() -> None:
     """Theta 60, Pi 40, C 4, bounds 33 and 31.35: losses 0, 1 allowed, 1.5 back to 31.35, 2.5 too late, 5 insolvent."""
     gamma = sale_fraction(60.0, 40.0, 4.0, [0, 1, 1.5, 2.5, 5], 33.0, 31.35)
@@ -208,6 +221,10 @@ def test_indirect_contagion_index_is_the_principal_eigenvector() -> None:
         lambda: deleverage([[1.0]], [1.0], [1.0], [0.0], [0.0], 30.0, 20.0),
         lambda: deleverage([[float("nan")]], [1.0], [1.0], [1.0], [0.0], 30.0, 20.0),
         lambda: indirect_contagion_index([[0.0]], [1.0]),
+        lambda: sale_fraction([60.0, float("nan")], 40.0, 4.0, 1.5, 33.0, 31.35),
+        lambda: sale_fraction(60.0, -40.0, 4.0, 1.5, 33.0, 31.35),
+        lambda: greenwood_landier_thesmar([], [], np.zeros((0, 0)), [], []),
+        lambda: cifuentes_ferrucci_shin(*BANKS, 0.01, tolerance=0.0),
     ],
 )
 def test_bad_input_is_refused(call: object) -> None:

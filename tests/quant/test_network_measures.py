@@ -101,6 +101,9 @@ def test_reconstruction_bad_input_and_limits() -> None:
     assert maximum_entropy([0, 0], [0, 0]).converged
     assert maximum_entropy(np.zeros(0), np.zeros(0)).claims.shape == (0, 0)
     assert not maximum_entropy(LENT, BORROWED, max_rounds=1).converged
+    for bad in (0.0, float("nan")):
+        with pytest.raises(DomainError, match="tolerance"):
+            maximum_entropy(LENT, BORROWED, tolerance=bad)
 
 
 @given(st.integers(0, 10**6), st.integers(2, 6))
@@ -134,10 +137,23 @@ def test_amplification_bound_by_hand_and_its_limits() -> None:
         lambda: amplification_bound([0.5], [1], [1.1]),
         lambda: contagion_impossible([1, 1], [1, 1], [0, 0], 0, [0]),
         lambda: contagion_impossible([0, 1], [1, 1], [0, 0], 0, [1]),
+        lambda: contagion_impossible([1, 1], [1, 1], [0, 0], 0, []),
+        lambda: contagion_impossible([1, 1], [1, 1], [0, 0], 0, [0.7]),
+        lambda: communicability([[np.nan]]),
+        lambda: communicability([[1.0, 2.0]]),
+        lambda: communicability([[0.0, 1e3], [1e3, 0.0]]),
+        lambda: susceptibility([[0.0, -1.0], [1.0, 0.0]]),
         lambda: impact_matrix([[0, 1], [1, 0]], [0, 1]),
     ):
         with pytest.raises(DomainError):
             call()
+
+
+def test_a_target_named_twice_counts_once() -> None:
+    """Worth 1, outside assets 3, all debts inside: the source may miss 2, which fells a target worth 1.5."""
+    figures = ([1.0, 1.5], [3.0, 1.0], [1.0, 0.0], 0)
+    assert not contagion_impossible(*figures, [1])
+    assert not contagion_impossible(*figures, [1, 1])
 
 
 def market(rng: np.random.Generator, n: int) -> tuple[np.ndarray, ...]:

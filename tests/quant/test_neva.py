@@ -22,7 +22,10 @@ CASES = [
     (CHAIN, [0, 0, 0.5], [1.5, 0.5, 0], [1.25, 0.5, 0], [1.5, 1, 0], [1.5, 1, 0]),
     (CHAIN, [0, 0, 1], [1.5, 0.5, -0.5], [1.25, 0.5, -0.5], [1.5, 0.9, -0.5], [1.5, 0.5, -0.5]),
     (CHAIN, [0, 0, 1.2], [1.5, 0.5, -0.7], [1.25, 0.5, -0.7], [1.5, 0.86, -0.7], [1.5, 0.5, -0.7]),
+    (CHAIN, [0, 0, 0], [1.5, 1, 0.5], [1.5, 1, 0.5], [1.5, 1, 0.5], [1.5, 1, 0.5]),
+    (CHAIN, [1.2, 0, 0], [0.3, 1, 0.5], [0.3, 1, 0.5], [0.3, 1, 0.5], [0.3, 1, 0.5]),
     (CHAIN, [0.3, 0.3, 0.3], [1.2, 0.7, 0.2], [0.9, 0.4, 0.2], [1.2, 0.7, 0.2], [1.2, 0.7, 0.2]),
+    (CYCLE, [0.3, 0.3, 0.3], [0.7, 0.7, 0.7], [0.4, 0.4, 0.4], [0.7, 0.7, 0.7], [0.7, 0.7, 0.7]),
     (CYCLE, [0, 0, 0], [1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]),
     (CYCLE, [0, 0, 0.5], [1, 1, 0.5], [6 / 7, 5 / 7, 3 / 7], [1, 1, 0.5], [1, 1, 0.5]),
     (CYCLE, [0, 0, 1], [1, 0.5, 0], [0.75, 0.5, -0.125], [1, 1, 0], [1, 1, 0]),
@@ -156,6 +159,11 @@ def test_bad_input_is_refused() -> None:
         lambda: neva.solve_neva(CHAIN, ASSETS, DEBTS, lambda e: np.ones(2)),
         lambda: neva.solve_neva(CHAIN, [-1, 0, 0], DEBTS, neva.furfine()),
         lambda: neva.furfine(1.2),
+        lambda: neva.solve_neva(CHAIN, ASSETS, DEBTS, neva.recovery_of(np.ones(2))),
+        lambda: neva.solve_neva(CYCLE, ASSETS, DEBTS, lambda e: np.where(e > 0.9, 0.5, 0.9)),  # rises as equity falls
+        lambda: neva.linear([1.0, np.nan]),
+        lambda: neva.recovery_of([1.0, -1.0]),
+        lambda: neva.rogers_veraart([np.nan], [1.0], 0.5, 0.5),
         lambda: neva.merton([0.0], [0.1]),
         lambda: neva.black_cox([1.0], [0.0]),
     ):

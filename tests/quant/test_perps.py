@@ -66,6 +66,20 @@ def test_no_liquidation_and_already_liquidated() -> None:
     assert list(moves) == [np.inf, 0.0]
 
 
+def test_a_long_that_cash_covers_survives_every_fall() -> None:
+    """One coin at 100 with 500 of equity: equation (2) says a fall of 504 %, by which the price has long been zero."""
+    one = ([0], [1.0], [100.0], [0.01])
+    assert perps.joint_liquidation_move(*one, [500.0], -1.0)[0] == np.inf
+    assert np.isnan(perps.cross_margin(*one, [500.0]).liquidation_price[0])
+    # with 50 of equity both forms agree: 100 - (50 - 1) / 0.99
+    assert perps.joint_liquidation_move(*one, [50.0], -1.0)[0] == pytest.approx(49 / 99)
+    assert perps.cross_margin(*one, [50.0]).liquidation_price[0] == pytest.approx(100 - 49 / 0.99)
+    # a short besides, in a market that rises, does not lend the fallen one more room
+    hedged = ([0, 0], [1.0, -1.0], [100.0, 100.0], 0.01, [500.0])
+    assert perps.joint_liquidation_move(*hedged, [-1.0, 0.1])[0] == np.inf
+    assert perps.joint_liquidation_move(*hedged, [-0.1, 1.0])[0] == pytest.approx(498 / 110.9)
+
+
 def test_adl_ranking_and_closing() -> None:
     # entry, size, account value at mark 80; scores of shorts by Hyperliquid's rule
     size, entry, value = (
@@ -133,8 +147,18 @@ def test_bad_input() -> None:
                 perps.cross_margin([0, 0], [1.0, size], [1.0, mark], [0.1, frac], [1.0])
     with pytest.raises(DomainError, match="account"):
         perps.cross_margin([3], 1.0, 1.0, 0.1, [1.0])
-    with pytest.raises(DomainError, match=r"position \[0\]"):
-        perps.adl_score(1.0, 0.0, 1.0, 1.0)
+    with pytest.raises(DomainError, match=r"entry\[1\]"):
+        perps.adl_score(1.0, [1.0, np.inf], 1.0, 1.0)
+    with pytest.raises(DomainError, match=r"account\[0\]"):  # not account 0
+        perps.cross_margin([0.7], 1.0, 1.0, 0.1, [1.0])
+    with pytest.raises(DomainError, match="broadcast"):
+        perps.cross_margin([0, 0], [1.0, 1.0, 1.0], 1.0, 0.1, [1.0])
+    with pytest.raises(DomainError, match=r"pnl_usd\[1\]"):  # a NaN compares as not liquidatable
+        perps.gmx_liquidatable(100.0, [0.0, np.nan], 0.0, 0.0, 100.0, 5.0, 0.01)
+    with pytest.raises(DomainError, match="float64"):
+        perps.gmx_price_impact(1e200, 0.0, 1e-9, 1e-9)
+    with pytest.raises(DomainError, match=r"direction\[0\]"):
+        perps.joint_liquidation_move([0], [1.0], [100.0], [0.01], [500.0], [np.nan])
     with pytest.raises(DomainError, match="impact"):
         perps.gmx_price_impact(1.0, 2.0, -1.0, 1.0)
     with pytest.raises(DomainError, match="equity"):

@@ -50,7 +50,7 @@ def test_conserves_and_more_backstop_never_hurts_suppliers(sizes: list[float], l
 
 
 def test_bad_input() -> None:
-    with pytest.raises(DomainError, match=r"loss \[1\]"):
+    with pytest.raises(DomainError, match=r"loss\[1\]"):
         waterfall([1.0, -1.0], (), 1.0)
     with pytest.raises(DomainError, match="layer 'a'"):
         waterfall(1.0, (Layer("a", 1.0, 1.5),), 1.0)
