@@ -13,8 +13,8 @@ from typing import NamedTuple
 from aggregator.core.fixed import RAY
 from aggregator.core.ids import USD, erc20
 from aggregator.core.rows import AccountTerm, Claim, Exposure, Gap, Index, Market, PositionRow, Price, Row, Term, Total
-from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
-from aggregator.sdk.rows import ask, assets, each, fill, gap, need
+from aggregator.sdk.adapter import Adapter, Answer, Call, Each, Revert, Target, View, Where
+from aggregator.sdk.rows import ask, assets, fill, gap, need
 
 ZERO = "0x" + "00" * 20
 MINOR = {1: 0, 2: 0, 3: 0, 4: 1, 5: 2, 6: 2, 7: 3, 8: 4, 9: 5, 10: 6, 11: 7}  # POOL_REVISION -> x of 3.x
@@ -65,12 +65,16 @@ class Pool(NamedTuple):
 
 
 class Leg(NamedTuple):
-    """One balance to ask of an account: sig of token. side stable: debt at a stable rate."""
+    """One token to ask balances of by sig. accounts: places of those who may have one; sides: of each, in order.
+
+    Side stable: debt at a stable rate.
+    """
 
     asset: str
-    side: str
     token: str
     sig: str
+    accounts: list[int]
+    sides: list[str]
 
 
 class AaveV3(Adapter):
@@ -126,35 +130,26 @@ class AaveV3(Adapter):
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
         pool, market = await _pool(view, where), where.id
         holders = [t.holder for t in targets if t.holder] if pool.minor is not None else []
-        states = await view.calls([call for sig in STATE for call in each(pool.address, sig, holders)])
-        flags, emodes = states[: len(holders)], states[len(holders) :]
-        places: dict[int, list[int]] = {}  # few kinds of flags, many accounts
-        for i, flag in enumerate(flags):
-            if isinstance(flag, Answer):
-                places.setdefault(flag.values[0], []).append(i)
-        legs = [(leg, mine) for value, mine in places.items() for leg in _legs(pool, value)]
-        calls = [call for leg, mine in legs for call in each(leg.token, leg.sig, [holders[i] for i in mine])]
-        answers = iter(await view.calls(calls))
-        rows: list[list[PositionRow | Gap]] = [
-            [
-                gap(a, f"{market}#{h}", sig, accounts=1)
-                for sig, a in zip(STATE, asked, strict=True)
-                if isinstance(a, Revert)
-            ]
-            for h, *asked in zip(holders, flags, emodes, strict=True)
-        ]
-        for leg, mine in legs:
-            for i, answer in zip(mine, answers, strict=False):
-                if isinstance(answer, Revert):
-                    rows[i].append(gap(answer, f"{market}#{holders[i]}", f"{leg.side} of {leg.asset}", accounts=1))
-                elif (raw := answer.values[0]) and leg.side == "stable":
-                    detail = f"{raw} raw of {leg.asset} owed at a stable rate"
-                    rows[i].append(Gap(f"{market}#{holders[i]}", "unread", detail, accounts=1, src=answer.src()))
+        flags, emodes = await view.each([Each(pool.address, sig, holders) for sig in STATE])
+        rows: list[list[PositionRow | Gap]] = [[] for _ in holders]
+        for sig, column in zip(STATE, (flags, emodes), strict=True):
+            for i, revert in column.reverts.items():
+                rows[i].append(gap(revert, f"{market}#{holders[i]}", sig, accounts=1))
+        legs = list(_legs(pool, flags.values))
+        answers = await view.each([Each(leg.token, leg.sig, [holders[i] for i in leg.accounts]) for leg in legs])
+        for leg, column in zip(legs, answers, strict=True):
+            for k, (i, side, raw) in enumerate(zip(leg.accounts, leg.sides, column.values, strict=True)):
+                if raw and side != "stable":
+                    rows[i].append(Exposure(market, holders[i], "", leg.asset, side, raw, column.src(k)))
                 elif raw:
-                    rows[i].append(Exposure(market, holders[i], "", leg.asset, leg.side, raw, answer.src()))
-        for holder, emode, found in zip(holders, emodes, rows, strict=True):
-            if found and isinstance(emode, Answer) and emode.values[0]:
-                yield AccountTerm(market, holder, "", "emode", emode.values[0], emode.src())
+                    detail = f"{raw} raw of {leg.asset} owed at a stable rate"
+                    rows[i].append(Gap(f"{market}#{holders[i]}", "unread", detail, accounts=1, src=column.src(k)))
+                elif raw is None:
+                    what = f"{side} of {leg.asset}"
+                    rows[i].append(gap(column.reverts[k], f"{market}#{holders[i]}", what, accounts=1))
+        for i, (holder, emode, found) in enumerate(zip(holders, emodes.values, rows, strict=True)):
+            if found and emode:
+                yield AccountTerm(market, holder, "", "emode", emode, emodes.src(i))
             for row in found:
                 yield row
 
@@ -188,16 +183,19 @@ async def _pool(view: View, where: Where) -> Pool:
     return Pool(pool, _need(oracle).value, guard, _need(revision), minor, tuple(reserves))
 
 
-def _legs(pool: Pool, flags: int) -> tuple[Leg, ...]:
-    """What to ask of an account. UserConfiguration.sol: bit 2i is set while reserve i is owed, 2i+1 as collateral."""
-    scaled, legs = "scaledBalanceOf(address)(uint256)", list[Leg]()
+def _legs(pool: Pool, flags: Sequence[int | None]) -> Iterator[Leg]:
+    """What to ask of accounts. UserConfiguration.sol: bit 2i is set while reserve i is owed, 2i+1 as collateral."""
+    scaled, known = "scaledBalanceOf(address)(uint256)", [(i, bits) for i, bits in enumerate(flags) if bits is not None]
+    everyone = [i for i, _ in known]
     for r in pool.reserves:
-        legs.append(Leg(r.asset, "collateral" if flags >> 2 * r.id + 1 & 1 else "supply", r.a_token, scaled))
-        if flags >> 2 * r.id & 1:
-            legs.append(Leg(r.asset, "debt", r.debt_token, scaled))
+        owed, used = 1 << 2 * r.id, 2 << 2 * r.id
+        sides = ["collateral" if bits & used else "supply" for _, bits in known]
+        yield Leg(r.asset, r.a_token, scaled, everyone, sides)
+        if debtors := [i for i, bits in known if bits & owed]:
+            yield Leg(r.asset, r.debt_token, scaled, debtors, ["debt"] * len(debtors))
             if r.stable_token != ZERO and (pool.minor or 0) < 2:
-                legs.append(Leg(r.asset, "stable", r.stable_token, "balanceOf(address)(uint256)"))
-    return tuple(legs)
+                balance = "balanceOf(address)(uint256)"
+                yield Leg(r.asset, r.stable_token, balance, debtors, ["stable"] * len(debtors))
 
 
 def _questions(pool: Pool, r: Reserve, minor: int) -> dict[str, Call]:

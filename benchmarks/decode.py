@@ -21,8 +21,8 @@ import numpy as np
 from eth_abi.abi import decode, encode
 
 from aggregator.chain.abi import function
+from aggregator.chain.aggregate3 import decode_aggregate3
 from aggregator.chain.decode import Words, uint_values
-from aggregator.chain.multicall import decode_aggregate3
 
 COUNT, WIDTH = 2_000, 6
 TYPES = ["uint256"] * WIDTH

@@ -68,6 +68,25 @@ class Function:
                 return [selector + encoder(arg) for (arg,) in many]
         return [self.encode(args) for args in many]
 
+    def encode_column(self, values: Sequence[Any]) -> bytes:
+        """Calldatas of one argument each, back to back; it must take one word."""
+        if not self._one_word_each or len(self._encoders) != 1:
+            raise _unfit(self.sig, "a column of single words")
+        try:
+            return self.selector + self.selector.join(map(self._encoders[0], values)) if values else b""
+        except _UNFIT:
+            return b"".join([self.encode((value,)) for value in values])  # says which
+
+    def column(self, answers: Answers, rows: I64) -> list[Any]:
+        """What `decode` gives, single outputs without their tuples."""
+        if self._layouts is not None and len(self._layouts) == 1 and (answers.size[rows] == self.static_size).all():
+            words = Words.gather(answers.buffer, answers.start[rows], self._layouts[0].words)
+            good, (values,) = decode_words(self._layouts, words)
+            if good.all():
+                return values
+        found = self.decode(answers, rows)
+        return [v[0] if len(v) == 1 and not isinstance(v, Failure) else v for v in found]
+
     def decode(self, answers: Answers, rows: I64) -> list[Values | Failure]:
         """Values of the answers in `rows` (none failed); a malformed one is a Failure that says how."""
         if self._layouts is None:

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from aggregator.chain.aggregate3 import hex_bytes
 from aggregator.chain.events import RawLog, event, topic_word
 from aggregator.chain.header import hash32, quantity
-from aggregator.chain.multicall import hex_bytes
 from aggregator.chain.pool import RpcPool
 from aggregator.chain.rpc_error import RpcError
 from aggregator.chain.stats import Stats

@@ -1,8 +1,7 @@
 """Many contract reads at one pinned block: Multicall3, split where it fails, JSON-RPC batches where there is none.
 
-Multicall3 (mds1/multicall3): aggregate3((address target,bool allowFailure,bytes callData)[]) payable returns
-((bool success,bytes returnData)[]). A failed sub-call is no verdict: a neighbour may have burnt its gas (EIP-150 leaves
-1/64), so it is asked again alone. An empty success is no value: it is asked again, and then the code is looked at.
+A failed sub-call is no verdict: a neighbour may have burnt its gas (EIP-150 leaves 1/64), so it is asked again alone.
+An empty success is no value: it is asked again, and then the code is looked at.
 
 Nodes have answered for a block with older state and no error (erigontech/erigon#18912). Where the chain keeps EIP-2935
 history (Prague and later), each request carries a canary: the history contract's state must hold the hash of the
@@ -13,14 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import groupby
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from aggregator.chain.abi import revert_reason
+from aggregator.chain.aggregate3 import Pair, decode_aggregate3, encode_aggregate3, hex_bytes, total_bytes
 from aggregator.chain.answers import Answers, Failure
 from aggregator.chain.pool import RpcPool
 from aggregator.chain.rpc_error import RpcError
@@ -28,13 +25,8 @@ from aggregator.chain.stats import Stats
 from aggregator.core.block import BlockRef
 from aggregator.core.errors import BlockMismatchError, MalformedAnswerError, SourceError
 
-Pair = tuple[str, bytes]  # lower-case address, calldata
-
 HISTORY = "0x0000f90827f1c53a10cb7a02335b175320002935"
 _STALE = "serves the state of another block (EIP-2935 history differs)"
-_SELECTOR = bytes.fromhex("82ad56cb")
-_HEAD = (32).to_bytes(32, "big")
-_MIDDLE = (1).to_bytes(32, "big") + (96).to_bytes(32, "big")  # allowFailure, offset of callData
 
 
 class Multicall:
@@ -85,7 +77,7 @@ class Multicall:
             return Answers.of([])
         self._stats.calls += len(pairs)
         if not await self.deployed():
-            return Answers.of(await self._alone(pairs))
+            return Answers.of(await self._alone(list(pairs)))
         chunks = self._chunks(pairs)
         if len(chunks) == 1:  # no task of its own: it is on its way before the next piece is encoded
             parts = [await self._multicall(pairs)]
@@ -97,7 +89,7 @@ class Multicall:
         for chunk, (_, indices) in zip(chunks, parts, strict=True):
             again += [first + i for i in indices]
             first += len(chunk)
-        return await self._mend(pairs, answers, again) if again else answers
+        return await self._mend(list(pairs), answers, again) if again else answers
 
     async def _mend(self, pairs: Sequence[Pair], answers: Answers, again: list[int]) -> Answers:
         self._stats.alone += len(again)
@@ -110,11 +102,10 @@ class Multicall:
         return Answers(joined.buffer, joined.start[order], joined.size[order], failures)
 
     def _chunks(self, pairs: Sequence[Pair]) -> list[Sequence[Pair]]:
-        if len(pairs) <= self._max_calls and sum([len(data) for _, data in pairs]) <= self._max_bytes - 192 * len(
-            pairs
-        ):
+        if len(pairs) <= self._max_calls and total_bytes(pairs) + 192 * len(pairs) <= self._max_bytes:
             return [pairs]
-        chunks, begin, size = [], 0, 0
+        chunks: list[Sequence[Pair]] = []
+        pairs, begin, size = list(pairs), 0, 0
         for i, (_, data) in enumerate(pairs):
             cost = 192 + len(data)
             if i > begin and (i - begin >= self._max_calls or size + cost > self._max_bytes):
@@ -129,7 +120,7 @@ class Multicall:
         if len(pairs) == 1:
             return _unread(1), [0]
         self._stats.batches += 1
-        data = encode_aggregate3([*self._canary, *pairs])  # first, so that no neighbour takes its gas
+        data = encode_aggregate3(pairs, first=self._canary)  # first, so that no neighbour takes its gas
         params = [{"to": self._address, "data": "0x" + data.hex()}, self._block]
         skip = len(self._canary)
         success, answers = np.zeros(0, dtype=np.bool_), Answers.of([])
@@ -215,83 +206,6 @@ class Multicall:
         )
 
 
-def encode_aggregate3(pairs: Sequence[Pair]) -> bytes:
-    """Calldata of aggregate3 with allowFailure for every call."""
-    n = len(pairs)
-    targets = {to: bytes(12) + bytes.fromhex(to[2:]) + _MIDDLE for to in {to for to, _ in pairs}}
-    parts: list[bytes] = []
-    widths: list[int] = []
-    first = 0
-    for size, run in groupby([len(data) for _, data in pairs]):  # neighbours mostly ask the same question
-        last = first + len(list(run))
-        tos, datas = zip(*pairs[first:last], strict=True)
-        first, length, width = last, size.to_bytes(32, "big"), 128 + size + -size % 32
-        widths += [width] * len(tos)
-        tails = np.zeros((len(tos), width), dtype=np.uint8)
-        tails[:, :96] = np.frombuffer(b"".join([targets[to] for to in tos]), dtype=np.uint8).reshape(-1, 96)
-        tails[:, 96:128] = np.frombuffer(length, dtype=np.uint8)
-        tails[:, 128 : 128 + size] = np.frombuffer(b"".join(datas), dtype=np.uint8).reshape(len(tos), size)
-        parts.append(tails.tobytes())
-    heads = np.zeros((n, 4), dtype=">u8")
-    heads[1:, 3] = np.cumsum(widths[:-1])
-    heads[:, 3] += 32 * n
-    return b"".join([_SELECTOR, _HEAD, n.to_bytes(32, "big"), heads.tobytes(), *parts])
-
-
-def decode_aggregate3(answer: bytes, count: int) -> tuple[npt.NDArray[np.bool_], Answers]:
-    """(success (n,), answers) of ((bool,bytes)[]); MalformedAnswerError unless it is that with `count` members."""
-    if len(answer) % 32 or len(answer) < 64 + 128 * count:
-        raise _malformed(f"{len(answer)} bytes for {count} calls")
-    words = np.frombuffer(answer, dtype=">u8").reshape(-1, 4)
-    if len(answer) == 64 + 160 * count:  # what nearly all are: successes of one word each, as Solidity lays them out
-        head, member = _one_word_each(count)
-        members = words[2 + count :].reshape(count, 4, 4)[:, :3]
-        if answer.startswith(head) and (members == member).all():
-            start = len(head) + 96 + 128 * np.arange(count, dtype=np.int64)
-            return np.ones(count, dtype=np.bool_), Answers(answer, start, np.full(count, 32, dtype=np.int64), {})
-
-    def numbers(index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(words):
-            raise _malformed("an offset lies outside the answer")
-        chosen = words[index]
-        if chosen[:, :3].any() or (chosen[:, 3] >= 2**62).any():
-            raise _malformed("an offset or length is too large")
-        return chosen[:, 3].astype(np.int64)
-
-    if numbers(np.array([0, 1])).tolist() != [32, count]:
-        raise _malformed(f"not an array of {count}")
-    offsets = numbers(2 + np.arange(count))
-    first = 2 + offsets // 32  # word of the tuple: success, offset of bytes, length, data
-    success, inner, size = numbers(first), numbers(first + 1), numbers(first + 2)
-    start = 32 * (first + 3)
-    if (offsets % 32).any() or (success > 1).any() or (inner != 64).any() or (start + size > len(answer)).any():
-        raise _malformed("a member is not (bool,bytes)")
-    return success.astype(np.bool_), Answers(answer, start, size, {})
-
-
-@lru_cache(maxsize=64)
-def _one_word_each(count: int) -> tuple[bytes, npt.NDArray[np.uint64]]:
-    """The head of an answer whose `count` members are (true, one word), and the first three words of each member."""
-    numbers = [32, count, *(32 * count + 128 * i for i in range(count))]
-    words = np.zeros((3, 4), dtype=np.uint64)
-    words[:, 3] = 1, 64, 32
-    return b"".join(n.to_bytes(32, "big") for n in numbers), words
-
-
-def hex_bytes(result: object) -> bytes:
-    """'0x..' -> bytes; MalformedAnswerError otherwise."""
-    if isinstance(result, str) and result.startswith("0x"):
-        try:
-            return bytes.fromhex(result[2:])
-        except ValueError:
-            pass
-    raise _malformed(f"not 0x-hex: {str(result)[:40]!r}")
-
-
 def _unread(count: int) -> Answers:
     zeros = np.zeros(count, dtype=np.int64)
     return Answers(b"", zeros, zeros, {})
-
-
-def _malformed(found: str) -> MalformedAnswerError:
-    return MalformedAnswerError("the answer to eth_call is malformed", expected="ABI words as 0x-hex", found=found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import lru_cache, partial
 from operator import itemgetter
@@ -13,19 +13,20 @@ from typing import Any, Self
 import numpy as np
 
 from aggregator.chain.abi import Function, function
+from aggregator.chain.aggregate3 import Pair, Run, Runs
 from aggregator.chain.answers import Answers, Failure
 from aggregator.chain.events import RawLog, decode_logs
 from aggregator.chain.logs import LogFilter
-from aggregator.chain.multicall import Pair
 from aggregator.chain.stats import Stats
 from aggregator.core.block import BlockRef
 from aggregator.core.errors import ConfigError
 from aggregator.core.ids import parse_address
 from aggregator.core.rows import Asset, Gap
 from aggregator.sdk._token import TOKEN_CALLS, token
-from aggregator.sdk.adapter import Answer, Call, Log, Revert
+from aggregator.sdk.adapter import Answer, Call, Column, Each, Log, Revert
 
 _PIECE = 500  # calls: one multicall
+Part = tuple[int, int, int]  # of a question: its place, first argument, end
 
 
 class BaseView:
@@ -72,6 +73,27 @@ class BaseView:
         for one, rows in groups.items():
             _put(datas, rows, one.encode_all([calls[i][2] for i in rows]))
         return decode_calls(groups, tos, datas, await self._read(list(zip(tos, datas, strict=True))))
+
+    async def each(self, questions: Sequence[Each]) -> list[Column]:
+        begun = time.perf_counter()
+        asked = [function(sig) for _, sig, _ in questions]
+        columns = [
+            Column([None] * len(args), {}, address(to), one.encode_column(args))
+            for one, (to, _, args) in zip(asked, questions, strict=True)
+        ]
+
+        async def piece(parts: Sequence[Part]) -> None:
+            answers = await self._read(
+                Runs([Run(columns[k].to, 36, columns[k].data[36 * i : 36 * j]) for k, i, j in parts])
+            )
+            first = 0
+            for k, i, j in parts:
+                _fill(columns[k], i, asked[k], answers, range(first, first + j - i))
+                first += j - i
+
+        await asyncio.gather(*map(piece, _pieces([len(args) for _, _, args in questions])))
+        self.stats.spent("calls", time.perf_counter() - begun)
+        return columns
 
     async def logs(
         self, addresses: Sequence[str], events: Sequence[str], since: int, topics: Sequence[Sequence[str] | None] = ()
@@ -144,6 +166,36 @@ def decode_calls(
     for i, failure in failures.items():
         out[i] = Revert(*failure)
     return out
+
+
+def _pieces(lengths: Sequence[int]) -> Iterator[list[Part]]:
+    """What to ask together: parts of questions, at most _PIECE calls in all."""
+    parts, room = list[Part](), _PIECE
+    for k, length in enumerate(lengths):
+        i = 0
+        while i < length:
+            j = min(length, i + room)
+            parts.append((k, i, j))
+            room -= j - i
+            i = j
+            if not room:
+                yield parts
+                parts, room = [], _PIECE
+    if parts:
+        yield parts
+
+
+def _fill(column: Column, begin: int, one: Function, answers: Answers, places: range) -> None:
+    """The answers in `places` as the column's values from `begin` on."""
+    failures: dict[int, Failure] = {i: answers.failures[i] for i in places if i in answers.failures}
+    rows = [i for i in places if i not in failures] if failures else places
+    values = one.column(answers, np.array(rows, dtype=np.int64))
+    if failures or Failure in set(map(type, values)):
+        failures |= {i: value for i, value in zip(rows, values, strict=True) if type(value) is Failure}
+        found = dict(zip(rows, values, strict=True))
+        values = [None if i in failures else found[i] for i in places]
+        column.reverts.update({begin + i - places.start: Revert(*failure) for i, failure in failures.items()})
+    column.values[begin : begin + len(places)] = values
 
 
 def _put(into: list[Any], places: Sequence[int], values: Sequence[Any]) -> None:

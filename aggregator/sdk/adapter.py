@@ -5,8 +5,8 @@
     read(view, where, targets)   -> position rows   positions of these targets; once a slice of a few hundred
 
 An adapter opens no session, starts no task, sleeps, retries and caches nothing, knows no clock, uses no float.
-It makes few large `calls`, never one await per account. Answers align with calls; a revert is a value and becomes a
-`Gap` row. Same view, same targets: same rows, same order, however the targets are sliced.
+It makes few large `calls` (or `each`), never one await per account. Answers align with calls; a revert is a value and
+becomes a `Gap` row. Same view, same targets: same rows, same order, however the targets are sliced.
 """
 
 from __future__ import annotations
@@ -51,6 +51,30 @@ class Answer(NamedTuple):
     def src(self, word: int = 0) -> bytes:
         """Provenance of the word-th 32-byte word of this answer, for a row's `src`."""
         return call_source(self.to, self.data, word)
+
+
+class Each(NamedTuple):
+    """One question of a single one-word argument (an address, an id), asked about many."""
+
+    to: str
+    sig: str
+    args: Sequence[Any]
+
+
+class Column(NamedTuple):
+    """Answers to an `Each`, aligned with its args.
+
+    values: the only value of each answer (a tuple where there are several), None where it reverted.
+    """
+
+    values: list[Any]
+    reverts: dict[int, Revert]
+    to: str
+    data: bytes  # calldatas back to back, each a selector and one word
+
+    def src(self, i: int, word: int = 0) -> bytes:
+        """Provenance of the word-th 32-byte word of the i-th answer."""
+        return call_source(self.to, self.data[36 * i : 36 * i + 36], word)
 
 
 class Log(NamedTuple):
@@ -121,6 +145,10 @@ class View(Protocol):
 
     async def calls(self, calls: Sequence[Call]) -> list[Answer | Revert]:
         """Any number of reads at the block, answers aligned with calls."""
+        ...
+
+    async def each(self, questions: Sequence[Each]) -> list[Column]:
+        """`calls` for few questions about many accounts, without an object for every call."""
         ...
 
     def logs(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from itertools import repeat
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from aggregator.core.errors import SourceError
 from aggregator.core.fixed import I256_MAX
@@ -43,14 +41,6 @@ def fill(answer: Answer | Revert, row: Filled, subject: str, what: str, word: in
     if value > I256_MAX and not isinstance(row, Total):
         return Gap(subject, "unread", f"{what} answers {value}, which does not fit int256", src=src)
     return row._replace(raw=value, src=src)
-
-
-def each(to: str, sig: str, values: Iterable[Any]) -> list[Call]:
-    """One question of a single argument, asked about many."""
-    return list(map(_call, zip(repeat(to), repeat(sig), zip(values, strict=True), strict=False)))
-
-
-_call: Callable[[Any], Call] = partial(tuple.__new__, Call)  # what Call._make does, without a Python frame
 
 
 async def ask(view: View, questions: Sequence[Mapping[str, Call]]) -> list[dict[str, Answer | Revert]]:

@@ -10,10 +10,10 @@ import numpy as np
 from eth_abi.abi import encode
 
 from aggregator.chain.abi import function
+from aggregator.chain.aggregate3 import Pair
 from aggregator.chain.answers import Answers, Failure
 from aggregator.chain.events import RawLog, event
 from aggregator.chain.logs import LogFilter
-from aggregator.chain.multicall import Pair
 from aggregator.chain.venue import body_key, parse_json, question
 from aggregator.core.block import BlockRef
 from aggregator.core.errors import RecordingError

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from aggregator.chain.aggregate3 import Pair
 from aggregator.chain.answers import Answers, Failure
 from aggregator.chain.events import RawLog
 from aggregator.chain.logs import LogFilter, read_logs
-from aggregator.chain.multicall import Multicall, Pair
+from aggregator.chain.multicall import Multicall
 from aggregator.chain.pool import RpcPool
 from aggregator.chain.recording import Recording
 from aggregator.chain.venue import Venue, body_key, parse_json, question

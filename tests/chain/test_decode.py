@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.chain.abi import function
-from aggregator.chain.aggregate3 import decode_aggregate3, encode_aggregate3, hex_bytes
+from aggregator.chain.aggregate3 import Run, Runs, decode_aggregate3, encode_aggregate3, hex_bytes
 from aggregator.chain.decode import Words, decode_static
 from aggregator.core.errors import ConfigError, MalformedAnswerError
 from aggregator.core.fixed import unpack_u256
@@ -51,6 +51,14 @@ def test_multicall_calldata_is_what_eth_abi_encodes(pairs):
     assert encode_aggregate3(pairs)[4:] == eth_abi.abi.encode(
         ["(address,bool,bytes)[]"], [[(to, True, data) for to, data in pairs]]
     )
+
+
+@given(PAIRS)
+def test_runs_are_the_pairs_they_stand_for(pairs):
+    pairs = [(to, data + b"!") for to, data in pairs for _ in range(3)]
+    runs = Runs([Run(to, len(data), 3 * data) for to, data in pairs[::3]])
+    assert (list(runs), len(runs), runs[1:3]) == (pairs, len(pairs), pairs[1:3])
+    assert encode_aggregate3(runs, first=pairs[:2]) == encode_aggregate3([*pairs[:2], *pairs])
 
 
 RESULTS = st.lists(st.tuples(st.booleans(), st.binary(max_size=100)), min_size=1, max_size=20)

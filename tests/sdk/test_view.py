@@ -11,6 +11,8 @@ from aggregator.chain.recording import Recording
 from aggregator.core.block import BlockRef
 from aggregator.core.errors import BlockMismatchError, ConfigError, RecordingError
 from aggregator.sdk import Call, Revert
+from aggregator.sdk.adapter import Each
+from aggregator.sdk.testing import FakeView
 from aggregator.sdk.view import ChainView, ReplayView
 from tests.chain.node import Node
 from tests.devnet.anvil import MULTICALL3, Chain
@@ -63,6 +65,40 @@ async def test_answers_are_the_contracts_own(tokens):
         assert answers[-1] == Revert("", no_code=True)
         assert view.stats.calls == len(calls)
         assert view.stats.plain()["calls_s"] > 0
+
+
+async def test_one_question_about_many_is_as_many_questions(tokens):
+    chain, _, where = tokens
+    asked = [Each(to, BALANCE, PEOPLE) for to in [*sorted(where.values()), "0x" + "77" * 20]]
+    async with RpcPool(1, [chain.url]) as pool:
+        view = ChainView(pool, await pool.pin("latest"), MULTICALL3)
+        columns = await view.each(asked)
+        for (to, sig, args), column in zip(asked, columns, strict=True):
+            one_by_one = await view.calls([Call(to, sig, (arg,)) for arg in args])
+            assert column.values == [None if isinstance(a, Revert) else a.value for a in one_by_one]
+            assert column.reverts == {i: a for i, a in enumerate(one_by_one) if isinstance(a, Revert)}
+            for i, answer in enumerate(one_by_one):
+                assert isinstance(answer, Revert) or column.src(i) == answer.src()
+    assert {len(column.reverts) for column in columns} == {0, len(PEOPLE)}
+
+
+async def test_columns_across_multicalls_keep_their_places():
+    bad, fine = "0x" + "11" * 20, "0x" + "22" * 20
+    pair = "pair(uint256)(uint256,bool)"
+    view = FakeView().function(bad, "f(uint256)(uint256)", lambda i: None if i % 7 == 0 else (i * i,))
+    view.raw(bad, "f(uint256)(uint256)", (8,), bytes(31)).function(fine, pair, lambda i: (i + 2**200, i % 2 == 0))
+    squares, pairs, none = await view.each(
+        [Each(bad, "f(uint256)(uint256)", range(1_234)), Each(fine, pair, range(777)), Each(fine, pair, [])]
+    )
+    assert squares.values == [None if i % 7 == 0 or i == 8 else i * i for i in range(1_234)]
+    assert sorted(squares.reverts) == [i for i in range(1_234) if i % 7 == 0 or i == 8]
+    assert squares.reverts[8].reason == "malformed answer: 31 bytes, expected 32"
+    assert pairs.values == [(i + 2**200, i % 2 == 0) for i in range(777)]
+    assert (none.values, none.reverts) == ([], {})
+    with pytest.raises(ConfigError, match="arguments do not fit"):
+        await view.each([Each(bad, "f(address)(uint256)", [fine, 3])])
+    with pytest.raises(ConfigError, match="arguments do not fit"):
+        await view.each([Each(bad, "f(string)(uint256)", ["x"])])
 
 
 async def test_assets_good_and_bad(tokens):
