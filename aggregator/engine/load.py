@@ -47,11 +47,13 @@ def from_snapshot(snap: Snapshot) -> Book:
     with np.errstate(invalid="ignore"):
         units = np.where(place >= 0, amount / 10.0 ** np.where(place >= 0, assets.decimals[place], 0.0), np.nan)
     market = np.array([names.get(name, -1) for name in snap.names], np.int64)[table["market"]]
-    terms = TermTable(snap, assets.place, assets.price_usd, names)
+    terms = TermTable(snap, assets.place, assets.price_usd, names, claimed)
     side = {s: table["side"] == snap.code(s) for s in ("collateral", "debt", "supply")}
     judged = np.array([bool(rules.get(m)) for m in markets] or [False], np.bool_)[market] & (market >= 0)
     legs = np.flatnonzero((side["collateral"] | side["debt"]) & judged)
     term = terms.codes(table, legs, side["debt"][legs])
+    counted = ~terms.idles(term)  # the rest is supply in all but name
+    legs, term = legs[counted], term[counted]
     owner, first = _accounts(table["market"][legs], table["holder"][legs])
     bad = (term < 0) | ~np.isfinite(units[legs])
     accounts = len(first)
@@ -109,7 +111,12 @@ def from_snapshot(snap: Snapshot) -> Book:
         perp_accounts=perp_accounts,
         perp_rules=tuple(perp_rules.get(m, "") for m in markets),
         insurance_usd=funds,
-        gaps=(*_left_out(snap, table["market"][legs], owner, out, terms.why), *option_gaps, *perp_gaps),
+        gaps=(
+            *_left_out(snap, table["market"][legs], owner, out, terms.why),
+            *_unrated(terms.unrated),
+            *option_gaps,
+            *perp_gaps,
+        ),
     )
 
 
@@ -229,3 +236,11 @@ def _left_out(
                  "accounts": accounts, "value_usd": ""}
             )  # fmt: skip
     return tuple(sorted(gaps, key=str))
+
+
+def _unrated(found: set[tuple[str, str]]) -> list[dict[str, object]]:
+    detail = "its oracle is an exchange rate, but no claim row says of what: taken as a live feed"
+    return [
+        {"subject": market, "reason": "no_rate", "detail": f"{asset}: {detail}", "accounts": -1, "value_usd": ""}
+        for market, asset in sorted(found)
+    ]

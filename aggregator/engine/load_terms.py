@@ -1,8 +1,7 @@
 """Static part of every leg: threshold, bonus and oracle by (market, asset, side, e-mode), asked of the rules.
 
 The exact rule is the only place that knows an account's threshold and bonus (e-mode, version). So one account that
-holds the leg is rebuilt with that leg alone: `judge` gives the price and threshold the contract would use, and the
-call that empties an under-water account gives the bonus, seized / repaid.
+holds the leg is rebuilt with that leg alone: `judge` gives the price and threshold the contract would use.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from aggregator.core.ids import USD
 from aggregator.core.rows import Price
 from aggregator.core.table import Table
 from aggregator.engine.book import CAPPED, CONSTANT, LAGGED, LIVE, RATE, Flags, Floats, Indices, Oracles, Terms, table
-from aggregator.rules import CannotJudgeError, Rule, WouldRevertError, get
+from aggregator.rules import CannotJudgeError, Rule, get
+from aggregator.rules.aave_v3 import AaveV3
 from aggregator.rules.morpho_blue import bonus_frac
 from aggregator.snapshot import Snapshot, accounts
 from aggregator.snapshot.prices import rank
@@ -35,11 +35,15 @@ def lends_collateral(rule: str) -> bool:
 
 
 class TermTable:
-    def __init__(self, snap: Snapshot, place: Mapping[str, int], price_usd: Floats, markets: Mapping[str, int]) -> None:
-        self.snap, self.place, self.price_usd, self.markets = snap, place, price_usd, markets
+    def __init__(
+        self, snap: Snapshot, place: Mapping[str, int], price_usd: Floats, markets: Mapping[str, int], claimed: set[int]
+    ) -> None:
+        self.snap, self.place, self.price_usd, self.markets, self.claimed = snap, place, price_usd, markets, claimed
         self.rows: list[tuple[int, int, int, bool, float, float, float, bool]] = []
         self.oracles: list[tuple[int, int, float, int, float, float]] = []
         self.why: dict[str, str] = {}
+        self.idle: list[bool] = []  # of each row: collateral that its rule does not count
+        self.unrated: set[tuple[str, str]] = set()  # (market, asset) judged by an exchange rate that no claim row gives
         self.lent: Lent = set()
         self._close: dict[str, float] = {}
         self._storefront: dict[str, float] = {}
@@ -47,9 +51,8 @@ class TermTable:
     def codes(self, exposures: Table, legs: Indices, debt: Flags) -> Indices:
         """(legs,) row of the term table, -1 where the rule cannot judge the leg (`why` by market says so)."""
         market, asset, holder = (exposures[c][legs].astype(np.int64) for c in ("market", "asset", "holder"))
-        emode = self._emodes(market, holder)
-        scope = np.where(debt, 0, emode)
-        key = ((market * len(self.snap.names) + asset) * 2 + debt) * (int(emode.max(initial=0)) + 1) + scope
+        emode = self._emodes(market, holder)  # of debts too: a category of Aave 3.0 may have a price of its own
+        key = ((market * len(self.snap.names) + asset) * 2 + debt) * (int(emode.max(initial=0)) + 1) + emode
         unique, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         made = np.full(len(unique), -1, np.int64)
         for i, at in enumerate(first.tolist()):
@@ -59,6 +62,11 @@ class TermTable:
             except (CannotJudgeError, DomainError) as error:
                 self.why.setdefault(names[0], error.message)
         return made[inverse] if len(made) else np.zeros(0, np.int64)
+
+    def idles(self, codes: Indices) -> Flags:
+        """(legs,) whether a leg is collateral in name alone: its rule gives it no weight and lets nobody seize it."""
+        out: Flags = np.array([*self.idle, False], np.bool_)[codes]  # code -1 reads the last
+        return out
 
     def columns(self) -> Terms:
         return table(Terms, self.rows)
@@ -94,39 +102,37 @@ class TermTable:
         m, a = self.markets[market], self.place[asset]
         oracle = self._oracle(rule, account, leg)
         threshold = bonus = fee = 0.0
-        call = True
+        aave = rule if isinstance(rule, AaveV3) else None
+        call = aave is None or not aave.closed(account, leg)
         if debt:
             self.lent.add((m, a))
         else:
-            threshold, bonus, fee, call = self._profile(rule, account, leg)
-        self.rows.append((m, a, oracle, debt, threshold, bonus, fee, call))
+            threshold, bonus, fee = self._profile(rule, account, leg)
+            call &= bonus >= 0.0  # none is set: the call would divide by zero
+        self.idle.append(aave is not None and not debt and not aave.counts(leg))
+        self.rows.append((m, a, oracle, debt, threshold, max(bonus, 0.0), fee, call))
         return len(self.rows) - 1
 
-    def _profile(self, rule: Rule, account: Account, leg: Leg) -> tuple[float, float, float, bool]:
-        """(threshold, bonus, fee, whether a call may seize this leg)."""
-        terms, family = account.terms, rule.name.split("@")[0]
-        if family == "morpho_blue":
-            return _term(terms, "lltv_wad") / _WAD, bonus_frac(_term(terms, "lltv_wad")), 0.0, True
-        if family == "compound_v2":
+    def _profile(self, rule: Rule, account: Account, leg: Leg) -> tuple[float, float, float]:
+        """(threshold, bonus, fee) of collateral; a bonus of -1 where the market has set none."""
+        terms = account.terms
+        if isinstance(rule, AaveV3):
+            alone = leg._replace(shares=_PROBE, amount=_PROBE, num=1, den=1)
+            threshold = rule.judge(account._replace(legs=(alone,))).threshold_wad / _WAD
+            fee = _term(leg.terms, "liquidation_protocol_fee_bps") / _BPS
+            return threshold, (rule.bonus_bps(account, leg) - _BPS) / _BPS, fee
+        if rule.name.startswith("morpho_blue@"):
+            return _term(terms, "lltv_wad") / _WAD, bonus_frac(_term(terms, "lltv_wad")), 0.0
+        if rule.name.startswith("compound_v2@"):
             self._close[account.market] = _term(terms, "close_factor_wad") / _WAD
             bonus = _term(terms, "liquidation_incentive_wad") / _WAD - 1.0
             fee = leg.terms.get("protocol_seize_share_wad", 0) / _WAD
-            return _term(leg.terms, "collateral_factor_wad") / _WAD, bonus, fee, True
-        if family == "comet":
-            factor = terms.get("store_front_price_factor_wad")
-            if factor is not None:
-                self._storefront[account.market] = factor / _WAD
-            cut = 1.0 - _term(leg.terms, "liquidation_factor_wad") / _WAD
-            return _term(leg.terms, "liquidate_collateral_factor_wad") / _WAD, cut, 0.0, True
-        alone = leg._replace(side="collateral", shares=_PROBE, amount=_PROBE, num=1, den=1)
-        owed = alone._replace(side="debt", shares=4 * _PROBE, amount=4 * _PROBE)
-        threshold = rule.judge(account._replace(legs=(alone,))).threshold_wad / _WAD
-        fee = leg.terms.get("liquidation_protocol_fee_bps", 0) / _BPS
-        try:
-            probe = rule.liquidate(account._replace(legs=(alone, owed)), leg.asset, leg.asset)
-        except WouldRevertError:
-            return threshold, 0.0, fee, False
-        return threshold, probe.seized / probe.repaid - 1.0, fee, True
+            return _term(leg.terms, "collateral_factor_wad") / _WAD, bonus, fee
+        factor = terms.get("store_front_price_factor_wad")  # Comet
+        if factor is not None:
+            self._storefront[account.market] = factor / _WAD
+        cut = 1.0 - _term(leg.terms, "liquidation_factor_wad") / _WAD
+        return _term(leg.terms, "liquidate_collateral_factor_wad") / _WAD, cut, 0.0
 
     def _oracle(self, rule: Rule, account: Account, leg: Leg) -> int:
         market, a = account.market, self.place[leg.asset]
@@ -143,6 +149,8 @@ class TermTable:
         in_quote = self._judged_price(rule, account, leg, row)
         usd = in_quote * float(self.price_usd[quote])
         path = _PATHS.get(row.path, LIVE)
+        if path == RATE and a not in self.claimed:
+            self.unrated.add((market, leg.asset))
         if path == CONSTANT:
             return self._add(path, a, in_quote, quote, np.inf)
         level = usd / float(self.price_usd[a])
@@ -151,11 +159,11 @@ class TermTable:
 
     def _judged_price(self, rule: Rule, account: Account, leg: Leg, row: Price) -> float:
         """Whole quote per whole asset as the rule uses it (an e-mode category may have a price of its own)."""
-        if leg.side == "collateral" and rule.name.startswith("aave_v3@") and row.quote == USD:
+        if isinstance(rule, AaveV3) and row.quote == USD:
             alone = leg._replace(shares=_PROBE, amount=_PROBE, num=1, den=1)
             judged = rule.judge(account._replace(legs=(alone,)))
-            if judged.collateral:
-                return float(Fixed(judged.collateral, judged.exp).decimal() / Fixed(_PROBE, leg.decimals).decimal())
+            if worth := judged.debt if leg.side == "debt" else judged.collateral:
+                return float(Fixed(worth, judged.exp).decimal() / Fixed(_PROBE, leg.decimals).decimal())
         return float(Fixed(row.raw, row.exp).decimal())
 
     def _add(self, path: int, source: int, level: float, quote: int, cap: float) -> int:

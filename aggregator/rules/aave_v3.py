@@ -41,6 +41,7 @@ from aggregator.rules.base import (
     price_of,
 )
 
+GRACE = "LiquidationGraceSentinelCheckFailed"
 CLOSE_FACTOR_BPS = 5_000
 CLOSE_FACTOR_HF = 95 * 10**16
 FULL_CLOSE_BASE = 2_000 * 10**8
@@ -100,6 +101,23 @@ class AaveV3:
             weighted += value * self._leg_ltv(account, leg)
         return weighted // total if total else 0
 
+    def bonus_bps(self, account: Account, leg: Leg) -> int:
+        """What a call that seizes this leg pays, 10500 = +5 %: its e-mode's or its own; 0 where none is set."""
+        return self._scoped(account, leg, "liquidation_bonus_bps")
+
+    def counts(self, leg: Leg) -> bool:
+        """Whether a flagged asset is collateral: up to 3.5 not where its own liquidation threshold is zero."""
+        return self.version >= (3, 6) or need(leg.terms, "liquidation_threshold_bps", leg.asset) != 0
+
+    def closed(self, account: Account, *legs: Leg) -> str:
+        """The contract's reason why no call may touch these reserves at the account's time; '' where one may."""
+        if any(leg.terms.get("active", 1) == 0 for leg in legs):
+            return "ReserveInactive"
+        if any(leg.terms.get("paused", 0) for leg in legs):
+            return "ReservePaused"
+        waits = self.version >= (3, 1) and any(leg.terms.get("grace_until_s", 0) >= account.time_s > 0 for leg in legs)
+        return GRACE if waits else ""
+
     def liquidate(self, account: Account, collateral: str, debt: str, to_cover: int = MAX) -> Liquidation:
         """liquidationCall(collateral, debt, holder, to_cover, receiveAToken=False) at the account's time.
 
@@ -156,9 +174,7 @@ class AaveV3:
         return _Sums(collateral, debt, weighted, wad_div(percent_mul(collateral, average), debt))
 
     def _counted(self, account: Account) -> Iterator[Leg]:
-        for leg in account.side("collateral"):
-            if self.version >= (3, 6) or need(leg.terms, "liquidation_threshold_bps", leg.asset) != 0:
-                yield leg
+        return (leg for leg in account.side("collateral") if self.counts(leg))
 
     def _price(self, account: Account, leg: Leg) -> int:
         emode = account.own.get("emode", 0)
@@ -212,22 +228,18 @@ class AaveV3:
     def _validate(self, account: Account, collateral: str, debt: str) -> _Sums:
         """ValidationLogic.validateLiquidationCall, in its order."""
         sums = self._sums(account)
-        legs = [leg for leg in account.legs if leg.asset in (collateral, debt)]
-        if any(leg.terms.get("active", 1) == 0 for leg in legs):
-            raise WouldRevertError("ReserveInactive", expected="active reserves", found=f"{collateral}, {debt}")
-        if any(leg.terms.get("paused", 0) for leg in legs):
-            raise WouldRevertError("ReservePaused", expected="reserves not paused", found=f"{collateral}, {debt}")
+        closed = self.closed(account, *(leg for leg in account.legs if leg.asset in (collateral, debt)))
         shielded = self.version < (3, 7) and not account.terms.get("liquidation_allowed", 1)
-        if shielded and (sums.health is None or sums.health >= CLOSE_FACTOR_HF):
+        if shielded and closed in ("", GRACE) and (sums.health is None or sums.health >= CLOSE_FACTOR_HF):
             raise WouldRevertError(
                 "PriceOracleSentinelCheckFailed", expected=f"< {CLOSE_FACTOR_HF}", found=str(sums.health)
             )
-        if self.version >= (3, 1) and any(leg.terms.get("grace_until_s", 0) >= account.time_s > 0 for leg in legs):
-            raise WouldRevertError("LiquidationGraceSentinelCheckFailed", expected="grace period over")
+        if closed:
+            raise WouldRevertError(closed, expected="active, unpaused reserves", found=f"{collateral}, {debt}")
         if sums.health is None or sums.health >= WAD:
             raise WouldRevertError("HealthFactorNotBelowThreshold", expected=f"< {WAD}", found=str(sums.health))
         leg = next((x for x in account.side("collateral") if x.asset == collateral), None)
-        if leg is None or (self.version < (3, 6) and need(leg.terms, "liquidation_threshold_bps", collateral) == 0):
+        if leg is None or not self.counts(leg):
             raise WouldRevertError(
                 "CollateralCannotBeLiquidated", expected="an asset in use as collateral", found=collateral
             )
@@ -248,7 +260,9 @@ class AaveV3:
     def _seizure(self, account: Account, leg: Leg, owed: tuple[Leg, ...], cover: int) -> _Seizure:
         """_calculateAvailableCollateralToLiquidate."""
         price_c, price_d = self._price(account, leg), self._call_price(account, owed[0])
-        unit_c, unit_d, bonus = _unit(leg), _unit(owed[0]), self._scoped(account, leg, "liquidation_bonus_bps")
+        unit_c, unit_d, bonus = _unit(leg), _unit(owed[0]), self.bonus_bps(account, leg)
+        if not bonus:  # what the configurator leaves with a zero threshold
+            raise WouldRevertError("division by zero", expected="a liquidation bonus", found=f"0 of {leg.asset}")
         base = price_d * cover * unit_c // (price_c * unit_d)
         seized = percent_mul_down(base, bonus) if self.version >= (3, 7) else percent_mul(base, bonus)
         if seized > leg.amount:
