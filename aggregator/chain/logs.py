@@ -8,7 +8,7 @@ from typing import Any
 
 from aggregator.chain.aggregate3 import hex_bytes
 from aggregator.chain.events import RawLog, event, topic_word
-from aggregator.chain.header import hash32, quantity
+from aggregator.chain.header import hash32, not_pinned, quantity
 from aggregator.chain.pool import RpcPool
 from aggregator.chain.rpc_error import RpcError
 from aggregator.chain.stats import Stats
@@ -94,7 +94,7 @@ async def _range(
         stats.batches += 1
         parsed: list[RawLog] = []
         accept = _acceptable(at, wanted, low, high, parsed)
-        answer = (await pool.batch(items, accept=accept, stats=stats))[0]
+        answer = (await pool.batch(items, accept=accept, whole=low == high, stats=stats))[0]
         if isinstance(answer, RpcError):
             if answer.is_log_range or answer.is_too_big:
                 return answer
@@ -113,9 +113,8 @@ def _acceptable(
 ) -> Callable[[list[Any]], str]:
     def accept(answers: list[Any]) -> str:
         logs, block = answers
-        found = block.get("hash") if isinstance(block, dict) else None
-        if found != at.hash:
-            return f"block {at.number} has hash {found}, pinned {at.hash}"
+        if objection := not_pinned(block, at.number, at.hash):
+            return objection
         if isinstance(logs, RpcError):
             return ""
         if not isinstance(logs, list):

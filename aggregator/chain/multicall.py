@@ -19,6 +19,7 @@ import numpy as np
 from aggregator.chain.abi import revert_reason
 from aggregator.chain.aggregate3 import Pair, decode_aggregate3, encode_aggregate3, hex_bytes, total_bytes
 from aggregator.chain.answers import Answers, Failure
+from aggregator.chain.endpoint import Item
 from aggregator.chain.pool import RpcPool
 from aggregator.chain.rpc_error import RpcError
 from aggregator.chain.stats import Stats
@@ -161,20 +162,29 @@ class Multicall:
                     out[i] = Failure("empty answer") if code[pairs[i][0]] else Failure("", no_code=True)
         return out
 
-    async def _alone_chunk(self, pairs: Sequence[Pair]) -> list[bytes | Failure]:
+    async def _alone_chunk(self, pairs: Sequence[Pair], control: bool = False) -> list[bytes | Failure]:
+        """control: it is proved beside that the node has the state of the block, where there is no canary for it."""
         self._stats.batches += 1
-        items = [
+        items: list[Item] = [
             ("eth_call", [{"to": to, "data": "0x" + data.hex()}, self._block]) for to, data in [*self._canary, *pairs]
         ]
         skip = len(self._canary)
+        if control:
+            items, skip = [("eth_getCode", [pairs[0][0], self._block]), *items], 1
 
         def accept(results: list[Any]) -> str:
-            stale = skip and not isinstance(results[0], RpcError) and results[0] != "0x" + self._parent.hex()
-            return _STALE if stale else ""
+            if self._canary and not isinstance(results[0], RpcError) and results[0] != "0x" + self._parent.hex():
+                return _STALE
+            if control and isinstance(results[0], RpcError):
+                return results[0].rpc_message
+            return _malformed_among(results)
 
-        results = await self._pool.batch(items, accept=accept if skip else None, stats=self._stats)
-        if skip and isinstance(results[0], RpcError) and (len(pairs) == 1 or not results[0].is_too_big):
+        results = await self._pool.batch(items, accept=accept, whole=len(pairs) == 1, stats=self._stats)
+        errors = [result for result in results if isinstance(result, RpcError)]
+        if self._canary and isinstance(results[0], RpcError) and (len(pairs) == 1 or not results[0].is_too_big):
             raise self._unanswered(results[0])
+        if not skip and any(not e.is_execution and not e.is_too_big and not e.is_node_trouble for e in errors):
+            return await self._alone_chunk(pairs, control=True)  # a failed call, or in other words: no such block
         out: list[bytes | Failure] = []
         for i, result in enumerate(results[skip:]):
             if not isinstance(result, RpcError):
@@ -190,7 +200,7 @@ class Multicall:
     async def _has_code(self, addresses: Sequence[str]) -> list[bool]:
         items = [("eth_getCode", [address, self._block]) for address in addresses]
         out = []
-        for result in await self._pool.batch(items, stats=self._stats):
+        for result in await self._pool.batch(items, accept=_malformed_among, stats=self._stats):
             if isinstance(result, RpcError):
                 raise self._unanswered(result)
             out.append(len(hex_bytes(result)) > 0)
@@ -204,6 +214,16 @@ class Multicall:
             found=error.rpc_message,
             fix="the block may have been reorganised away (run again), or the node keeps no state that old",
         )
+
+
+def _malformed_among(results: list[Any]) -> str:
+    try:
+        for result in results:
+            if not isinstance(result, RpcError):
+                hex_bytes(result)
+    except MalformedAnswerError as error:
+        return f"{error.message}: {error.found}"
+    return ""
 
 
 def _unread(count: int) -> Answers:

@@ -233,7 +233,7 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
                     continue
                 out[i] = result
                 final = result.is_final(items[i][0]) and not (whole and result.is_size)
-                if not final and rounds < (self.rounds - 1 if result.is_no_state else 1):
+                if not final and rounds < (self.rounds if result.is_no_state else 1):
                     seen[endpoint] = Failed("refused", result.rpc_message)
                     left.append(i)
             else:

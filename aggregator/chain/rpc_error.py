@@ -36,10 +36,11 @@ _RATE = _words(
     "daily (request|limit)", "capacity",
 )  # fmt: skip
 _NO_STATE = _words(
-    "header not found", "unknown block", r"block ?(#?\w+ )?not ?found", "missing trie node",
-    "state (is )?not available",
-    "historical state", "pruned", "not currently canonical", "could not find block", "beyond head", "out ?of ?range",
-    "distance to target block", "no state", "resource not found", "hash is not",
+    r"(header|block|hash)\b.{0,80}not ?(be )?found", "unknown block", "could not find block", "missing trie node",
+    "(state|data|backend).{0,30}(unavailable|not available)", "no state", "prun(ed|ing)", "state histor(y|ies)",
+    "histor(y|ical) ?state", "historical rpc", "not (currently )?canonical", "beyond head", "out ?of ?range",
+    "distance to target block", "resource not found", "hash is not", "unfinali[sz]ed",
+    "does not have the (requested )?block",
 )  # fmt: skip
 _BLOCK_OBJECT = _words(
     "unmarshal", "invalid type", "did not match", "blockhash", "invalid (argument|block|params)", "expected a string",

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from aggregator.chain.multicall import Multicall
 from aggregator.chain.pool import RpcPool
 from aggregator.chain.rpc_error import RpcError
+from aggregator.chain.stats import Stats
 from aggregator.core.errors import BlockMismatchError, RateLimitedError, SourceError
 from tests.chain.node import KEY, Node, Refusal, status
 
@@ -189,3 +191,59 @@ async def test_all_endpoints_dead_is_one_error_that_names_each_and_says_what_to_
     assert "HTTP 503" in said
     assert "is not JSON" in said
     assert "spillover doctor" in said
+
+
+# geth, erigon, nethermind, reth, besu, op-geth, providers
+LACKS_STATE = [
+    "header not found", "header for hash not found", "hash is not currently canonical", "missing trie node 0a (path )",
+    "block not found: hash 0xab", "block #0xab not found", "header of 0xab could not be found", "unknown block",
+    "0xab block is not canonical", "No state available for block 0xab", "state at block #1 is pruned",
+    "World state unavailable", "required historical state unavailable (reexec=128)", "state unavailable",
+    "old data not available due to pruning", "Unknown block number", "block is out of range", "resource not found",
+    "state histories haven't been fully indexed yet", "cannot query unfinalized data",
+    "historical backend: not available",
+    "upstream does not have the requested block yet", "no historical RPC is available for this historical request",
+]  # fmt: skip
+NOBODY, BALANCE = "0x" + "99" * 20, b"\x70\xa0\x82\x31"
+VERDICTS = ["execution reverted: header not found", "out of gas", "invalid opcode: INVALID", "EVM error OutOfGas"]
+
+
+def test_what_a_node_lacks_is_told_from_what_a_contract_says():
+    assert [m for m in LACKS_STATE if not RpcError(-32000, m).is_no_state] == []
+    assert [m for m in VERDICTS if RpcError(-32000, m).is_no_state or not RpcError(-32000, m).is_execution] == []
+
+
+@pytest.mark.parametrize("message", [*LACKS_STATE, "the words of a client nobody knows"])
+async def test_a_node_without_the_block_never_makes_gaps_of_contracts(message):
+    """No Multicall3 and no EIP-2935: nothing but the node's words and a control tell its trouble from a revert."""
+    async with Node() as node, Node() as well:
+        async with RpcPool(1, [well.url]) as p:
+            at = await p.pin("finalized")
+
+        def refuse(*_):
+            raise Refusal(-32000, message)
+
+        async def read(*urls: str):
+            async with pool(*urls, rounds=1) as p:
+                calls = Multicall(p, at, "", stats=Stats())
+                calls._deployed = False
+                return (await calls.read([(NOBODY, BALANCE), (NOBODY, BALANCE + b"x")])).blob(0)
+
+        node.call = node.eth_getCode = refuse
+        with pytest.raises(SourceError):
+            await read(node.url)
+        assert await read(node.url, well.url) == bytes.fromhex(ANSWER[2:])
+
+
+@pytest.mark.parametrize("result", [None, 7, "", "0x1", "0xzz", {"data": "0x"}])
+async def test_a_malformed_answer_of_one_endpoint_is_asked_of_the_next(result):
+    async with Node() as odd, Node() as well:
+        odd.call = lambda to, data: result
+        for urls in ([odd.url], [odd.url, well.url]):
+            async with pool(*urls) as p:
+                calls = Multicall(p, await p.pin("finalized"), "", stats=Stats())
+                if len(urls) == 2:
+                    assert (await calls.read([(NOBODY, BALANCE)])).blob(0) == bytes.fromhex(ANSWER[2:])
+                else:
+                    with pytest.raises(SourceError, match="malformed"):
+                        await calls.read([(NOBODY, BALANCE)])
