@@ -1,8 +1,8 @@
 """The exact lane: one (market, holder) as its rule sees it.
 
-amount = shares * num / den in the market's own rounding, from the Index row of (market, asset, side). A market without
-Index rows counts in amounts already. Where a market has Index rows but none for a leg, its amount is unknown: the leg
-carries its shares, no price, and so cannot be judged.
+amount = shares * num / den in the market's own rounding, from the Index row of (market, asset, side). A market of a
+kind in `values.IN_AMOUNTS` without Index rows counts in amounts already. For any other leg without an Index row the
+amount is unknown: it carries its shares, no price, and so cannot be judged.
 Prices are the market's own Price rows (order of `prices.PATHS` where it has several); not positive means unknown.
 Account.terms holds the market's own terms by key and those of a sub-unit under `scope:key` (emode:1:ltv_bps);
 Leg.terms the same for its asset. Options and perpetuals are legs too (`snapshot.derivatives`).
@@ -26,10 +26,12 @@ from aggregator.core.rows import AccountTerm, Exposure, Index
 from aggregator.snapshot import derivatives
 from aggregator.snapshot.prices import rank
 from aggregator.snapshot.snapshot import Snapshot
+from aggregator.snapshot.values import IN_AMOUNTS
 
 
 class _Market(NamedTuple):
     rule: str
+    in_amounts: bool
     time_s: int
     indices: Mapping[tuple[str, str], Index]
     prices: Mapping[str, Fixed]
@@ -80,7 +82,7 @@ def _account(
 def _leg(snap: Snapshot, book: _Market, row: Exposure) -> Leg:
     asset, index = snap.assets.get(row.asset), book.indices.get((row.asset, row.side))
     decimals = asset.decimals if asset else -1
-    known = decimals >= 0 and (index is not None or not book.indices)
+    known = decimals >= 0 and (index is not None or book.in_amounts)
     amount = mul_div(row.shares, index.num, index.den, index.rounding) if index and index.den else row.shares
     return Leg(
         row.asset,
@@ -110,5 +112,6 @@ def _market(snap: Snapshot, market: str) -> _Market:
         for asset, group in groupby(snap.rows("term", market=market), key=lambda term: term.asset):
             terms[asset] = {f"{t.scope}:{t.key}" if t.scope else t.key: t.raw for t in group}
         indices = {(i.asset, i.side): i for i in snap.rows("index", market=market)}
-        memo[market] = _Market(rows[0].rule, snap.time_s(market), indices, prices, terms)
+        in_amounts = rows[0].kind in IN_AMOUNTS and not indices
+        memo[market] = _Market(rows[0].rule, in_amounts, snap.time_s(market), indices, prices, terms)
     return memo[market]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from aggregator.snapshot.snapshot import Snapshot
 
 F8 = npt.NDArray[np.float64]
+IN_AMOUNTS = ("amm", "perp")  # kinds of market whose exposures are amounts; all others count in shares of an Index
 
 
 def price_usd(snap: Snapshot) -> F8:
@@ -29,18 +30,25 @@ def price_usd(snap: Snapshot) -> F8:
 
 
 def amount_raw(snap: Snapshot) -> F8:
-    """(n,) shares * num / den of every exposure in raw units, nan where the market has indices but none for it."""
-    table, index = snap.tables["exposure"], snap.tables["index"]
+    """(n,) shares * num / den of every exposure in raw units, nan where no Index says what a share is.
+
+    Markets of the kinds `IN_AMOUNTS` need none; where one has Index rows all the same, they count.
+    """
+    table, index, market = snap.tables["exposure"], snap.tables["index"], snap.tables["market"]
     out: F8 = table["shares_f"].copy()
-    if not index.n or not table.n:
+    if not table.n:
         return out
-    keys, wanted = _keys(snap, index), _keys(snap, table)
-    order = np.argsort(keys, kind="stable")
-    place = order[np.minimum(np.searchsorted(keys[order], wanted), index.n - 1)]
-    hit = (keys[place] == wanted) & (index["den_f"][place] > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        out = np.where(hit, out * index["num_f"][place] / index["den_f"][place], out)
-    out[~hit & np.isin(table["market"], index["market"])] = nan
+    plain = market["market"][np.isin(market["kind"], [snap.code(kind) for kind in IN_AMOUNTS])]
+    known = np.isin(table["market"], plain) & ~np.isin(table["market"], index["market"])
+    if index.n:
+        keys, wanted = _keys(snap, index), _keys(snap, table)
+        order = np.argsort(keys, kind="stable")
+        place = order[np.minimum(np.searchsorted(keys[order], wanted), index.n - 1)]
+        hit = (keys[place] == wanted) & (index["den_f"][place] > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out = np.where(hit, out * index["num_f"][place] / index["den_f"][place], out)
+        known |= hit
+    out[~known] = nan
     return out
 
 

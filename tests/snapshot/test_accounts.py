@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.core.errors import DomainError
 from aggregator.core.fixed import U256_MAX, Fixed
-from aggregator.core.rows import Exposure, Index
+from aggregator.core.rows import Exposure, Index, Market
 from aggregator.snapshot.accounts import account, accounts
 from aggregator.snapshot.values import amount_raw
 from tests.snapshot.world import NOW_S, ODD, POOL, POOL_ROWS, RAY, USDC, VAULT, WETH, freeze, price
@@ -79,7 +80,17 @@ def test_unknown_index_or_decimals_make_a_leg_unpriced() -> None:
     assert {(g.subject, g.reason) for g in snap.gaps} == {(VAULT, "unread"), (ODD, "no_price")}
 
 
-def test_a_market_without_indices_counts_in_amounts() -> None:
-    rows = [POOL_ROWS[0], Exposure(POOL, "x", "7", USDC, "margin", 12), price(POOL, USDC, 10**8)]
-    leg = account(freeze(rows), POOL, "x").legs[0]
-    assert (leg.amount, leg.ref, leg.price) == (12, "7", Fixed(10**8, 8))
+@pytest.mark.parametrize(("kind", "known"), [("perp", True), ("amm", True), ("lending", False), ("vault", False)])
+def test_only_a_market_that_counts_in_amounts_needs_no_index(kind: str, known: bool) -> None:
+    """Where every index of a pool reverted, shares are not amounts: unknown, with a gap of its size."""
+    rows = [Market(POOL, kind, "", ""), Exposure(POOL, "x", "7", USDC, "margin", 12), price(POOL, USDC, 10**8)]
+    snap = freeze(rows)
+    leg = account(snap, POOL, "x").legs[0]
+    assert (leg.shares, leg.ref, leg.price) == (12, "7", Fixed(10**8, 8) if known else None)
+    assert np.isnan(amount_raw(snap)).tolist() == [not known]
+    assert [(g.subject, g.reason, g.accounts) for g in snap.gaps] == ([] if known else [(USDC, "unread", 1)])
+
+
+def test_a_position_in_a_market_that_no_row_describes_is_a_gap() -> None:
+    snap = freeze([*POOL_ROWS, Exposure("eip155:1/aave_v3/ghost", "0xaa", "", WETH, "debt", 1)])
+    assert [(g.subject, g.reason, g.accounts) for g in snap.gaps] == [(WETH, "unread", 1)]

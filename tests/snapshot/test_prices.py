@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aggregator.core.fixed import Fixed
 from aggregator.core.ids import USD
-from aggregator.core.rows import Asset, Claim, Exposure, Gap, Price, Row
+from aggregator.core.rows import Asset, Claim, Exposure, Gap, Market, Price, Row
 from aggregator.snapshot.prices import all_usd, usd
 from tests.snapshot.world import ASSETS, NOW_S, POOL, POOL_ROWS, USDC, VAULT, WETH, freeze, price
 
@@ -86,6 +86,7 @@ def test_stale_bad_and_missing_prices_are_gaps_with_their_size() -> None:
     stale = Price("", WETH, USD, 2000 * 10**8, 8, "feed", NOW_S - 3601, 3600)
     fresh = Price("", USDC, USD, 10**8, 8, "feed", NOW_S - 3600, 3600)
     rows: list[Row] = [
+        Market(POOL, "perp", "", ""),
         stale,
         fresh,
         price("", VAULT, -1),
@@ -114,5 +115,9 @@ def test_decimals_do_not_change_a_value(decimals: int) -> None:
     from aggregator.snapshot.values import value_usd
 
     assets = [a for a in ASSETS if a.id != WETH] + [Asset(WETH, "W", decimals)]
-    rows: list[Row] = [price("", WETH, 10**8), Exposure(POOL, "a", "", WETH, "supply", 10**decimals * 3)]
+    rows: list[Row] = [
+        Market(POOL, "amm", "", ""),
+        price("", WETH, 10**8),
+        Exposure(POOL, "a", "", WETH, "supply", 10**decimals * 3),
+    ]
     assert value_usd(freeze(rows, assets=assets)).tolist() == [3.0]
