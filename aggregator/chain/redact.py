@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 from aggregator.core.errors import ConfigError
 
@@ -36,7 +37,11 @@ def check_url(url: str) -> str:
 
 
 class Redactor:
-    """Removes the secrets of some URLs, and every URL, from text of others (node errors, exceptions)."""
+    """Removes the secrets of some URLs, however they are written, and every URL, from text of others.
+
+    Secrets: path segments of 5 characters and more, values of the query, name and password, and the two as the
+    Authorization header carries them; each also percent-encoded and decoded, in any case.
+    """
 
     def __init__(self, urls: Iterable[str]) -> None:
         secrets: set[str] = set()
@@ -46,14 +51,18 @@ class Redactor:
             values = [value for pair in parts.query.split("&") if (value := pair.partition("=")[2] or pair)]
             pieces += [value for value in values if len(value) >= 4]
             pieces += [part for part in (parts.username, parts.password) if part]
-            secrets.update(pieces)
-            secrets.update(unquote(piece) for piece in pieces)
-        self._secrets = sorted(secrets, key=lambda secret: (-len(secret), secret))
+            for piece in pieces:
+                plain = unquote(piece)
+                secrets |= {piece, plain, unquote_plus(piece), quote(plain, safe=""), quote_plus(plain)}
+            if parts.username or parts.password:
+                pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+                secrets.add(b64encode(pair.encode()).decode().rstrip("="))
+        longest_first = sorted(secrets, key=lambda secret: (-len(secret), secret))
+        self._secrets = re.compile("|".join(map(re.escape, longest_first)) or "(?!)", re.IGNORECASE)
 
     def __call__(self, text: str, limit: int = 256) -> str:
         """The text without secrets and URLs, cut to `limit` characters, control characters as spaces."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
+        text = self._secrets.sub("***", text)
         text = _URL.sub(lambda found: redact(found.group()), text[: 4 * limit])
         text = "".join(c if c.isprintable() else " " for c in text)
         return text if len(text) <= limit else text[: limit - 1] + "…"

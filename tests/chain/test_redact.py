@@ -31,6 +31,23 @@ def test_text_of_others_is_cleaned(url):
     assert said.endswith("rejected")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "s3cr3t/key+a b",
+        "s3cr3t%2Fkey%2Ba%20b",
+        "s3cr3t%2fkey%2ba%20b",
+        "s3cr3t%2Fkey%2Ba+b",
+        "S3CR3T/KEY+A B",
+        "Authorization: Basic YW5uOnB3QDEyMw==",  # base64 of ann:pw@123
+        "ann pw@123 pw%40123",
+    ],
+)
+def test_a_key_is_known_however_it_is_written(said):
+    shown = Redactor(["https://ann:pw%40123@h/?k=s3cr3t%2Fkey%2Ba%20b"])(f"told {said} off")
+    assert not any(part in shown.lower() for part in ("s3cr3t", "key", "yw5u", "pw", "ann"))
+
+
 def test_urls_of_strangers_are_cleaned_and_text_is_bounded():
     said = Redactor([])("see https://other.example/v2/thekeyofsomeone\x1b[31m " + "x" * 1000)
     assert "thekeyofsomeone" not in said
