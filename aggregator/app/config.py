@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,16 +17,21 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from aggregator.app.address import typed_address
 from aggregator.core.errors import ConfigError, near_miss
-from aggregator.core.ids import chain_source, parse_address, venue_source
+from aggregator.core.ids import chain_source, venue_source
 
-_TOML_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "str | int": (str, int),
-    "tuple[str, ...]": (list, tuple),
+_TOML_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "a text in quotes"),
+    "str | int": ((str, int), "a text in quotes or a whole number"),
+    "tuple[str, ...]": ((list, tuple), "a list of texts: ['...']"),
 }
+_SECRET = ("rpc", "url")  # may carry a key: never shown
+_LEAST: dict[str, float] = {"id": 1, "slice_size": 1, "concurrency": 1, "interval_s": 1, "start_block": 0,
+                            "max_per_s": 0, "timeout_s": 0, "deadline_s": 0, "allowed_gap_frac": 0}  # fmt: skip
+_ABOVE = ("max_per_s", "timeout_s", "deadline_s")  # zero would wait for ever or never
 MULTICALL3 = "0xcA11bde05977b3631167028862bE2a173976CA11"
 
 
@@ -224,13 +230,15 @@ def _chain(row: Mapping[str, Any], file: Path, env: Mapping[str, str]) -> ChainC
         raise ConfigError("finality counts blocks behind the head", expected=">= 0", found=str(chain.finality))
     for url in chain.rpc:
         if not url.startswith(("http://", "https://")):
+            scheme, is_url, _ = url.partition("://")
             raise ConfigError(
                 f"chain {chain.id} has an endpoint that is not HTTP",
-                expected="http:// or https://",
-                found=url.split(":")[0],
+                expected="http://... or https://...",
+                found=f"{scheme}://***" if is_url else "no scheme",
+                fix=f"check rpc and SPILLOVER_RPC_{chain.id}",
             )
     if chain.multicall:
-        parse_address(chain.multicall)
+        _address(chain.multicall, f"{file.name} [[chains]] {chain.id}: multicall")
     return chain
 
 
@@ -240,6 +248,8 @@ def _deployment(row: Mapping[str, Any], file: Path) -> DeploymentConfig:
     for key in ("adapter", "name"):
         if not isinstance(row.get(key), str) or not row[key]:
             raise ConfigError(f"{where}: {key} is missing", expected=f"{key} = '...'", found=repr(row.get(key)))
+        if "/" in row[key] or "#" in row[key]:  # they part the ids that are made of it
+            raise ConfigError(f"{where}: {key} has a / or #", expected="a plain word", found=row[key])
     chain, venue = row.pop("chain", None), row.pop("venue", None)
     if isinstance(chain, int) and not isinstance(chain, bool):
         source = chain_source(chain)
@@ -257,36 +267,55 @@ def _deployment(row: Mapping[str, Any], file: Path) -> DeploymentConfig:
             f"{where}: addresses is not a table", expected="addresses = { key = '0x...' }", found=repr(addresses)
         )
     start = row.pop("start_block", 0)
-    if not isinstance(start, int) or start < 0:
+    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
         raise ConfigError(f"{where}: start_block is not a block number", expected=">= 0", found=repr(start))
+    name = row.pop("name")
     return DeploymentConfig(
         adapter=row.pop("adapter"),
-        name=row.pop("name"),
+        name=name,
         source=source,
         start_block=start,
-        addresses={k: parse_address(str(v)) for k, v in addresses.items()},
+        addresses={k: _address(str(v), f"{where} {name}: addresses.{k}") for k, v in addresses.items()},
         options=row,
     )
 
 
 def _section(kind: type[Any], row: Any, where: str) -> Any:
     if not isinstance(row, Mapping):
-        raise ConfigError(f"{where} is not a table", expected="key = value", found=repr(row))
+        raise ConfigError(f"{where} is not a table", expected="key = value", found=type(row).__name__)
     _check_keys(where, row, [f.name for f in fields(kind)])
     values: dict[str, Any] = {}
     for f in fields(kind):
         if f.name not in row:
             continue
         value = row[f.name]
-        allowed = _TOML_TYPES[str(f.type)]
-        if not isinstance(value, allowed) or isinstance(value, bool):
-            raise ConfigError(f"{where}: {f.name} has the wrong type", expected=str(f.type), found=repr(value))
+        allowed, words = _TOML_TYPES[str(f.type)]
+        texts = not isinstance(value, list) or all(isinstance(part, str) for part in value)
+        if not isinstance(value, allowed) or isinstance(value, bool) or not texts:
+            found = type(value).__name__ if f.name in _SECRET else repr(value)
+            raise ConfigError(f"{where}: {f.name} has the wrong type", expected=words, found=found)
+        _check_number(where, f.name, value)
         values[f.name] = tuple(value) if isinstance(value, list) else value
     try:
         return kind(**values)
     except TypeError:
         missing = [f.name for f in fields(kind) if f.name not in values]
         raise ConfigError(f"{where} lacks a key", expected=", ".join(missing), found=", ".join(row)) from None
+
+
+def _check_number(where: str, name: str, value: Any) -> None:
+    if (least := _LEAST.get(name)) is None:
+        return
+    if not math.isfinite(value) or value < least or (name in _ABOVE and value == 0):
+        wanted = f"a number above {least}" if name in _ABOVE else f"a number from {least}"
+        raise ConfigError(f"{where}: {name} is out of range", expected=wanted, found=str(value))
+
+
+def _address(text: str, where: str) -> str:
+    try:
+        return typed_address(text)
+    except ConfigError as error:
+        raise ConfigError(f"{where} is {error.message}", expected=error.expected, found=text, fix=error.fix) from None
 
 
 def _check_keys(where: str, row: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -303,7 +332,8 @@ def _check_keys(where: str, row: Mapping[str, Any], known: Sequence[str]) -> Non
 def _table_list(data: Mapping[str, Any], key: str, file: Path) -> list[Mapping[str, Any]]:
     rows = data.get(key, [])
     if not isinstance(rows, list) or not all(isinstance(r, Mapping) for r in rows):
-        raise ConfigError(f"{key} in {file.name} is not a list of tables", expected=f"[[{key}]]", found=repr(rows)[:80])
+        found = f"[{key}]" if isinstance(rows, Mapping) else type(rows).__name__
+        raise ConfigError(f"{key} in {file.name} is not a list of tables", expected=f"[[{key}]]", found=found)
     return rows
 
 
@@ -315,7 +345,7 @@ def _unique(names: Sequence[str], what: str) -> None:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
             f"cannot read {file.name}", expected="a TOML file", found=str(error), fix="see config/default.toml"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.app.address import typed_address
 from aggregator.app.config import data_dir, load_config, parse_config
 from aggregator.core.errors import ConfigError
 
@@ -62,6 +63,20 @@ def test_the_shipped_default_names_real_deployments_and_leaves_out_chains_withou
         (("[[chains]]", "[[chain]]"), "chain", "did you mean 'chains'?"),
         (('"finalized"', '"final"'), "'final'", ""),
         (('"http://127.0.0.1:8545"', '"ftp://secret@host"'), "ftp", ""),
+        (('"http://127.0.0.1:8545"', '"eth.example/v2/secret"'), "no scheme", "SPILLOVER_RPC_1"),
+        (('["http://127.0.0.1:8545"]', '"http://127.0.0.1:8545/v2/secret"'), "str", ""),
+        (('["http://127.0.0.1:8545"]', '["http://127.0.0.1:8545/v2/secret", 1]'), "list", ""),
+        (('[[chains]]\nid = 1\nrpc = ["', '[chains]\nid = 1\nrpc = ["http://secret@h", "'), "[chains]", ""),
+        (("id = 1\n", "id = 1\ntimeout_s = nan\n"), "nan", ""),
+        (("id = 1\n", "id = 1\nmax_per_s = 0\n"), "0", ""),
+        (("id = 1\n", "id = 0\n"), "0", ""),
+        (("[store]", "[collect]\nslice_size = 0\n[store]"), "0", ""),
+        (("[store]", "[collect]\nallowed_gap_frac = -0.1\n[store]"), "-0.1", ""),
+        (("[store]", "[schedule]\ninterval_s = 0\n[store]"), "0", ""),
+        (("[store]", "[schedule]\nscenarios = [1]\n[store]"), "[1]", ""),
+        (("start_block = 0", "start_block = true"), "True", ""),
+        (('name = "core"', 'name = "co/re"'), "co/re", ""),
+        (("94E9e", "94E9E"), "94E9E", "copy it again"),
         (("id = 1\n", 'id = "one"\n'), "'one'", ""),
         (("chain = 1", "chain = 7"), "eip155:7", "add [[chains]] id = 7"),
         (("0x2f39d218133AFaB8F2B819B1066c7E434Ad94E9e", "0x12"), "0x12", ""),
@@ -85,6 +100,39 @@ def test_a_wrong_configuration_says_what_was_found(
     assert found in error.value.found
     assert hint in error.value.fix
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["eth.example/v2/SECRET", "SECRET", "wss://host/SECRET"])
+def test_an_endpoint_in_the_environment_that_is_none_is_not_repeated(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(CONTRACT)
+    with pytest.raises(ConfigError) as error:
+        load_config(file, {"SPILLOVER_RPC_1": key})
+    assert "SECRET" not in str(error.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + CONTRACT.replace("\n", "\r\n").encode())
+    assert load_config(file, env={}).chain(1).id == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [  # EIP-55's own test cases: all caps, all lower, normal
+        "0x52908400098527886E0F7030069857D2E4169EE7",
+        "0xde709f2102306220921060314715629080e2fb77",
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359",
+        "0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB",
+        "0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb",
+    ],
+)
+def test_checksums_are_those_of_eip_55(address: str) -> None:
+    assert typed_address(f" {address} ") == address.lower()
+    if address[2:] not in (address[2:].lower(), address[2:].upper()):
+        with pytest.raises(ConfigError, match="checksum"):
+            typed_address("0x" + address[2:].swapcase())
 
 
 def test_unreadable_files_are_usage_errors(tmp_path: Path) -> None:
