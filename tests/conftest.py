@@ -1,3 +1,28 @@
-"""Plugins that every test may use."""
+"""Plugins that every test may use, and what a skip means: a reason that a person sees, in CI a failure."""
 
-pytest_plugins = ("tests.devnet.fixtures", "tests.line.fixtures", "tests.store.fixtures")
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+pytest_plugins = ("tests.devnet.fixtures", "tests.line.fixtures", "tests.report.fixtures", "tests.store.fixtures")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _failed_in_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _failed_in_ci((yield))
+
+
+def _failed_in_ci(report: Any) -> Any:
+    if report.skipped and os.environ.get("CI", "").lower() == "true":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"in CI nothing is skipped: {reason}"
+    return report

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -20,12 +21,13 @@ from aggregator import __version__
 from aggregator.api.current import Current, Held
 from aggregator.api.openapi import document
 from aggregator.app import App
+from aggregator.app.address import typed_address
 from aggregator.core.errors import ConfigError, SpilloverError, StoreError
-from aggregator.core.ids import parse_address
 from aggregator.core.scenario import Scenario, parse_scenario
 from aggregator.report.coverage import coverage_json
 from aggregator.report.plain import cut_json
 
+log = logging.getLogger("spillover.api")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _APP: web.AppKey[App] = web.AppKey("app", App)
 _CURRENT: web.AppKey[Current] = web.AppKey("current", Current)
@@ -73,13 +75,33 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return _problem(error.status, {"title": error.reason, "detail": error.reason, "code": f"HTTP-{error.status}"})
+        return _refusal(request, error)
     except StoreError as error:
         return _problem(503, error.problem())
     except ConfigError as error:
         return _problem(422, error.problem())
     except SpilloverError as error:
         return _problem(500, error.problem())
+    except Exception as error:
+        log.exception("%s %s", request.method, request.path)
+        found = SpilloverError("the service has a defect here", found=type(error).__name__, fix="report it")
+        return _problem(500, found.problem())
+
+
+def _refusal(request: web.Request, error: web.HTTPException) -> web.Response:
+    """What aiohttp itself refuses: no such path, method or size."""
+    routes = request.app.router.routes()
+    expected = {
+        404: "one of " + ", ".join(sorted({r.resource.canonical for r in routes if r.resource})),
+        405: error.headers.get("Allow", ""),
+        413: f"at most {MAX_BODY_BYTES} bytes",
+    }.get(error.status, "")
+    members = {"title": error.reason, "detail": error.reason, "code": f"HTTP-{error.status}", "expected": expected,
+               "found": f"{request.method} {request.path}", "fix": "/openapi.json says what can be asked"}  # fmt: skip
+    answer = _problem(error.status, members)
+    if "Allow" in error.headers:
+        answer.headers["Allow"] = error.headers["Allow"]
+    return answer
 
 
 def _problem(status: int, members: dict[str, Any]) -> web.Response:
@@ -132,7 +154,7 @@ async def _coverage(request: web.Request) -> web.Response:
 
 
 async def _wallet(request: web.Request) -> web.Response:
-    address = parse_address(request.match_info["address"])
+    address = typed_address(request.match_info["address"])
     held = await request.app[_CURRENT].get()
     data = await asyncio.to_thread(request.app[_APP].wallet_of, held.snapshot, address)
     return _answer(held, data, {"self": f"/v1/wallets/{address}", "cuts": "/v1/cuts"})

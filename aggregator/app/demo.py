@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from aggregator.core.errors import ConfigError
 
 SCENARIO = "eth_down_30"
 RECORDING = "recording.jsonl.gz"
+STORE = "demo.db"  # not spillover.db: `collect` in the same folder must not put real chains beside invented ones
 
 
 class Demo(NamedTuple):
@@ -29,9 +29,11 @@ def run_demo(directory: Path, tick: Callable[[str, int, int], None]) -> Demo:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         source = data_dir("config") / "demo"
-        shutil.copyfile(source / RECORDING, directory / RECORDING)
-        store = directory.resolve() / "spillover.db"
         head = (source / "demo.toml").read_text(encoding="utf-8")
+        recording = (source / RECORDING).read_bytes()
+        _spare(directory, head.splitlines()[0], recording)
+        (directory / RECORDING).write_bytes(recording)
+        store = directory.resolve() / STORE
         (directory / "config.toml").write_text(f'{head}\n[store]\nurl = "sqlite:///{store}"\n', encoding="utf-8")
     except OSError as error:
         raise ConfigError(
@@ -45,3 +47,16 @@ def run_demo(directory: Path, tick: Callable[[str, int, int], None]) -> Demo:
         app.collect(tick)
         summary = app.stress(SCENARIO, "", tick, report, keep=True)
     return Demo(summary, report, store, config)
+
+
+def _spare(directory: Path, config_head: str, recording: bytes) -> None:
+    """Leaves alone what no demo wrote, and the store of another recording: its people would be taken for these."""
+    config, recorded = directory / "config.toml", directory / RECORDING
+    if config.exists() and not config.read_text(encoding="utf-8", errors="replace").startswith(config_head):
+        what, found = "the folder has a config.toml that is not the demo's", config
+    elif (directory / STORE).exists() and (not recorded.exists() or recorded.read_bytes() != recording):
+        what, found = "the folder has the store of another version's demo", directory / STORE
+    else:
+        return
+    fix = "name another folder with --dir, or remove the file"
+    raise ConfigError(what, expected="a folder without one", found=str(found), fix=fix)

@@ -20,7 +20,7 @@ def examine(path: Path | None) -> list[Finding]:
     config = load_config(path)
     findings = [_finding("configuration", "ok", f"{len(config.chains)} chains, {len(config.deployments)} deployments")]
     findings += _adapters(config)
-    findings += asyncio.run(_chains(config))
+    findings += [_recording(config)] if config.replay.recording else asyncio.run(_chains(config))
     findings += _database(config)
     return findings
 
@@ -39,6 +39,18 @@ def _adapters(config: Config) -> list[Finding]:
     return [_finding("adapters", "ok", ", ".join(known) or "none configured")]
 
 
+def _recording(config: Config) -> Finding:
+    from aggregator.app.wiring import beside
+    from aggregator.chain.recording import Recording
+
+    file = config.replay.recording
+    try:
+        sources = sorted({b.source for b in Recording.load(beside(config.path, file)).blocks()})
+    except SpilloverError as error:
+        return _finding("recording", "fail", f"{file}: {error.message}", error.fix or "check [replay] recording")
+    return _finding("recording", "ok", f"{file} stands in for {', '.join(sources)}; no endpoint is asked")
+
+
 async def _chains(config: Config) -> list[Finding]:
     parts = await asyncio.gather(*(_chain(c) for c in config.chains))
     return [f for part in parts for f in part]
@@ -50,7 +62,7 @@ async def _chain(chain: ChainConfig) -> list[Finding]:
 
     if not chain.rpc:
         fix = f"export SPILLOVER_RPC_{chain.id}=https://... if you want this chain"
-        return [_finding(f"chain {chain.id}", "warn", f"{chain.name} has no endpoint and is left out", fix)]
+        return [_finding(f"chain {chain.id}", "warn", f"{chain.name} has no endpoint and is left out".strip(), fix)]
     async with RpcPool(chain.id, chain.rpc, timeout_s=chain.timeout_s, deadline_s=chain.timeout_s) as pool:
         reports = await probe(pool, chain.multicall)
         findings = [f for n, report in enumerate(reports, 1) for f in _endpoint(chain, n, report)]

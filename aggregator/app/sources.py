@@ -12,7 +12,6 @@ from aggregator.chain.reorg import find_fork
 from aggregator.chain.stats import Stats
 from aggregator.chain.venue import Venue
 from aggregator.core.block import BlockRef
-from aggregator.core.errors import ConfigError
 from aggregator.ingest.collect import Source
 from aggregator.sdk.view import ChainView, ReplayView, VenueView
 
@@ -117,17 +116,10 @@ class Replay:
 
 
 def open_sources(config: Config, recording: Recording | None, recorder: Recording | None) -> list[OpenSource]:
-    """Every source that can be read. ConfigError, with what to set, if there is none."""
+    """Every source of the configuration that has an endpoint, or that the recording holds, and is asked for."""
     wanted = {d.source for d in config.deployments}
     if recording is not None:
         return [Replay(s, recording) for s in sorted({b.source for b in recording.blocks()} & wanted)]
     chains = [LiveChain(c, recorder) for c in config.chains if c.rpc and c.source in wanted]
-    if not chains and config.chains:
-        raise ConfigError(
-            "no chain has an endpoint",
-            expected="an RPC URL for at least one chain",
-            found="none",
-            fix=f"export SPILLOVER_RPC_{config.chains[0].id}=https://..., or set rpc in {config.path.name}",
-        )
     venues = [LiveVenue(v, recorder) for v in config.venues if v.url and v.source in wanted]
     return [*chains, *venues]

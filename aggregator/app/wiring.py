@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from aggregator import __version__
+from aggregator.app.address import typed_address
 from aggregator.app.config import Config, data_dir, load_config
 from aggregator.core.block import Cut
 from aggregator.core.errors import ConfigError, StoreError, near_miss
-from aggregator.core.ids import parse_address
 from aggregator.core.result import StressResult
 from aggregator.core.scenario import Scenario, load_scenario
 from aggregator.report.coverage import coverage_json, reconcile
@@ -34,10 +36,11 @@ Tick = Callable[[str, int, int], None]
 
 
 class CollectAnswer(NamedTuple):
-    """data: the JSON of `collect`. too_many_gaps: beyond collect.allowed_gap_frac, exit code 3."""
+    """data: the JSON of `collect`. too_many_gaps: beyond collect.allowed_gap_frac, exit code 3. gaps: what they are."""
 
     data: dict[str, Any]
     too_many_gaps: bool
+    gaps: list[dict[str, Any]]
 
 
 class App:
@@ -104,7 +107,7 @@ class App:
         """One run over every source with an endpoint. record: also keep every answer in this file."""
         from aggregator.chain.recording import Recording
 
-        recorder = Recording() if record else None
+        recorder = Recording() if record and _output(record) else None
         result = asyncio.run(self._collect(tick, recorder))
         self._snapshot = None  # a run at the same cut replaces what it held
         if record and recorder:
@@ -140,7 +143,7 @@ class App:
                 where,
                 adapters,
                 slice_size=self.config.collect.slice_size,
-                progress=lambda p: tick("dry run", p.done, p.total),
+                progress=lambda p: tick(f"dry run {p.deployment}", p.done, p.total),
             )
 
     @asynccontextmanager
@@ -152,7 +155,14 @@ class App:
         from aggregator.sdk.registry import load_adapters
 
         config, file = self.config.readable(), self.config.replay.recording
-        replayed = Recording.load(_beside(config.path, file)) if file else None
+        replayed = Recording.load(beside(config.path, file)) if file else None
+        if replayed is None and self.config.chains and not config.chains:
+            raise ConfigError(
+                "no chain has an endpoint",
+                expected="an RPC URL for at least one chain",
+                found="none",
+                fix=f"export SPILLOVER_RPC_{self.config.chains[0].id}=https://..., or set rpc in {config.path.name}",
+            )
         sources = open_sources(config, replayed, recorder)
         known = {s.id for s in sources}
         where = [
@@ -180,9 +190,10 @@ class App:
             "coverage": coverage_json(snap),
             "reconciliation": self.reconciliation(snap),
         }
-        return CollectAnswer(data, bool(failed) or hidden_frac(snap) > self.config.collect.allowed_gap_frac)
+        too_many = bool(failed) or hidden_frac(snap) > self.config.collect.allowed_gap_frac
+        return CollectAnswer(data, too_many, self.gaps(snap))
 
-    def import_book(self, directory: Path) -> dict[str, Any]:
+    def import_book(self, directory: Path) -> CollectAnswer:
         """A folder of tables as a cut of its own; its time is that of the newest file."""
         from aggregator.ingest.book import read_book
 
@@ -196,7 +207,7 @@ class App:
                 targets = sorted({(r.market, r.holder, r.ref) for r in rows})
                 writer.targets(deployment, targets)
                 writer.positions(deployment, targets, rows)
-        return self._collected(book.cut).data
+        return self._collected(book.cut)
 
     # -- answers
 
@@ -210,16 +221,18 @@ class App:
         return wallet(snap, holder, int(time.time()))
 
     def _held(self, text: str, at: str) -> tuple[Snapshot, str]:
-        """EVM addresses in any case; names that a venue or an imported book uses as they stand."""
-        if text.lower().startswith("0x"):
-            holder = parse_address(text)
+        """EVM addresses, checksum tested; names that a venue or an imported book uses as they stand."""
+        from aggregator.report.wallet import wallet_accounts
+
+        if text.strip().lower().startswith("0x"):
+            holder = typed_address(text)
             return self.snapshot(at), holder
         snap = self.snapshot(at)
-        if snap.code(text) < 0:
+        if next(wallet_accounts(snap, text), None) is None:
             raise ConfigError(
                 f"{text!r} holds nothing at this cut",
                 expected="an EVM address, or an account of a venue or book in it",
-                found=text,
+                found=repr(text),
                 fix="names such as ENS are not resolved; pass the address",
             )
         return snap, text
@@ -245,7 +258,7 @@ class App:
         from aggregator import graph
 
         snap = self.snapshot(at)
-        graph.write(graph.build(snap), output)
+        graph.write(graph.build(snap), _output(output, ".graphml", ".json"))
 
     # -- stress
 
@@ -254,19 +267,17 @@ class App:
 
     def scenario(self, text: str) -> Scenario:
         """A scenario file, or a name from config/scenarios."""
-        file = Path(text)
-        return load_scenario(file) if file.suffix == ".toml" and file.is_file() else self.scenario_by_name(text)
+        return load_scenario(Path(text)) if text.endswith(".toml") else self.scenario_by_name(text)
 
     def scenario_by_name(self, name: str) -> Scenario:
         """A name from config/scenarios, and nothing else: requests come from anybody."""
-
         names = self.scenario_names()
         if name not in names:
             raise ConfigError(
                 f"no scenario {name!r}",
-                expected="a TOML file or one of " + ", ".join(names),
+                expected="a file.toml or one of " + ", ".join(names),
                 found=name,
-                fix=near_miss(name, names),
+                fix=near_miss(name, names, "spillover stress config/scenarios/... or your own file"),
             )
         return load_scenario(data_dir("config") / "scenarios" / f"{name}.toml")
 
@@ -274,6 +285,8 @@ class App:
         self, scenario: str | Scenario, at: str, tick: Tick, report: Path | None = None, *, keep: bool = False
     ) -> dict[str, Any]:
         """Run, keep in the store if asked, and write report (HTML) and its JSON beside it if named."""
+        if report is not None:
+            _output(report, ".html", ".htm")
         chosen = scenario if isinstance(scenario, Scenario) else self.scenario(scenario)
         snap = self.snapshot(at)
         result = self._run(snap, chosen, tick)
@@ -283,7 +296,6 @@ class App:
         if report is not None:
             from aggregator.report.stress import html
 
-            report.parent.mkdir(parents=True, exist_ok=True)
             report.write_text(html(result, snap), encoding="utf-8")
             report.with_suffix(".json").write_bytes(body)
         answer: dict[str, Any] = json.loads(body)
@@ -306,6 +318,22 @@ class App:
         )
 
 
-def _beside(config: Path, file: str) -> Path:
+def _output(file: Path, *suffixes: str) -> Path:
+    """A file that can be written, its folder made; ConfigError before any work is done for it."""
+    if not file.name.endswith(suffixes or "") or file.is_dir():
+        wanted = f"a file name ending in {' or '.join(suffixes)}" if suffixes else "a file"
+        raise ConfigError("cannot write there", expected=wanted, found=str(file))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(
+            "cannot write there", expected="a folder that can be written", found=f"{file}: {error.strerror}"
+        ) from error
+    return file
+
+
+def beside(config: Path, file: str) -> Path:
     """A file named in a configuration: absolute, or relative to the configuration."""
     return Path(file) if Path(file).is_absolute() else config.parent / file

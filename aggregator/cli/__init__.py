@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import shutil
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -27,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file; config/default.toml otherwise.", show_default=False)
 ]
@@ -35,17 +39,16 @@ AtOption = Annotated[str, typer.Option("--at", help="Cut: digest prefix, unix ti
 
 
 def main() -> NoReturn:
-    """Entry point: one error object for everything a person can cause."""
-    logging.basicConfig(
-        level=os.environ.get("SPILLOVER_LOG", "ERROR").upper(), format="%(levelname)s %(name)s %(message)s"
-    )
+    """Entry point: one error object for everything a person can cause, and for what he cannot."""
+    as_json = "--json" in sys.argv
     try:
+        _log()
         code = app(standalone_mode=False)
         if code == 130:  # what the parser makes of Ctrl-C
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except SpilloverError as error:
-        print_problem(error, "--json" in sys.argv)
+        print_problem(error, as_json)
         sys.exit(error.exit_code)
     except typer.Exit as exit_:
         sys.exit(exit_.exit_code)
@@ -54,11 +57,41 @@ def main() -> NoReturn:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        found = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        print_problem(SpilloverError("a file cannot be used", expected="a path to read or write", found=found), as_json)
+        sys.exit(1)
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of the parser
-            error.show()
+        if hasattr(error, "format_message") and hasattr(error, "show"):  # a usage error of the parser
+            if as_json:
+                print_problem(ConfigError(error.format_message(), fix="spillover --help"), as_json)
+            else:
+                error.show()
             sys.exit(2)
-        raise
+        if logging.root.isEnabledFor(logging.DEBUG):
+            raise
+        print_problem(_defect(error), as_json)
+        sys.exit(1)
+
+
+def _log() -> None:
+    level = os.environ.get("SPILLOVER_LOG", "ERROR").upper()
+    if level not in LEVELS:
+        raise ConfigError("SPILLOVER_LOG is no level", expected=", ".join(LEVELS), found=level)
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def _defect(error: Exception) -> SpilloverError:
+    """A mistake of ours, by its place alone: the message of a stranger's exception may hold a key."""
+    places = traceback.extract_tb(error.__traceback__)
+    ours = [p for p in places if "aggregator" in Path(p.filename).parts or "adapters" in Path(p.filename).parts]
+    where = f"{Path(ours[-1].filename).parent.name}/{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
+    return SpilloverError(
+        "spillover has a defect here; what was stored before stays as it was",
+        expected="no exception",
+        found=f"{type(error).__name__} in {where}",
+        fix="report it; SPILLOVER_LOG=DEBUG shows the whole traceback",
+    )
 
 
 def _version(show: bool) -> None:
@@ -89,14 +122,23 @@ def demo(
     wallet_address = weakest[0]["holder"] if weakest else "0x..."
     out.print(f"\nreport   {answer.report}\nstore    {answer.store}\nconfig   {answer.config}", markup=False)
     out.print("\n[bold]next[/]")
+    me, config = _typed(), shlex.quote(str(answer.config))
     for line in (
-        f"spillover wallet {wallet_address} --config {answer.config}",
-        f"spillover explain wallet {wallet_address} health_factor --config {answer.config}",
-        f"spillover serve --config {answer.config}",
-        "SPILLOVER_RPC_1=https://your-endpoint spillover collect      # your own RPC: Ethereum, then 10, 42161, 8453",
-        "spillover wallet 0xYourAddress                                 # your own wallet, after collect",
+        f"{me} wallet {wallet_address} --config {config}",
+        f"{me} explain wallet {wallet_address} health_factor --config {config}",
+        f"{me} serve --config {config}",
+        f"SPILLOVER_RPC_1=https://your-endpoint {me} collect      # your own RPC: Ethereum, then 10, 42161, 8453",
+        f"{me} wallet 0xYourAddress      # your own wallet, after collect",
     ):
         out.print("  " + line, markup=False)
+
+
+def _typed() -> str:
+    """This command as a person has to type it here: by its path where the shell does not find it."""
+    me, found = Path(sys.argv[0]), shutil.which("spillover")
+    if me.name != "spillover" or (found and Path(found).resolve() == me.resolve()):
+        return "spillover"
+    return shlex.quote(str(me))
 
 
 @app.command()
@@ -122,7 +164,7 @@ def collect(
     if as_json:
         print_json(answer.data)
     else:
-        show.collect(answer.data)
+        show.collect(answer.data, answer.gaps)
     raise typer.Exit(3 if answer.too_many_gaps else 0)
 
 
@@ -137,7 +179,7 @@ def record(
 
     with App.open(config) as spill, progress(as_json) as tick:
         answer = spill.collect(tick, record=file)
-    print_json(answer.data) if as_json else show.collect(answer.data)
+    print_json(answer.data) if as_json else show.collect(answer.data, answer.gaps)
     raise typer.Exit(3 if answer.too_many_gaps else 0)
 
 
@@ -206,11 +248,15 @@ def explain(
     at: AtOption = "",
 ) -> None:
     """Open a number into formula, inputs, rounding and the contract calls that made it."""
-    from aggregator.app import App
     from aggregator.report.errors import error_page
 
     if len(words) == 1 and words[0].upper().startswith("SPL-"):
-        out.print(error_page(words[0].upper()), markup=False)
+        code = words[0].upper()
+        title, page = error_page(code)
+        if as_json:
+            print_json({"code": code, "title": title, "page": page})
+        else:
+            out.print(f"{code}  {title}\n{page}", markup=False)
         return
     if len(words) != 3 or words[0] != "wallet":
         raise ConfigError(
@@ -218,6 +264,8 @@ def explain(
             expected="wallet ADDRESS health_factor | collateral_usd | debt_usd | <asset>:<side>, or an error code",
             found=" ".join(words),
         )
+    from aggregator.app import App
+
     with App.open(config) as spill:
         tree = spill.explain_wallet(words[1], words[2], at)
     if as_json:
@@ -239,7 +287,8 @@ def import_(
 
     with App.open(config) as spill:
         answer = spill.import_book(directory)
-    print_json(answer) if as_json else show.collect(answer)
+    print_json(answer.data) if as_json else show.collect(answer.data, answer.gaps)
+    raise typer.Exit(3 if answer.too_many_gaps else 0)
 
 
 @app.command()
@@ -266,6 +315,8 @@ def schedule(
     from aggregator.app import App
     from aggregator.jobs import schedule as run
 
+    if "SPILLOVER_LOG" not in os.environ:
+        logging.getLogger("spillover.jobs").setLevel(logging.INFO)  # a line a round, so that a person sees it work
     with App.open(config) as spill:
         done = run(spill, once=once)
     raise typer.Exit(0 if done else 1)
@@ -280,9 +331,10 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(findings)
     else:
+        width = max(len(f["check"]) for f in findings)
         for f in findings:
             mark = {"ok": "[green]ok[/]  ", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}[f["status"]]
-            out.print(f"{mark}  {f['check']:<28}", end="")
+            out.print(f"{mark}  {f['check']:<{width}}  ", end="")
             out.print(f["detail"], markup=False)
             if f["fix"]:
                 out.print(f"      to mend: {f['fix']}", markup=False)

@@ -30,11 +30,10 @@ def print_problem(error: SpilloverError, as_json: bool) -> None:
     if as_json:
         print_json(error.problem())
     else:
-        err.print(f"[bold red]{error.code}[/] {error.message}")
+        err.print(Text.assemble((error.code, "bold red"), " ", _lines(error.message)))
         for label, text in (("expected", error.expected), ("found", error.found), ("to mend", error.fix)):
             if text:
-                err.print(f"  [dim]{label:>8}[/]  ", end="")
-                err.print(text, markup=False)
+                err.print(Text.assemble((f"  {label:>8}  ", "dim"), _lines(text)))
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], right: frozenset[int] = frozenset()) -> None:
@@ -49,6 +48,10 @@ def table(title: str, columns: list[str], rows: list[list[str]], right: frozense
 def printable(text: str) -> str:
     """Symbols and names come from anybody: no escape sequence, line break or right-to-left mark of theirs acts here."""
     return "".join(c if unicodedata.category(c)[0] != "C" else "\ufffd" for c in text)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.splitlines())
 
 
 @contextmanager

@@ -6,8 +6,10 @@ from typing import Any
 
 from aggregator.cli.output import age, amount, out, printable, short, table, usd, whole
 
+MOST_GAPS = 12
 
-def collect(data: dict[str, Any]) -> None:
+
+def collect(data: dict[str, Any], gaps: list[dict[str, Any]]) -> None:
     cut = data["cut"]
     table(
         f"cut {cut['digest'][:12]} (skew {cut['skew_s']} s)",
@@ -20,6 +22,14 @@ def collect(data: dict[str, Any]) -> None:
     out.print(f"\nreconciliation: {len(data['reconciliation'])} totals checked, {len(off)} differ")
     for r in off[:20]:
         out.print(f"  {r['market']} {r['asset']} {r['side']}: off by {r['difference']}", markup=False)
+    for g in gaps[:MOST_GAPS]:
+        out.print(_gap(g), markup=False)
+    if len(gaps) > MOST_GAPS:
+        out.print(f"and {len(gaps) - MOST_GAPS} gaps more")
+
+
+def _gap(g: dict[str, Any]) -> str:
+    return printable(f"gap: {g['reason']}, {g['detail']} ({g['subject']})")
 
 
 def coverage(coverage: list[dict[str, Any]]) -> None:
@@ -140,13 +150,13 @@ def wallet(w: dict[str, Any]) -> None:
         )
         for line in _edge(p):
             out.print(line, markup=False)
-    if not w["positions"]:
-        out.print("no position in any source of this cut")
-        return
-    totals = w["totals"]
-    out.print(
-        f"\nin all: collateral USD {usd(totals['collateral_usd'])}, debt USD {usd(totals['debt_usd'])}", markup=False
-    )
+    full = sum(c["level"] == "full" for c in w["coverage"])
+    if w["positions"]:
+        sums = f"collateral USD {usd(w['totals']['collateral_usd'])}, debt USD {usd(w['totals']['debt_usd'])}"
+        out.print(f"\nin all: {sums}", markup=False)
+    else:
+        out.print("no position in what was read")
+    out.print(f"{full} of {len(w['coverage'])} deployments were read in full")
     if w["greeks"]:
         names = ("delta", "gamma", "vega", "theta", "value")
         table(
@@ -156,7 +166,7 @@ def wallet(w: dict[str, Any]) -> None:
             right=frozenset(range(1, 6)),
         )
     for g in w["gaps"]:
-        out.print(printable(f"gap: {g['reason']}, {g['detail']} ({g['subject']})"), markup=False)
+        out.print(_gap(g), markup=False)
 
 
 def _edge(position: dict[str, Any]) -> list[str]:

@@ -22,17 +22,34 @@ log = logging.getLogger("spillover.jobs")
 def run_round(app: App) -> bool:
     """One collect and its stresses; False if anything failed. Failures are logged and leave the store whole."""
     try:
-        app.collect(lambda name, done, total: None)
-        for scenario in app.config.schedule.scenarios:
-            app.stress(scenario, "", lambda name, done, total: None, keep=True)
+        answer = app.collect(_quiet)
     except (SpilloverError, OSError) as error:
         log.error("round failed: %s", error)
         return False
-    return True
+    done = True
+    for scenario in app.config.schedule.scenarios:
+        try:
+            app.stress(scenario, answer.data["cut"]["digest"], _quiet, keep=True)
+        except (SpilloverError, OSError) as error:
+            log.error("stress %s failed: %s", scenario, error)
+            done = False
+    told = "; more gaps than allowed" if answer.too_many_gaps else ""
+    log.info("round done: cut %s, %d stresses%s", answer.data["cut"]["digest"][:12],
+             len(app.config.schedule.scenarios), told)  # fmt: skip
+    return done
+
+
+def _quiet(name: str, done: int, total: int) -> None:
+    """Nobody watches a round."""
 
 
 def schedule(app: App, *, once: bool = False) -> bool:
-    """Run rounds on the configured interval until SIGINT or SIGTERM; with `once`, one round now."""
+    """Run rounds on the configured interval until SIGINT or SIGTERM; with `once`, one round now.
+
+    ConfigError before the first round if a standing scenario cannot be read.
+    """
+    for scenario in app.config.schedule.scenarios:
+        app.scenario(scenario)
     if once:
         return run_round(app)
     asyncio.run(_forever(app))

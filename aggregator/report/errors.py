@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
-from aggregator.core.errors import ConfigError
+from aggregator.core.errors import ConfigError, near_miss
 
 PAGES: dict[str, tuple[str, str]] = {
+    "SPL-000": ("Failure", "A file that cannot be used, or a defect of this program. What was stored stays as it was."),
     "SPL-100": (
         "Configuration",
         "A file, flag or address cannot be used. Compare with config/default.toml; every key is checked.",
@@ -44,11 +43,8 @@ PAGES: dict[str, tuple[str, str]] = {
 }
 
 
-def error_page(code: str) -> str:
+def error_page(code: str) -> tuple[str, str]:
+    """Title and text of a code such as SPL-210; ConfigError, naming the nearest, for one that is none."""
     if code not in PAGES:
-        near = get_close_matches(code, PAGES, n=1)
-        raise ConfigError(
-            "no such error code", expected=", ".join(PAGES), found=code, fix=f"did you mean {near[0]}?" if near else ""
-        )
-    title, text = PAGES[code]
-    return f"{code}  {title}\n{text}"
+        raise ConfigError("no such error code", expected=", ".join(PAGES), found=code, fix=near_miss(code, PAGES))
+    return PAGES[code]

@@ -135,3 +135,29 @@ async def test_a_new_cut_is_swapped_in_whole_while_requests_run(world: World, op
 async def ask_once(client: Client, world: World, digests: set[str]) -> None:
     data = await (await client.get(f"/v1/wallets/{world.wallets[1]}")).json()
     digests.add(data["meta"]["cut"]["digest"])
+
+
+async def test_refusals_say_what_can_be_asked(collected: App) -> None:
+    async with client_of(collected) as client:
+        absent = await (await client.get("/v1/nothing")).json(content_type="application/problem+json")
+        assert "/v1/wallets/{address}" in absent["expected"]
+        assert absent["found"] == "GET /v1/nothing"
+        wrong = await client.delete("/v1/cuts")
+        assert "GET" in wrong.headers["Allow"]
+        checksum = await client.get("/v1/wallets/0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD")
+        assert checksum.status == 422
+        head = await client.head("/v1/cuts")
+        assert (head.status, await head.read()) == (200, b"")
+
+
+async def test_a_defect_is_a_problem_object_without_its_text(collected: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("http://host/v2/SECRET")
+
+    monkeypatch.setattr(App, "gaps", lambda *_: broken(_))
+    async with client_of(collected) as client:
+        answer = await client.get("/v1/coverage")
+        problem = await answer.json(content_type="application/problem+json")
+    assert answer.status == 500
+    assert "SECRET" not in str(problem)
+    assert {"code", "expected", "found", "fix"} <= set(problem)

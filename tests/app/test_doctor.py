@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aggregator.app.demo import Demo
 from aggregator.app.doctor import examine
 from tests.devnet.anvil import Chain
 from tests.devnet.toolchain import Toolchain
@@ -54,3 +55,14 @@ def test_a_database_that_cannot_be_opened_fails(tmp_path: Path) -> None:
     file = _config(tmp_path, 1, [])
     (tmp_path / "x.db").write_bytes(b"this is no database" * 100)
     assert _by_check(examine(file))["database"]["status"] == "fail"
+
+
+def test_a_recording_stands_in_for_endpoints_and_a_torn_one_fails(demo: Demo, tmp_path: Path) -> None:
+    found = _by_check(examine(demo.config))
+    assert {f["status"] for f in found.values()} == {"ok"}, found
+    assert "eip155:42161" in found["recording"]["detail"]
+    torn = tmp_path / "torn.jsonl.gz"
+    torn.write_bytes((demo.config.parent / "recording.jsonl.gz").read_bytes()[:1000])
+    file = _config(tmp_path, 1, [])
+    file.write_text(f'[replay]\nrecording = "{torn.name}"\n' + file.read_text())
+    assert _by_check(examine(file))["recording"]["status"] == "fail"

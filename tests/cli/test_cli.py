@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from aggregator import cli
+from aggregator.app.demo import Demo
 from aggregator.report.errors import PAGES
 
 
@@ -65,11 +68,104 @@ def test_a_key_in_an_endpoint_never_shows(tmp_path: Path) -> None:
         assert b"SECRETKEY" not in file.read_bytes() or file.name == "c.toml"
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "shown"),
+    [
+        (["wallet", "[/x]"], 2, "[/x]"),  # rich would read a closing tag
+        (["wallet", "[bold]x"], 2, "'[bold]x' holds nothing"),
+        (["wallet", ""], 2, "an EVM address"),
+        (["wallet", "supply"], 2, "'supply' holds nothing"),
+        (["wallet", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD"], 2, "checksum"),
+        (["stress", "\x1b[31mx"], 2, "\ufffd[31mx"),
+        (["stress", "absent.toml"], 2, "absent.toml"),
+        (["stress", "eth_down_30", "--report", "."], 2, "a file name ending in .html"),
+        (["stress", "eth_down_30", "--report", "r.json"], 2, "a file name ending in .html"),
+        (["stress", "eth_down_30", "--report", "c.toml/r.html"], 2, "cannot write there"),
+        (["graph", "-o", "g.svg"], 2, ".graphml"),
+        (["graph", "-o", "c.toml/g.json"], 2, "cannot write there"),
+        (["record", "c.toml/x.jsonl.gz"], 2, "cannot write there"),
+        (["import", "c.toml"], 2, "a folder"),
+        (["collect"], 2, "SPILLOVER_RPC_1"),
+        (["collect", "--dry-run"], 2, "SPILLOVER_RPC_1"),
+        (["schedule"], 2, "eth_down"),
+    ],
+)
+def test_what_a_person_gets_wrong_is_said_in_three_lines(
+    tmp_path: Path, demo: Demo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str],
+    code: int, shown: str,
+) -> None:  # fmt: skip
+    """On the demo's store, and without any endpoint."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.toml").write_text(
+        f'[store]\nurl = "sqlite:///{demo.store}"\n[[chains]]\nid = 1\n[schedule]\nscenarios = ["eth_down"]\n'
+    )
+    monkeypatch.setattr(sys, "argv", ["spillover", *words, "--config", "c.toml"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    told = capsys.readouterr().err
+    assert stopped.value.code == code, told
+    assert shown in told
+    assert "expected" in told
+    assert "\x1b[31m" not in told
+
+
+def test_usage_errors_are_json_too(tmp_path: Path) -> None:
+    done = spillover("wallet", "--json", "--nope", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--nope" in json.loads(done.stdout)["detail"]
+
+
+def test_a_defect_is_told_by_its_place_and_never_by_its_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise RuntimeError("http://host/v2/SECRET")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    shown = capsys.readouterr().err
+    assert stopped.value.code == 1
+    assert "RuntimeError in cli/__init__.py" in shown
+    assert "SECRET" not in shown
+
+
+def test_an_unknown_log_level_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPILLOVER_LOG", "loud")
+    done = spillover("explain", "SPL-100", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "DEBUG" in done.stderr
+
+
+def test_a_wallet_without_positions_still_says_what_was_not_read(demo: Demo, tmp_path: Path) -> None:
+    done = spillover("wallet", "0x" + "00" * 19 + "01", "--config", str(demo.config), cwd=tmp_path)
+    assert done.returncode == 0
+    assert "no position in what was read" in done.stdout
+    assert "11 of 11 deployments were read in full" in done.stdout
+
+
+def test_the_demo_says_lines_that_this_shell_can_run(tmp_path: Path) -> None:
+    """Not on PATH, as after the README's first line: the command's own path."""
+    command = Path(sys.executable).with_name("spillover")
+    env = {k: v for k, v in os.environ.items() if k != "PATH"} | {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run([command, "demo", "--dir", "my demo"], cwd=tmp_path, env=env, capture_output=True, text=True,
+                          timeout=120, check=True)  # fmt: skip
+    (line,) = (
+        x.strip() for x in done.stdout.splitlines() if " wallet 0x" in x and "explain" not in x and "--config" in x
+    )
+    again = subprocess.run(
+        line, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "health factor" in again.stdout
+
+
 def test_every_error_code_has_its_page(tmp_path: Path) -> None:
     from aggregator.core import errors
     from aggregator.rules import base
 
     raised = [e for module in (errors, base) for e in vars(module).values() if isinstance(e, type)]
-    codes = {e.code for e in raised if issubclass(e, errors.SpilloverError) and e is not errors.SpilloverError}
-    assert codes <= set(PAGES)
+    codes = {e.code for e in raised if issubclass(e, errors.SpilloverError)}
+    assert codes == set(PAGES)
     assert spillover("explain", "spl-210", cwd=tmp_path).stdout.startswith("SPL-210")
+    assert json.loads(spillover("explain", "spl-210", "--json", cwd=tmp_path).stdout)["code"] == "SPL-210"
+    assert "did you mean 'SPL-210'" in spillover("explain", "SPL-211", cwd=tmp_path).stderr

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from aggregator.app.config import data_dir
-from aggregator.app.demo import RECORDING, Demo, run_demo
-from tests.report.conftest import quiet
+from aggregator.app.config import StoreConfig, data_dir
+from aggregator.app.demo import RECORDING, STORE, Demo, run_demo
+from aggregator.core.errors import ConfigError
+from aggregator.store import Store
+from tests.report.fixtures import quiet
 
 
 def test_two_runs_at_different_times_are_byte_identical(
@@ -22,6 +24,27 @@ def test_two_runs_at_different_times_are_byte_identical(
     again = run_demo(tmp_path / "elsewhere", quiet)
     for suffix in (".json", ".html"):
         assert again.report.with_suffix(suffix).read_bytes() == demo.report.with_suffix(suffix).read_bytes()
+
+
+def test_a_second_run_in_the_same_folder_says_the_same(tmp_path: Path) -> None:
+    first = run_demo(tmp_path, quiet).report.with_suffix(".json").read_bytes()
+    again = run_demo(tmp_path, quiet)
+    assert again.report.with_suffix(".json").read_bytes() == first
+    with Store.open(f"sqlite:///{again.store}") as store:
+        assert len(store.cuts()) == 1
+
+
+def test_the_demo_spares_a_configuration_and_a_store_that_are_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("# mine\n")
+    with pytest.raises(ConfigError, match=r"config\.toml"):
+        run_demo(tmp_path, quiet)
+    assert [f.name for f in tmp_path.iterdir()] == ["config.toml"]
+    (tmp_path / "config.toml").unlink()
+    (tmp_path / STORE).write_bytes(b"of another recording")
+    with pytest.raises(ConfigError, match="another version"):
+        run_demo(tmp_path, quiet)
+    assert [f.name for f in tmp_path.iterdir()] == [STORE]
+    assert Path(StoreConfig().url).name != STORE  # real chains, collected in the same folder, go elsewhere
 
 
 def test_everything_is_read_in_full_and_the_one_gap_is_the_feed_left_stale(demo: Demo) -> None:

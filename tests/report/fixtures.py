@@ -1,4 +1,4 @@
-"""One demo for the whole session, made by the code that `spillover demo` runs."""
+"""Pytest plugin: one demo for the whole session, made by the code that `spillover demo` runs."""
 
 from __future__ import annotations
 
