@@ -4,7 +4,8 @@ Fewest steps first. In one step: USD itself; a reference feed (Price with market
 on the asset's own chain or venue quoting USD. Assets without such are priced in rounds from those that have a price:
 by a price in another asset, then by their claims (the sum over the basket of num / den of every underlying).
 Among several rows: reference feeds, then by path in the order of `PATHS`, the youngest, the market's id. A stale price
-is used and its Gap says so; a price of zero or below is never used. What no round reaches is a Gap, not a zero.
+is used and its Gap says so; a price of zero or below is never used, nor one that no asset can have (10^60 USD, or
+10^-60): anybody may deploy an oracle that says so. What no round reaches is a Gap, not a zero.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Usd = tuple[Fixed, str]
 PATHS = ("live", "feed", "capped", "lagged", "rate", "index", "mark", "constant")
 CLAIM_EXP = 36  # a claim's price is floored at this many places
+_PLACES, _LONGEST = 60, 10**190
 
 
 def usd(snap: Snapshot, asset: str) -> Usd | None:
@@ -52,12 +54,18 @@ def _solve(snap: Snapshot) -> dict[str, Usd]:
         fresh = {}
         for asset in pending:
             answer = _quoted(prices.get(asset, []), out) or _claimed(snap, asset, claims.get(asset, []), out)
-            if answer:
+            if answer and _possible(answer[0]):
                 fresh[asset] = answer
         if not fresh:
             return out
         out |= fresh
         pending = [asset for asset in pending if asset not in fresh]
+
+
+def _possible(price: Fixed) -> bool:
+    """Within _PLACES powers of ten of one USD; through quotes of quotes digits could also grow without end."""
+    low, high = (int(10 ** max(price.exp + places, 0)) for places in (-_PLACES, _PLACES))
+    return low <= price.raw < min(high, _LONGEST)
 
 
 def rank(row: Price) -> tuple[bool, int, int, str]:
