@@ -26,7 +26,7 @@ class Snapshot:
 
     names: all texts, sorted; tables: every kind of `core.schema`, in canonical order; assets: those in use, by id.
 
-    digest: the same for the same rows at the same cut, whatever database and order they came in.
+    digest: the same for the same rows and levels at the same cut, whatever database and order they came in.
     memo: what has been derived so far (indices, prices); nothing else changes after `build`.
     levels: deployment -> full | partial | aggregate | failed, as the run said.
     """
@@ -132,4 +132,5 @@ def build(
     if gaps:
         tables["gap"] = merge(tables["gap"], raw_tables(gaps)["gap"], codes)
     parts = [cut.digest, *(repr(tuple(asset)) for asset in used.values())]
+    parts += [f"{name} {level}" for name, level in sorted(snap.levels.items()) if level != "full"]
     return replace(snap, digest=digest(parts, book, tables), memo={})

@@ -71,8 +71,10 @@ def test_the_digest_knows_cut_assets_and_deployment() -> None:
         build(raw, Cut.of([BlockRef("eip155:1", 101, "0x1", 0, "safe")]), ASSETS).digest,
         freeze(POOL_ROWS, assets=[Asset(WETH, "OTHER", 18), *ASSETS[1:]]).digest,
         build(raw_tables(("eip155:1/aave_v3/fork", row) for row in POOL_ROWS), CUT, ASSETS).digest,
+        freeze(POOL_ROWS, levels={POOL: "partial"}).digest,  # its coverage says so, and every result carries that
     ]
     assert len(set(digests)) == len(digests)
+    assert freeze(POOL_ROWS, levels={POOL: "full"}).digest == digests[0]
     unused = Asset("eip155:1/erc20:0x" + "9" * 40, "X", 18)
     assert freeze(POOL_ROWS, assets=[*ASSETS, unused]).digest == digests[0]
 
