@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from adapters.morpho_blue import ADAPTER
 from aggregator import rules
+from aggregator.core.account import Account
 from aggregator.core.ids import erc20
 from aggregator.core.rows import Asset, Exposure, Gap, Index, Market, Price, Term, Total
 from tests.adapters.reading import Reading, assert_incremental, assert_replays, assert_sources, read, sums, where_is
@@ -89,27 +91,43 @@ async def test_totals_equal_the_contracts_own_accrual(world: World, elapsed_s: i
 
 
 async def test_every_position_is_the_contracts_own(three_chains_world: World) -> None:
+    """Of everybody there is, whether an event named him to us or not."""
     morpho, reading = the(three_chains_world), await reading_of(three_chains_world)
     assert_reconciles(reading)
     assert not reading.of(Gap)
     assert_sources(reading, three_chains_world.chains[1])
+    theirs: dict[tuple[str, str, str, str], int] = {}
     for market in morpho.markets.values():
         name = f"{reading.where.id}/{market.id}"
-        for target in reading.where.targets:
-            if target.market == name:
-                theirs = morpho.position(market, target.holder, reading.at.hash)
-                rows = {r.side: (r.asset, r.shares) for r in reading.of(Exposure, market=name, holder=target.holder)}
-                loan, collateral = erc20(1, market.loan.address), erc20(1, market.collateral.address)
-                expected = {
-                    "supply": (loan, theirs.supply_shares),
-                    "debt": (loan, theirs.borrow_shares),
-                    "collateral": (collateral, theirs.collateral),
-                }
-                assert rows == {side: pair for side, pair in expected.items() if pair[1]}
+        loan, collateral = erc20(1, market.loan.address), erc20(1, market.collateral.address)
+        for who in {*three_chains_world.wallets, *three_chains_world.chains[1].accounts}:
+            held = morpho.position(market, who, reading.at.hash)
+            for side, asset, raw in (
+                ("supply", loan, held.supply_shares), ("debt", loan, held.borrow_shares),
+                ("collateral", collateral, held.collateral),
+            ):  # fmt: skip
+                theirs |= {(name, who.lower(), side, asset): raw} if raw else {}
         price = reading.one(Price, market=name)
         assert price.raw == market.oracle.call("price", block=reading.at.hash)
         assert price.exp == 36 + market.loan.decimals - market.collateral.decimals
         assert price.path == ("rate" if isinstance(market.collateral, VaultShare) else "feed")
+    assert {(r.market, r.holder, r.side, r.asset): r.shares for r in reading.of(Exposure)} == theirs
+    assert min(theirs.values()) < 1_000
+
+
+async def test_collateral_and_cash_are_what_the_contract_holds(three_chains_world: World) -> None:
+    """Morpho keeps no total of collateral; the token's balance is one: all collateral, and what is lent but not out."""
+    morpho, reading = the(three_chains_world), await reading_of(three_chains_world)
+    ours: Counter[str] = Counter()
+    for row in reading.of(Exposure, side="collateral"):
+        ours[row.asset] += row.shares
+    for market in morpho.markets.values():
+        term = {t.key: t.raw for t in reading.of(Term, market=f"{reading.where.id}/{market.id}")}
+        ours[erc20(1, market.loan.address)] += term["total_supply_assets"] - term["total_borrow_assets"]
+    for asset in {a for m in morpho.markets.values() for a in (m.loan, m.collateral)}:
+        held = asset.token.call("balanceOf", morpho.contract.address, block=reading.at.hash)
+        assert ours[erc20(1, asset.address)] == held, asset.symbol
+    assert len(ours) > 5
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -167,6 +185,50 @@ async def test_incremental_read_equals_full_read_and_finds_every_fee_recipient(w
         assert full.one(Exposure, market=market, holder=recipient.lower(), side="supply").shares
     assert not full.of(Exposure, market=debtor.market, holder=debtor.holder, side="debt")
     assert full.of(Market, market=f"{full.where.id}/{fresh.id}")
+
+
+async def test_each_event_alone_names_its_account(world: World) -> None:
+    """One act an account since the last run; whoever else is named in the event is a stranger to Morpho."""
+    morpho, chain, strangers = the(world), world.chains[1], iter("0x" + f"{n:02x}" * 20 for n in range(0x51, 0x60))
+    before = await reading_of(world)
+    params = {f"{before.where.id}/{m.id}": m.params for m in morpho.markets.values()}
+    people, acted = {w.lower(): w for w in world.wallets}, Counter[str]()
+
+    def act(account: Account, name: str, *arguments: object) -> None:
+        who = people.pop(account.holder)  # everybody acts once
+        morpho.contract.send(name, params[account.market], *arguments, sender=who)
+        acted[name] += 1
+
+    for account in before.accounts:
+        if account.holder not in people:
+            continue
+        who, judged = people[account.holder], rules.get(account.rule).judge(account)  # type: ignore[union-attr]
+        if account.side("debt"):
+            if judged.liquidatable and account.side("collateral"):
+                if not acted["liquidate"]:
+                    del people[account.holder]
+                    (market,) = (m for m in morpho.markets.values() if account.market.endswith(m.id))
+                    morpho.liquidate(chain.accounts[2], market, who, seize=1)
+                    acted["liquidate"] += 1
+            elif judged.health_factor > 2 * WAD and not acted["borrow"]:
+                act(account, "borrow", 10, 0, who, next(strangers))
+        elif account.side("supply") and not acted["withdraw"]:
+            act(account, "withdraw", 10, 0, who, next(strangers))
+        elif account.side("collateral") and not acted["withdrawCollateral"]:
+            act(account, "withdrawCollateral", 1, who, next(strangers))
+    market, payer = morpho.markets["WBTC/USDC"], chain.accounts[7]
+    market.collateral.provide(payer, morpho.contract, 7)
+    market.loan.provide(payer, morpho.contract, 10**9)
+    pledged, lender = next(strangers), next(strangers)
+    morpho.contract.send("supplyCollateral", market.params, 7, pledged, b"", sender=payer)
+    morpho.contract.send("supply", market.params, 10**6, 0, lender, b"", sender=payer)
+    debtor = next(r for r in before.of(Exposure, side="debt") if r.market.endswith(market.id) and r.holder in people)
+    morpho.contract.send("repay", market.params, 10, 0, people[debtor.holder], b"", sender=payer)
+    assert set(acted) == {"liquidate", "borrow", "withdraw", "withdrawCollateral"}
+    full = await assert_incremental(ADAPTER, chain, before)
+    assert full.one(Exposure, holder=pledged).shares == 7
+    assert full.one(Exposure, holder=lender).side == "supply"
+    assert_reconciles(full)
 
 
 async def test_fee_shares_before_any_recipient_belong_to_the_zero_address(world: World) -> None:

@@ -173,7 +173,7 @@ class MorphoPeople:
                     case 3:
                         self._morpho.supply(user, market, market.loan.worth(log_uniform(self._rng, 1, 1e5)) + 1)
                     case 4:
-                        self._morpho.supply_collateral(user, market, self._rng.randint(1, 10**6))
+                        self._morpho.supply_collateral(user, market, 1 + self._rng.randint(1, 10**6) // 10 ** (i % 7))
 
     def _borrower(self, user: str, market: Market, edge: bool) -> None:
         usd = log_uniform(self._rng, 5, 2e5)

@@ -21,7 +21,7 @@ from tests.devnet.tokens import deploy_asset
 from tests.devnet.toolchain import Toolchain
 from tests.devnet.worlds import wallets
 
-PEOPLE, DAY = 12, 86_400
+PEOPLE, DAY, WAD = 12, 86_400, 10**18
 RULE = MorphoBlue()
 
 
@@ -142,3 +142,62 @@ def test_liquidation_is_what_morpho_does(blue: Morpho, fall: float) -> None:
     assert seen["refused"]
     assert seen["part"]
     assert seen["bad debt" if fall > 0.3 else "whole"], seen
+
+
+def limit_is(blue: Morpho, market: Market, user: str, quoted: int) -> None:
+    """Set the oracle so that the user's collateral is worth that much of the loan asset."""
+    held = blue.position(market, user).collateral
+    price = -(-quoted * 10**36 // held)
+    assert held * price // 10**36 == quoted
+    market.oracle.send("setPrice", price)
+
+
+def test_at_the_limit_to_the_unit_nobody_is_liquidated(blue: Morpho) -> None:
+    """`_isHealthy` compares floor(floor(collateral * price) * LLTV) with the debt, rounded up."""
+    market = blue.markets["weth/usdc"]
+    user = max(wallets(3, PEOPLE), key=lambda who: blue.position(market, who).borrow_shares)
+    with blue.chain.undone():
+        time_s = blue.chain.block()["timestamp"] + 60
+        debt = account_on(blue, market, user, time_s).side("debt")[0].amount
+        least = -(-debt * WAD // market.lltv_e18)  # the smallest whose share of LLTV, floored, is the debt
+        for quoted, due in ((least, False), (least - 1, True)):
+            limit_is(blue, market, user, quoted)
+            account = account_on(blue, market, user, time_s)
+            judged = RULE.judge(account)
+            assert (judged.collateral, judged.debt) == (quoted, debt)
+            assert judged.liquidatable == due
+            said = outcome(account, seize=1)
+            assert (said is not None) == due
+            with blue.chain.undone():
+                compare(blue, market, user, time_s, said, seize=1)
+
+
+@pytest.mark.parametrize("decimals", [6, 18])
+def test_the_last_borrowers_loss_is_no_more_than_what_is_lent(
+    devnet_tools: Toolchain, chain: Chain, decimals: int
+) -> None:
+    """badDebtAssets = min(totalBorrowAssets, toAssetsUp(shares left)): alone, rounding up would take too much."""
+    loan = deploy_asset(devnet_tools, chain, "LOAN", decimals, 1)
+    weth = deploy_asset(devnet_tools, chain, "WETH", 18, 2_000)
+    made, user = morpho.deploy(devnet_tools, chain), chain.accounts[3]
+    oracle = made.settable_oracle(2_000 * 10 ** (18 + decimals))
+    market = made.create_market("alone", loan, weth, 0.77, oracle)
+    loan.provide(chain.accounts[2], made.contract, loan.raw(1e9))
+    made.supply(chain.accounts[1], market, loan.raw(5_000))
+    made.supply_collateral(user, market, WAD)
+    made.borrow(user, market, loan.raw(1_500))
+    chain.warp(100 * DAY)
+    oracle.send("setPrice", 10 ** (18 + decimals))
+    time_s = chain.block()["timestamp"] + 10
+    for part in (1, WAD // 3, WAD - 1):  # what is left before the last call differs, and so does its rounding
+        with chain.undone():
+            account = account_on(made, market, user, time_s)
+            said = outcome(account, seize=part)
+            assert said is not None
+            compare(made, market, user, time_s, said, seize=part)
+            account = account_on(made, market, user, time_s + 1)
+            said = outcome(account, seize=WAD - part)
+            assert said is not None
+            assert said.bad_debt
+            compare(made, market, user, time_s + 1, said, seize=WAD - part)
+            assert made.state(market).borrow_assets == 0
