@@ -437,7 +437,7 @@ def test_a_feed_can_be_negative_and_stale(devnet_tools: Toolchain, chain: Chain)
 def test_a_missing_toolchain_is_seen(ci: str, word: str) -> None:
     this = f"{Path(__file__)}::test_a_feed_can_be_negative_and_stale"
     env = {**os.environ, "SPILLOVER_DEVNET_DIR": "/dev/null/nowhere", "CI": ci}
-    command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", this]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", this]
     done = subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert word in done.stdout
     assert "devnet toolchain unavailable: cannot set up /dev/null/nowhere" in done.stdout
