@@ -9,9 +9,9 @@ import pytest
 
 from aggregator.core.account import Account
 from tests.devnet import aave_v30, aave_v36
-from tests.devnet.aave import Aave, Reserve
+from tests.devnet.aave import Aave, EMode, Reserve
 from tests.devnet.anvil import Chain
-from tests.devnet.tokens import deploy_asset
+from tests.devnet.tokens import deploy_asset, deploy_feed
 from tests.devnet.toolchain import Toolchain
 from tests.devnet.worlds import GENTLE, standard_reserves
 from tests.rules.aave_chain import MAX, account_on, at_time, call_pool, outcome, rule_for
@@ -154,3 +154,29 @@ def test_a_small_collateral_is_taken_whole_beside_a_large_debt(market: Aave) -> 
     assert said.bad_debt == {}
     call_pool(market, time_s, account, ("WETH", "USDC"), MAX, said)
     assert account_on(market, user).side("debt")
+
+
+def test_a_debt_that_left_the_category_is_judged_by_its_own_price_and_sold_at_the_categorys(
+    devnet_tools: Toolchain, chain: Chain
+) -> None:
+    """3.0: health asks for the debt's category, _getCollateralPriceAndDebtPrice for the account's alone."""
+    feed = deploy_feed(devnet_tools, chain, "stable / USD", 1)
+    dai = deploy_asset(devnet_tools, chain, "DAI", 18, 1)
+    reserves = [*standard_reserves(devnet_tools, chain), Reserve(dai, 6_300, 7_700, 10_500, 2_500, GENTLE)]
+    emodes = [EMode(1, "stable", 9_000, 9_300, 10_100, ("USDC", "DAI"), feed=feed)]
+    market = aave_v30.deploy(devnet_tools, chain, reserves, emodes)
+    market.oracle.send("setAssetSources", [feed.address], [feed.address])
+    user = chain.accounts[3]
+    market.supply(chain.accounts[1], "DAI", 10**5 * WAD)
+    dai.provide(chain.accounts[2], market.pool, 10**5 * WAD)
+    market.supply(user, "USDC", 10_000 * 10**6)
+    market.set_emode(user, 1)
+    market.borrow(user, "DAI", 8_900 * WAD)
+    market.configurator.send("setAssetEModeCategory", dai.address, 0)
+    feed.send("set", 95 * USD // 100)
+    time_s = chain.block()["timestamp"] + 10
+    account = at_time(market, time_s, user)
+    said = outcome(rule_for(market), account, ("USDC", "DAI"), MAX)
+    assert said is not None
+    assert said.seized * 10**12 == pytest.approx(said.repaid * 1.01, rel=1e-6)  # 0.95 for 0.95, and the bonus
+    call_pool(market, time_s, account, ("USDC", "DAI"), MAX, said)
