@@ -16,7 +16,7 @@ from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError, EncodingTypeError
 from eth_utils.crypto import keccak
 
-from aggregator.chain.abi_types import Layout, balanced, layout, split_types
+from aggregator.chain.abi_types import Layout, balanced, layout, name_of, split_types
 from aggregator.chain.answers import Answers, Failure
 from aggregator.chain.decode import I64, Words, decode_words, static_layouts
 from aggregator.core.errors import ConfigError, SpilloverError
@@ -29,15 +29,12 @@ class Function:
     """selector (4 bytes), inputs and outputs as canonical types, `static_size` of an answer in bytes or None."""
 
     def __init__(self, sig: str) -> None:
-        text = sig.strip().removeprefix("function ")
-        opening = text.find("(")
-        if opening < 1:
-            raise ConfigError("not a signature", expected="name(types)(types)", found=sig[:200])
+        text = sig.strip().removeprefix("function ").rstrip(" ;")
+        self.sig, self.name = sig, name_of(text, sig)
+        opening = text.index("(")
         closing = balanced(text, opening, sig)
         rest = text[closing:]
         outputs = rest[rest.index("(") :] if "(" in rest else "()"
-        self.sig = sig
-        self.name = text[:opening].strip()
         self.inputs = split_types(text[opening:closing], sig)
         self.outputs = split_types(outputs, sig)
         self.selector: bytes = keccak(text=f"{self.name}({','.join(self.inputs)})")[:4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import prod
 from typing import Any, NamedTuple
 
 from eth_abi.exceptions import ABITypeError, ParseError
@@ -11,6 +12,7 @@ from eth_abi.grammar import BasicType, TupleType, normalize, parse
 from aggregator.core.errors import ConfigError
 
 _NAME = re.compile(r"(?<=[\w)\]])\s+[A-Za-z_$][\w$]*(?=\s*[,)])")  # 'uint256 amount,' -> 'uint256,'
+_MAX_WORDS, _MAX_DEPTH = 100_000, 32
 _LOCATION = re.compile(r"\s+(memory|calldata|storage|payable)\b")
 
 
@@ -23,10 +25,18 @@ class Layout(NamedTuple):
     items: tuple[Layout, ...] = ()
 
 
+def name_of(text: str, sig: str) -> str:
+    """What stands before the first parenthesis; ConfigError unless it is a Solidity name."""
+    name, opening, _ = text.partition("(")
+    if not opening or not re.fullmatch(r"[A-Za-z_$][\w$]*", name.strip(), re.ASCII):
+        raise _bad(sig)
+    return name.strip()
+
+
 def split_types(text: str, sig: str) -> tuple[str, ...]:
     """'(uint a,(bool,address[]) b)' -> ('uint256', '(bool,address[])'), without names; ConfigError if it is no list."""
     stripped = text.strip()
-    if not (stripped.startswith("(") and stripped.endswith(")")):
+    if not stripped.startswith("(") or balanced(stripped, 0, sig) != len(stripped):
         raise _bad(sig)
     bare = _NAME.sub("", _LOCATION.sub("", stripped)).replace(" ", "").replace("tuple(", "(")
     if bare == "()":
@@ -36,7 +46,7 @@ def split_types(text: str, sig: str) -> tuple[str, ...]:
         parsed.validate()
     except (ParseError, ABITypeError, ValueError):
         raise _bad(sig) from None
-    if not isinstance(parsed, TupleType) or parsed.arrlist or not _known(parsed):
+    if not isinstance(parsed, TupleType) or parsed.arrlist or not _known(parsed) or _words(parsed) > _MAX_WORDS:
         raise _bad(sig)
     return tuple(component.to_type_str() for component in parsed.components)
 
@@ -51,6 +61,12 @@ def _known(parsed: Any) -> bool:
     if isinstance(parsed, TupleType):
         return all(_known(component) for component in parsed.components)
     return parsed.base in ("uint", "int", "bool", "address", "bytes", "string")
+
+
+def _words(parsed: Any) -> int:
+    """32-byte words of the static arrays in a type: one written too long would be laid out word by word."""
+    own: int = sum(map(_words, parsed.components)) if isinstance(parsed, TupleType) else 1
+    return own * prod(int(size[0]) for size in parsed.arrlist or () if size)
 
 
 def _layout(parsed: Any) -> Layout | None:
@@ -80,6 +96,8 @@ def balanced(text: str, start: int, sig: str) -> int:
         depth += (text[i] == "(") - (text[i] == ")")
         if depth == 0:
             return i + 1
+        if depth > _MAX_DEPTH:
+            break
     raise _bad(sig)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from eth_utils.crypto import keccak
 
 from aggregator.chain.abi import Function
-from aggregator.chain.abi_types import balanced, layout, split_types
+from aggregator.chain.abi_types import balanced, layout, name_of, split_types
 from aggregator.chain.answers import Answers, Failure
 from aggregator.core.errors import ConfigError, MalformedAnswerError
 
@@ -45,11 +45,11 @@ class Event:
     """topic: keccak of the canonical signature. indexed, plain: (name, type) of arguments; order: all names."""
 
     def __init__(self, sig: str) -> None:
-        text = sig.strip().removeprefix("event ")
-        opening = text.find("(")
-        if opening < 1 or balanced(text, opening, sig) != len(text.rstrip(" ;")):
+        text = sig.strip().removeprefix("event ").rstrip(" ;")
+        self.sig, self.name = sig, name_of(text, sig)
+        opening = text.index("(")
+        if balanced(text, opening, sig) != len(text):
             raise ConfigError("not an event", expected="Name(type indexed name,type name)", found=sig[:200])
-        self.sig, self.name = sig, text[:opening].strip()
         arguments = [_argument(part, sig) for part in _split(text[opening + 1 : text.rindex(")")])]
         types = split_types(f"({','.join(kind for kind, _, _ in arguments)})", sig)
         self.topic: bytes = keccak(text=f"{self.name}({','.join(types)})")
@@ -58,6 +58,8 @@ class Event:
             raise ConfigError("event arguments share a name", expected="distinct names", found=sig[:200])
         pairs = list(zip(arguments, types, strict=True))
         self.indexed = [(name, _topic_type(kind)) for (_, indexed, name), kind in pairs if indexed]
+        if len(self.indexed) > 3:
+            raise ConfigError("too many indexed arguments", expected="at most 3", found=sig[:200])
         self.plain = [(name, kind) for (_, indexed, name), kind in pairs if not indexed]
         self._topics = Function(f"topics()({','.join(kind for _, kind in self.indexed)})")
         self._data = Function(f"data()({','.join(kind for _, kind in self.plain)})")

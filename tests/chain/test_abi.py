@@ -39,7 +39,23 @@ def test_names_locations_and_tuples_are_understood():
 
 
 @pytest.mark.parametrize(
-    "sig", ["", "balanceOf", "f(uint7)", "f(uint256", "f(uint256)(", "f(adress)", "(uint256)", "f(,)"]
+    "sig",
+    [
+        "",
+        "balanceOf",
+        "f(uint7)",
+        "f(uint256",
+        "f(uint256)(",
+        "f(adress)",
+        "(uint256)",
+        "f(,)",
+        "9f()",
+        "f-g()",
+        "f()x()y",
+        "f()(uint256[99999999999])",
+        "f()(uint256[1000][1000])",
+        "f()(" + "(" * 40 + "uint256" + ")" * 40 + ")",
+    ],
 )
 def test_a_broken_signature_is_named(sig):
     with pytest.raises(ConfigError) as caught:
@@ -220,8 +236,10 @@ def test_indexed_strings_come_as_their_hash_and_plain_ones_as_text():
 
 
 @pytest.mark.parametrize(
-    "sig", ["Transfer", "Transfer(address,uint256 x)", "T(uint256 a,uint256 a)", "T(uint256 indexed)"]
-)
+    "sig",
+    ["", "Transfer", "E(", "Transfer(address,uint256 x)", "T(uint256 a,uint256 a)", "T(uint256 indexed)",
+     "E(uint256 a)x", "9E(uint256 a)", "E(" + ",".join(f"address indexed a{i}" for i in range(4)) + ")"],
+)  # fmt: skip
 def test_a_broken_event_is_named(sig):
     with pytest.raises(ConfigError):
         event(sig)
