@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import index_text
+from aggregator.quant._checks import floats, index_text, joint_shape
 
 Floats = npt.NDArray[np.float64]
 Signs = npt.NDArray[np.int8]
@@ -19,16 +19,21 @@ _WORDS = {"c": 1, "call": 1, "p": -1, "put": -1}
 def kind_sign(kind: npt.ArrayLike) -> Signs:
     """+1 for calls and -1 for puts, from +1/-1, booleans (True = call) or "c"/"call"/"p"/"put".
 
-    Any shape.  DomainError names the first element that is none of these.
+    Any shape; a column of objects, as of a data frame, may hold strings or signs.  DomainError names the first
+    element that is none of these.
     """
     given = np.asarray(kind)
     if given.dtype == np.bool_:
         return np.where(given, 1, -1).astype(np.int8)
-    if given.dtype.kind in "US":
+    if given.dtype.kind in "UST":
         words = np.char.lower(given.astype(str))
         signs = np.zeros(given.shape, np.int8)
         for word, sign in _WORDS.items():
             signs[words == word] = sign
+        wrong = signs == 0
+    elif given.dtype == object:
+        known = [_WORDS.get(x.lower(), 0) if isinstance(x, str) else x for x in given.ravel()]
+        signs = np.array([x if x in (1, -1) else 0 for x in known], np.int8).reshape(given.shape)
         wrong = signs == 0
     else:
         wrong = (given != 1) & (given != -1)
@@ -45,18 +50,10 @@ def kind_sign(kind: npt.ArrayLike) -> Signs:
 
 def columns(signs: Signs, **inputs: npt.ArrayLike) -> tuple[tuple[int, ...], Signs, Floats]:
     """Broadcast and flatten: (shape, signs of length n, matrix with one contiguous row of length n per input)."""
-    arrays = [np.asarray(value, dtype=np.float64) for value in inputs.values()]
-    try:
-        shape = np.broadcast_shapes(signs.shape, *(array.shape for array in arrays))
-    except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(inputs, arrays, strict=True))
-        raise DomainError(
-            "the inputs do not broadcast",
-            expected="shapes as in numpy broadcasting",
-            found=f"kind {signs.shape}, {shapes}",
-        ) from None
+    arrays = {name: floats(name, value) for name, value in inputs.items()}
+    shape = joint_shape(kind=signs.shape, **{name: array.shape for name, array in arrays.items()})
     rows = np.empty((len(arrays), *shape))
-    for j, array in enumerate(arrays):
+    for j, array in enumerate(arrays.values()):
         rows[j, ...] = array
     sign = np.ascontiguousarray(np.broadcast_to(signs, shape)).reshape(-1)
     return shape, sign, rows.reshape(len(arrays), sign.size)

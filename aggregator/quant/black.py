@@ -38,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.quant import _black_kernels as kernels
+from aggregator.quant._checks import floats, representable
 from aggregator.quant._jit import in_chunks
 from aggregator.quant._option_inputs import Floats, columns, kind_sign, reject
 
@@ -138,6 +139,7 @@ def black76_price(
     return price(kind, F, K, T_yr, sigma, r, r)
 
 
+@representable
 def black76_greeks(
     kind: npt.ArrayLike,
     F: npt.ArrayLike,
@@ -148,9 +150,10 @@ def black76_greeks(
 ) -> Greeks:
     """Price and Greeks with respect to the forward F, with rho at fixed F; inputs and errors as in `price`."""
     found = greeks(kind, F, K, T_yr, sigma, r, r)
-    return found._replace(rho=np.where(found.status == KINK, np.nan, -np.asarray(T_yr) * found.price))
+    return found._replace(rho=np.where(found.status == KINK, np.nan, -floats("T_yr", T_yr) * found.price))
 
 
+@representable
 def dividend_rho(
     kind: npt.ArrayLike,
     S: npt.ArrayLike,
@@ -162,7 +165,7 @@ def dividend_rho(
 ) -> Floats:
     """Derivative of the price in the carry yield q, per 1.00: minus T S delta (Haug 2007, 2.53)."""
     slope = first_greeks(kind, S, K, T_yr, sigma, r, q).delta
-    return np.asarray(-np.asarray(T_yr) * np.asarray(S) * slope, dtype=np.float64)
+    return -floats("T_yr", T_yr) * floats("S", S) * slope
 
 
 def check(stop: int, shape: tuple[int, ...], x: Floats) -> None:

@@ -28,6 +28,7 @@ from scipy.optimize import brentq
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import black
+from aggregator.quant._checks import broadcast, representable, require
 from aggregator.quant._option_inputs import Floats
 from aggregator.quant.risk_surface import OptionBook
 
@@ -55,17 +56,24 @@ class BookFeedback(NamedTuple):
     unstable: Floats
 
 
+@representable
 def gamma_exposure_usd(
     dealer_sign: npt.ArrayLike, gamma: npt.ArrayLike, open_interest: npt.ArrayLike, spot_usd: npt.ArrayLike
 ) -> Floats:
     """Dollars of delta that dealers must trade per 1 % move, per leg: s Gamma OI S^2 / 100.
 
-    dealer_sign: +1 where dealers are long, -1 where short; an assumption that the caller states, not a fact.
+    dealer_sign: +1 where dealers are long, -1 where short, or their net share of the open interest in between; an
+    assumption that the caller states, not a fact.  Broadcasts; DomainError names an element out of range.
     """
-    side, g, size, s = (np.asarray(x, dtype=np.float64) for x in (dealer_sign, gamma, open_interest, spot_usd))
-    return np.asarray(0.01 * side * g * size * s * s, dtype=np.float64)
+    side, g, size, s = broadcast(dealer_sign=dealer_sign, gamma=gamma, open_interest=open_interest, spot_usd=spot_usd)
+    require("dealer_sign", side, np.abs(side) <= 1.0, "from -1 (short) to +1 (long)")
+    require("gamma", g, np.isfinite(g), "a finite number")
+    require("open_interest", size, (size >= 0.0) & (size < np.inf), "finite and >= 0")
+    require("spot_usd", s, (s > 0.0) & (s < np.inf), "finite and > 0")
+    return 0.01 * side * g * size * s * s
 
 
+@representable
 def gamma_feedback(
     shock_frac: npt.ArrayLike, gamma: npt.ArrayLike, spot_usd: npt.ArrayLike, impact_per_usd: npt.ArrayLike
 ) -> Feedback:
@@ -73,16 +81,13 @@ def gamma_feedback(
 
     DomainError names an element that is not finite, a spot that is not positive or a negative impact.
     """
-    inputs = np.broadcast_arrays(*(np.asarray(x, float) for x in (shock_frac, gamma, spot_usd, impact_per_usd)))
-    shock, net, s, kappa = inputs
-    good = np.isfinite(shock) & np.isfinite(net) & (s > 0.0) & (s < np.inf) & (kappa >= 0.0) & (kappa < np.inf)
-    if not np.all(good):
-        i = int(np.argmin(good.ravel()))
-        raise DomainError(
-            f"element [{i}] is out of domain",
-            expected="finite shock and gamma, spot > 0, impact >= 0",
-            found=", ".join(str(x.ravel()[i]) for x in inputs),
-        )
+    shock, net, s, kappa = broadcast(
+        shock_frac=shock_frac, gamma=gamma, spot_usd=spot_usd, impact_per_usd=impact_per_usd
+    )
+    require("shock_frac", shock, np.isfinite(shock), "a finite number")
+    require("gamma", net, np.isfinite(net), "a finite number")
+    require("spot_usd", s, (s > 0.0) & (s < np.inf), "finite and > 0")
+    require("impact_per_usd", kappa, (kappa >= 0.0) & (kappa < np.inf), "finite and >= 0")
     g = kappa * net * s * s
     stable = g > -1.0
     room = np.where(stable, 1.0 + g, np.nan)
@@ -97,13 +102,17 @@ def gamma_feedback(
     )
 
 
+@representable
 def effective_vol(sigma: npt.ArrayLike, g: npt.ArrayLike) -> Floats:
-    """sigma/(1+g) of (1); infinite where g <= -1."""
-    feedback = np.asarray(g, dtype=np.float64)
-    with np.errstate(divide="ignore"):
-        return np.where(feedback > -1.0, np.asarray(sigma) / np.where(feedback > -1.0, 1.0 + feedback, 1.0), np.inf)
+    """sigma/(1+g) of (1), any broadcast shape; infinite where g <= -1.  DomainError names a bad element."""
+    vol, feedback = broadcast(sigma=sigma, g=g)
+    require("sigma", vol, (vol >= 0.0) & (vol < np.inf), "finite and >= 0")
+    require("g", feedback, np.isfinite(feedback), "a finite number")
+    stable = feedback > -1.0
+    return np.where(stable, vol / np.where(stable, 1.0 + feedback, 1.0), np.inf)
 
 
+@representable
 def book_feedback(
     legs: OptionBook,
     spot_usd: float,
@@ -115,10 +124,24 @@ def book_feedback(
 ) -> BookFeedback:
     """Eq. (2) for dealers who hold `legs` (amounts signed from their side); forwards move with spot.
 
-    reach: returns scanned; no root inside it means UNSTABLE.  DomainError on a bad spot, impact or reach.
+    reach: returns scanned, the shock among them; no root inside it means UNSTABLE.  DomainError on a bad spot, shock,
+    impact or reach, and on a leg without time or volatility, whose delta is not a function at its strike.
     """
-    if not (spot_usd > 0.0 and impact_per_usd >= 0.0 and -1.0 < reach[0] < 0.0 < reach[1] and points >= 11):
-        raise DomainError("cannot scan", expected="spot > 0, impact >= 0, reach around 0 above -1, points >= 11")
+    if not (
+        0.0 < spot_usd < np.inf
+        and 0.0 <= impact_per_usd < np.inf
+        and -1.0 < reach[0] < 0.0 < reach[1] < np.inf
+        and reach[0] < shock_frac < reach[1]
+        and points >= 11
+    ):
+        raise DomainError(
+            "cannot scan",
+            expected="spot > 0, impact >= 0, finite reach around 0 and the shock and above -1, points >= 11",
+            found=f"spot {spot_usd}, shock {shock_frac}, impact {impact_per_usd}, reach {reach}, points {points}",
+        )
+    require(
+        "legs", legs.T_yr, (legs.T_yr > 0.0) & (legs.sigma > 0.0), "T_yr > 0 and sigma > 0 to have a delta to hedge"
+    )
 
     def delta(moves: Floats) -> tuple[Floats, Floats]:
         scale = 1.0 + moves[:, None]
@@ -143,9 +166,9 @@ def book_feedback(
         return BookFeedback(0.0, 0.0, UNSTABLE if here <= -1.0 else STABLE, regions)
 
     way = np.sign(shock_frac)
-    ahead = grid[np.sign(grid) == way]
-    ahead = ahead if way > 0 else ahead[::-1]
-    values = np.interp(ahead, grid, grid - shock_frac + impact_per_usd * spot_usd * (hedge - start)) * way
+    on_the_way = np.flatnonzero(np.sign(grid) == way)[:: int(way)]
+    ahead = grid[on_the_way]
+    values = way * (ahead - shock_frac + impact_per_usd * spot_usd * (hedge[on_the_way] - start))
     crossed = np.flatnonzero(values >= 0.0)
     if crossed.size == 0:
         return BookFeedback(np.nan, np.nan, UNSTABLE, regions)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import floats, representable, require
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,6 +33,7 @@ class ParityForward(NamedTuple):
     strikes: int
 
 
+@representable
 def parity_forward(
     K: npt.ArrayLike,
     call: npt.ArrayLike,
@@ -47,11 +48,13 @@ def parity_forward(
     K, call, put, weight: shape (n,); a strike with a NaN price or no weight is left out.  discount=None
     fits D too, which takes two strikes.  Raises DomainError when too few strikes are left or the fit is absurd.
     """
-    k, c, p = (np.asarray(x, dtype=np.float64) for x in (K, call, put))
-    w = np.ones_like(k) if weight is None else np.asarray(weight, dtype=np.float64)
+    k, c, p = floats("K", K), floats("call", call), floats("put", put)
+    w = np.ones_like(k) if weight is None else floats("weight", weight)
+    if discount is not None:
+        require("discount", discount, 0.0 < discount < np.inf, "0 < discount < inf, or None to fit it")
     if not k.shape == c.shape == p.shape == w.shape or k.ndim != 1:
         raise DomainError("strikes, calls, puts and weights differ in shape", expected="one price per strike")
-    usable = np.isfinite(k) & np.isfinite(c) & np.isfinite(p) & (w > 0) & (k > 0)
+    usable = np.isfinite(k) & np.isfinite(c) & np.isfinite(p) & (w > 0) & (w < np.inf) & (k > 0)
     k, gap, w = k[usable], (c - p)[usable], w[usable]
     need = 1 if discount is not None else 2
     if np.unique(k).size < need:
@@ -65,7 +68,9 @@ def parity_forward(
         found = -level / slope if slope != 0.0 else np.nan
         discount = float(level) if coin else float(-slope)
     elif coin:
-        found = _weighted_median(k / np.maximum(1.0 - gap / discount, 1e-300), w)
+        # c - p >= D is parity with no finite forward: such a strike votes for the far end
+        room = 1.0 - gap / discount
+        found = _weighted_median(np.where(room > 0.0, k / np.where(room > 0.0, room, 1.0), np.inf), w)
     else:
         found = _weighted_median(k + gap / discount, w)
     if not (0.0 < found < np.inf and 0.0 < discount < np.inf):
@@ -83,7 +88,7 @@ class ForwardCurve:
     """
 
     def __init__(self, spot: float, T_yr: npt.ArrayLike, forward: npt.ArrayLike) -> None:
-        times, values = np.atleast_1d(np.asarray(T_yr, float)), np.atleast_1d(np.asarray(forward, float))
+        times, values = np.atleast_1d(floats("T_yr", T_yr)), np.atleast_1d(floats("forward", forward))
         if times.shape != values.shape or times.ndim != 1 or times.size == 0:
             raise DomainError("a forward curve needs one forward per time", found=f"{times.shape}, {values.shape}")
         times, values = np.concatenate([[0.0], times]), np.concatenate([[spot], values])
@@ -98,18 +103,20 @@ class ForwardCurve:
             )
         self._times, self._logs = times, np.log(values)
 
+    @representable
     def forward(self, T_yr: npt.ArrayLike) -> Floats:
         """Forward for delivery at T_yr >= 0, any shape."""
-        t = np.asarray(T_yr, dtype=np.float64)
+        t = floats("T_yr", T_yr)
         require("T_yr", t, (t >= 0.0) & np.isfinite(t), "0 <= T_yr < inf: a forward is for a time to come")
         end = self._times[-1]
         carry = (self._logs[-1] - self._logs[-2]) / (end - self._times[-2])
         inside = np.interp(t, self._times, self._logs)
         return np.asarray(np.exp(inside + carry * np.maximum(t - end, 0.0)), dtype=np.float64)
 
+    @representable
     def carry(self, T_yr: npt.ArrayLike) -> Floats:
         """Continuous carry ln(F(T)/S)/T per year for T_yr > 0, any shape."""
-        t = np.asarray(T_yr, dtype=np.float64)
+        t = floats("T_yr", T_yr)
         require("T_yr", t, (t > 0.0) & np.isfinite(t), "0 < T_yr < inf: carry needs time")
         return np.asarray((np.log(self.forward(t)) - self._logs[0]) / t, dtype=np.float64)
 

@@ -30,8 +30,8 @@ import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import black
-from aggregator.quant._checks import require
-from aggregator.quant._option_inputs import Floats
+from aggregator.quant._checks import broadcast, index_text, representable, require
+from aggregator.quant._option_inputs import Floats, kind_sign
 
 
 class LelandVol(NamedTuple):
@@ -56,6 +56,7 @@ class ZakamoulineBand(NamedTuple):
         return self.h0 + self.h1
 
 
+@representable
 def leland(sigma: npt.ArrayLike, roundtrip_frac: npt.ArrayLike, interval_yr: npt.ArrayLike) -> LelandVol:
     """Eq. (1), any broadcast shape; `long` is NaN where A >= 1 (use `short` alone there)."""
     v, k, dt = _positive(
@@ -66,6 +67,7 @@ def leland(sigma: npt.ArrayLike, roundtrip_frac: npt.ArrayLike, interval_yr: npt
         return LelandVol(number, v * np.sqrt(1.0 + number), v * np.sqrt(np.where(number < 1.0, 1.0 - number, np.nan)))
 
 
+@representable
 def whalley_wilmott(
     S: npt.ArrayLike,
     K: npt.ArrayLike,
@@ -76,12 +78,15 @@ def whalley_wilmott(
     r: npt.ArrayLike = 0.0,
 ) -> Floats:
     """Half-width H of (2) in units of the underlying per option; cost_frac per single trade."""
-    cost, aversion = _positive(cost_frac=cost_frac, risk_aversion=risk_aversion, allow_zero="cost_frac")
-    gamma = black.first_greeks("c", S, K, T_yr, sigma, r).gamma
-    squeeze = np.exp(-np.asarray(r, dtype=np.float64) * np.asarray(T_yr, dtype=np.float64))
-    return np.cbrt(1.5 * squeeze * cost * np.asarray(S, dtype=np.float64) * gamma**2 / aversion)
+    s, tau, v, cost, aversion, strike, rate = broadcast(
+        S=S, T_yr=T_yr, sigma=sigma, cost_frac=cost_frac, risk_aversion=risk_aversion, K=K, r=r
+    )
+    _positive(S=s, T_yr=tau, sigma=v, cost_frac=cost, risk_aversion=aversion, allow_zero="cost_frac")
+    gamma = black.first_greeks("c", s, strike, tau, v, rate).gamma
+    return np.cbrt(1.5 * np.exp(-rate * tau) * cost * s * gamma**2 / aversion)
 
 
+@representable
 def zakamouline(
     kind: npt.ArrayLike,
     S: npt.ArrayLike,
@@ -95,38 +100,40 @@ def zakamouline(
     long: bool,
 ) -> ZakamoulineBand:
     """Band (3) to (6) of one option held (`long`) or written; delta_m is that of one option, not of the hedge."""
-    s, tau, v, cost, aversion = _positive(
-        S=S, T_yr=T_yr, sigma=sigma, cost_frac=cost_frac, risk_aversion=risk_aversion, allow_zero="cost_frac"
+    s, tau, v, cost, aversion, strike, rate, sign = broadcast(
+        S=S, T_yr=T_yr, sigma=sigma, cost_frac=cost_frac, risk_aversion=risk_aversion, K=K, r=r, kind=kind_sign(kind)
     )
-    rate = np.asarray(r, dtype=np.float64)
-    gamma = black.first_greeks(kind, S, K, T_yr, sigma, r).gamma
+    _positive(S=s, T_yr=tau, sigma=v, cost_frac=cost, risk_aversion=aversion, allow_zero="cost_frac")
+    gamma = black.first_greeks(sign, s, strike, tau, v, rate).gamma
     squeeze = (np.exp(-rate * tau) / v) ** 0.25
     h0 = cost / (aversion * s * v * v * tau)
     h1 = 1.12 * cost**0.31 * tau**0.05 * squeeze * np.sqrt(gamma / aversion)
     shift = -4.76 * cost**0.78 * tau**-0.02 * squeeze * (aversion * s * s * gamma) ** 0.15
-    scale = np.asarray(1.0 + shift if long else 1.0 - shift)
+    scale = 1.0 + shift if long else 1.0 - shift
     if not np.all(scale > 0.0):
         i = int(np.argmin((scale > 0.0).ravel()))
         raise DomainError(
-            f"element [{i}] has no well-posed hedge: costs or risk aversion are too large for a long option",
+            f"element{index_text(i, scale.shape)} has no well-posed hedge: "
+            "costs or risk aversion are too large for a long option",
             expected="K of eq. (5) above -1",
-            found=f"K={float(np.broadcast_to(shift, scale.shape).ravel()[i])}",
+            found=f"K={float(shift.ravel()[i])}",
         )
     sigma_m = v * np.sqrt(scale)
-    return ZakamoulineBand(h0, h1, shift, sigma_m, black.first_greeks(kind, S, K, T_yr, sigma_m, r).delta)
+    return ZakamoulineBand(h0, h1, shift, sigma_m, black.first_greeks(sign, s, strike, tau, sigma_m, rate).delta)
 
 
 def rebalance(position: npt.ArrayLike, centre: npt.ArrayLike, halfwidth: npt.ArrayLike) -> Floats:
-    """The position after trading only to the nearest edge of centre +- halfwidth."""
-    middle, wide = np.asarray(centre, dtype=np.float64), np.asarray(halfwidth, dtype=np.float64)
-    return np.clip(np.asarray(position, dtype=np.float64), middle - wide, middle + wide)
+    """The position after trading only to the nearest edge of centre +- halfwidth (>= 0), any broadcast shape."""
+    held, middle, wide = broadcast(position=position, centre=centre, halfwidth=halfwidth)
+    for name, column in (("position", held), ("centre", middle), ("halfwidth", wide)):
+        require(name, column, np.isfinite(column), "a finite number")
+    require("halfwidth", wide, wide >= 0.0, ">= 0")
+    return np.clip(held, middle - wide, middle + wide)
 
 
 def _positive(allow_zero: str = "", **inputs: npt.ArrayLike) -> list[Floats]:
-    columns = []
-    for name, values in inputs.items():
-        column = np.asarray(values, dtype=np.float64)
+    columns = broadcast(**inputs)
+    for name, column in zip(inputs, columns, strict=True):
         good = np.isfinite(column) & ((column >= 0.0) if name == allow_zero else (column > 0.0))
         require(name, column, good, "finite and " + (">= 0" if name == allow_zero else "> 0"))
-        columns.append(column)
     return columns

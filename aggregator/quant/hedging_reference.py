@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from aggregator.quant import black, hedging
-from aggregator.quant._option_inputs import Floats
+from aggregator.quant._option_inputs import Floats, kind_sign
 
 
 def run(
@@ -37,5 +37,5 @@ def run(
         held, spot = new, spot * np.exp(moves[:, j])
     fee = cost_frac * np.abs(held) * spot
     out += [held * spot - fee, fee, np.zeros(paths)]
-    out[0] += side * np.maximum((spot - K) * (1.0 if kind.lower() in ("c", "call") else -1.0), 0.0)
+    out[0] += side * np.maximum((spot - K) * float(kind_sign(kind)), 0.0)
     return out

@@ -21,8 +21,9 @@ import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import black, hedging
+from aggregator.quant._checks import representable, require
 from aggregator.quant._jit import jit
-from aggregator.quant._option_inputs import Floats
+from aggregator.quant._option_inputs import Floats, kind_sign
 from aggregator.quant.normal import INV_SQRT_2PI, cdf
 
 Rule = Literal["delta", "leland", "whalley_wilmott", "zakamouline"]
@@ -39,7 +40,11 @@ class Jumps(NamedTuple):
 
 class HedgeOutcome(NamedTuple):
     """Per rule: mean wealth and its standard error, standard deviation, expected shortfall of the worst 5 %
-    (a loss, positive), mean cost paid, mean number of trades; wealth (paths,) itself."""
+    (a loss, positive), mean cost paid, mean number of trades; wealth (paths,) itself.
+
+    ill_posed_frac: share of hedging dates at which the rule had no hedge (Zakamouline's K <= -1 of a long option near
+    its strike and expiry) and took the limit of no volatility instead; not zero: the costs are too large for the rule.
+    """
 
     mean: float
     standard_error: float
@@ -48,8 +53,10 @@ class HedgeOutcome(NamedTuple):
     cost: float
     trades: float
     wealth: Floats
+    ill_posed_frac: float
 
 
+@representable
 def simulate(
     rule: Rule,
     *,
@@ -68,23 +75,27 @@ def simulate(
 ) -> HedgeOutcome:
     """Hedge one option held (`long`) or sold by `rule`; rates are zero, cost_frac per single trade.
 
-    DomainError on an unknown rule, fewer than two paths, or an option that the rule has no hedge for.
+    DomainError on an unknown rule, a number out of range, fewer than two paths, or an option that the rule has no
+    hedge for at the start.
     """
     if rule not in _CODES:
         raise DomainError("unknown hedging rule", expected=", ".join(_CODES), found=str(rule))
-    if (
-        steps < 1
-        or paths < 2
-        or cost_frac < 0.0
-        or jumps.per_yr < 0.0
-        or jumps.deviation < 0.0
-        or not risk_aversion > 0
+    numbers = (S, K, T_yr, sigma, risk_aversion)
+    costs = (cost_frac, jumps.per_yr, jumps.deviation)
+    if not (
+        all(0.0 < x < np.inf for x in numbers)
+        and all(0.0 <= x < np.inf for x in costs)
+        and np.isfinite(jumps.mean)
+        and steps >= 1
+        and paths >= 2
     ):
         raise DomainError(
-            "nothing to simulate", expected="steps >= 1, paths >= 2, costs and jumps >= 0, risk aversion > 0"
+            "nothing to simulate",
+            expected="S, K, T_yr, sigma, risk aversion > 0, cost and jumps >= 0, all finite, steps >= 1, paths >= 2",
+            found=f"{numbers}, {costs}, mean jump {jumps.mean}, {steps} steps, {paths} paths",
         )
     premium = float(black.price(kind, S, K, T_yr, sigma))
-    sign, dt = (1.0 if kind.lower() in ("c", "call") else -1.0), T_yr / steps
+    sign, dt, side = float(kind_sign(kind)), T_yr / steps, 1.0 if long else -1.0
     hedge_vol = sigma
     if rule == "leland":
         both = hedging.leland(sigma, 2.0 * cost_frac, dt)
@@ -96,9 +107,10 @@ def simulate(
     if rule == "zakamouline":
         hedging.zakamouline(kind, S, K, T_yr, sigma, cost_frac, risk_aversion, long=long)
     moves = log_moves(seed, paths, steps, T_yr, sigma, jumps)
-    out = np.empty((3, paths))
-    _run(moves, sign, S, K, T_yr, sigma, hedge_vol, cost_frac, risk_aversion, _CODES[rule], 1.0 if long else -1.0, out)
-    wealth = out[0] - premium if long else out[0] + premium
+    out = np.empty((4, paths))
+    _run(moves, sign, S, K, T_yr, sigma, hedge_vol, cost_frac, risk_aversion, _CODES[rule], side, out)
+    require("wealth of path", out[0], np.isfinite(out[0]), "finite: milder jumps or volatility")
+    wealth = out[0] - side * premium
     worst = np.sort(wealth)[: max(paths // 20, 1)]
     deviation = float(np.std(wealth, ddof=1))
     return HedgeOutcome(
@@ -109,6 +121,7 @@ def simulate(
         float(np.mean(out[1])),
         float(np.mean(out[2])),
         wealth,
+        float(np.mean(out[3])) / steps,
     )
 
 
@@ -116,7 +129,9 @@ def log_moves(seed: int, paths: int, steps: int, T_yr: float, sigma: float, jump
     """Log returns of (1), shape (paths, steps)."""
     rng = np.random.default_rng(seed)
     dt = T_yr / steps
-    drift = -0.5 * sigma**2 - jumps.per_yr * (np.exp(jumps.mean + 0.5 * jumps.deviation**2) - 1.0)
+    if jumps.per_yr * dt > 1e6:
+        raise DomainError("jumps are no jumps", expected="at most 1e6 per interval", found=str(jumps.per_yr * dt))
+    drift = -0.5 * sigma**2 - jumps.per_yr * np.expm1(jumps.mean + 0.5 * jumps.deviation**2)
     moves = drift * dt + sigma * np.sqrt(dt) * rng.standard_normal((paths, steps))
     if jumps.per_yr > 0.0:
         count: npt.NDArray[np.int64] = rng.poisson(jumps.per_yr * dt, (paths, steps))
@@ -128,11 +143,12 @@ def log_moves(seed: int, paths: int, steps: int, T_yr: float, sigma: float, jump
 def _target(
     code: int, sign: float, s: float, k: float, tau: float, vol: float, hedge_vol: float, cost: float, aversion: float,
     side: float,
-) -> tuple[float, float]:  # fmt: skip
-    """Centre and half-width of the hedge of one option held (side +1) or sold (-1), in units of the underlying."""
+) -> tuple[float, float, bool]:  # fmt: skip
+    """Centre and half-width of the hedge of one option held (side +1) or sold (-1), in units of the underlying, and
+    whether the rule has one (else centre and width are its limit as the adjusted volatility goes to zero)."""
     root = np.sqrt(tau)
     d1 = np.log(s / k) / (hedge_vol * root) + 0.5 * hedge_vol * root
-    wide = 0.0
+    wide, posed = 0.0, True
     if code >= 2:
         d = np.log(s / k) / (vol * root) + 0.5 * vol * root
         gamma = INV_SQRT_2PI * np.exp(-0.5 * d * d) / (s * vol * root)
@@ -145,9 +161,10 @@ def _target(
             wide += 1.12 * cost**0.31 * tau**0.05 * squeeze * np.sqrt(gamma / aversion)
             shift = -4.76 * cost**0.78 * tau**-0.02 * squeeze * (aversion * s * s * gamma) ** 0.15
             scale = 1.0 + side * shift
+            posed = scale > 0.0
             moved = vol * np.sqrt(max(scale, 1e-8))
             d1 = np.log(s / k) / (moved * root) + 0.5 * moved * root
-    return -side * sign * cdf(sign * d1), wide
+    return -side * sign * cdf(sign * d1), wide, posed
 
 
 @jit
@@ -155,13 +172,14 @@ def _run(
     moves: Floats, sign: float, s0: float, k: float, horizon: float, vol: float, hedge_vol: float, cost: float,
     aversion: float, code: int, side: float, out: Floats,
 ) -> None:  # fmt: skip
-    """Rows of out: wealth without premium, cost, trades, per path."""
+    """Rows of out: wealth without premium, cost, trades, dates without a well-posed hedge, per path."""
     paths, steps = moves.shape
     dt = horizon / steps
     for i in range(paths):
-        s, held, cash, paid, trades = s0, 0.0, 0.0, 0.0, 0.0
+        s, held, cash, paid, trades, ill_posed = s0, 0.0, 0.0, 0.0, 0.0, 0.0
         for j in range(steps):
-            centre, wide = _target(code, sign, s, k, horizon - j * dt, vol, hedge_vol, cost, aversion, side)
+            centre, wide, posed = _target(code, sign, s, k, horizon - j * dt, vol, hedge_vol, cost, aversion, side)
+            ill_posed += 0.0 if posed else 1.0
             new = min(max(held, centre - wide), centre + wide)
             if new != held:
                 fee = cost * abs(new - held) * s
@@ -174,3 +192,4 @@ def _run(
         out[0, i] = cash + held * s - fee + side * max(sign * (s - k), 0.0)
         out[1, i] = paid + fee
         out[2, i] = trades
+        out[3, i] = ill_posed

@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.quant import _implied_kernels as kernels
+from aggregator.quant._checks import broadcast
 from aggregator.quant._jit import in_chunks
 from aggregator.quant._option_inputs import Floats, columns, kind_sign
 
@@ -110,11 +111,9 @@ def implied_vol_spot(
     q: npt.ArrayLike = 0.0,
 ) -> ImpliedVol:
     """Black-Scholes-Merton volatility: `implied_vol` at F = S exp((r-q)T), discount exp(-rT)."""
-    years = np.asarray(T_yr, dtype=np.float64)
+    spot, years, rate, carry = broadcast(S=S, T_yr=T_yr, r=r, q=q)
     with np.errstate(over="ignore", invalid="ignore"):
-        forward = np.asarray(S) * np.exp((np.asarray(r) - np.asarray(q)) * years)
-        discount = np.exp(-np.asarray(r) * years)
-    return implied_vol(kind, price, forward, K, T_yr, discount)
+        return implied_vol(kind, price, spot * np.exp((rate - carry) * years), K, years, np.exp(-rate * years))
 
 
 def implied_vol_inverse(
@@ -125,9 +124,9 @@ def implied_vol_inverse(
     T_yr: npt.ArrayLike,
 ) -> ImpliedVol:
     """Volatility of a coin premium c = V/F, as Deribit quotes it."""
+    coin, forward = broadcast(price_coin=price_coin, F=F)
     with np.errstate(over="ignore", invalid="ignore"):
-        usd = np.asarray(price_coin, dtype=np.float64) * np.asarray(F, dtype=np.float64)
-    return implied_vol(kind, usd, F, K, T_yr)
+        return implied_vol(kind, coin * forward, forward, K, T_yr)
 
 
 def quote_vols(
@@ -146,15 +145,16 @@ def quote_vols(
 
     age_s: seconds since the quote was last changed; one older than max_age_s is STALE.
     """
-    low, high = np.asarray(bid, dtype=np.float64), np.asarray(ask, dtype=np.float64)
-    middle = implied_vol(kind, 0.5 * (low + high), F, K, T_yr, discount)
+    low, high, age, _ = broadcast(bid=bid, ask=ask, age_s=age_s, kind=kind_sign(kind))
+    with np.errstate(over="ignore", invalid="ignore"):
+        middle = implied_vol(kind, 0.5 * (low + high), F, K, T_yr, discount)
     below = implied_vol(kind, low, F, K, T_yr, discount)
     above = implied_vol(kind, high, F, K, T_yr, discount)
     status = middle.status.copy()
     for wrong, code in (
         (~(low > 0.0), NO_BID),
         (low > high, CROSSED),
-        (~(np.asarray(age_s) <= max_age_s), STALE),
+        (~(age <= max_age_s), STALE),
     ):
         status[np.broadcast_to(wrong, status.shape)] = code
     mid = np.where((status == OK) | (status == IMPRECISE), middle.sigma, np.nan)

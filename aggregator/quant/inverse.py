@@ -16,7 +16,8 @@ premium divided by the forward, and a holder who counts in coin has the exposure
 with :math:`V,\Delta,\Gamma,\dots` the Black-76 figures of `aggregator.quant.black` in :math:`F`.  Deribit
 quotes :math:`c` as the option price and :math:`\Delta` as the delta, and reports :math:`\Delta_{net}`
 summed over a book as its "net transaction delta": a long call is worth less exposure than its delta
-because the premium paid was coin.  The identities follow from (1) by differentiation.
+because the premium paid was coin.  The identities follow from (1) by differentiation.  As a difference of
+figures of size one the net delta is right to a few 1e-16 times max(1, K/F) coins, not in relative terms.
 
 The dollar value of a coin-settled option at forward F is :math:`cF=V`: for a book counted in dollars and
 marked at the forward use `black.black76_greeks` as it stands.
@@ -31,6 +32,7 @@ import numpy.typing as npt
 
 from aggregator.quant import _black_kernels as kernels
 from aggregator.quant import black
+from aggregator.quant._checks import floats, representable
 from aggregator.quant._jit import in_chunks, jit
 from aggregator.quant._option_inputs import Floats, columns, kind_sign
 
@@ -69,6 +71,7 @@ class InverseGreeks(NamedTuple):
     status: npt.NDArray[np.int8]
 
 
+@representable
 def inverse_price(
     kind: npt.ArrayLike,
     F: npt.ArrayLike,
@@ -78,7 +81,7 @@ def inverse_price(
     r: npt.ArrayLike = 0.0,
 ) -> Floats:
     """Premium in coin per coin of notional, eq. (1); inputs and errors as in `black.price`."""
-    return black.black76_price(kind, F, K, T_yr, sigma, r) / np.asarray(F, dtype=np.float64)
+    return black.black76_price(kind, F, K, T_yr, sigma, r) / floats("F", F)
 
 
 def inverse_first_greeks(
@@ -93,10 +96,11 @@ def inverse_first_greeks(
     shape, sign, x = columns(kind_sign(kind), F=F, K=K, T_yr=T_yr, sigma=sigma, r=r, q=r)
     out, status = np.empty((5, sign.size)), np.empty(sign.size, np.int8)
     black.check(in_chunks(lambda a, b: kernels.first_order(a, b, sign, x, out, status), sign.size), shape, x)
-    _to_coin(x[0], out)
+    black.check(_to_coin(x[0], out, status), shape, x)
     return InverseFirstGreeks._make([*out.reshape(5, *shape), status.reshape(shape)])
 
 
+@representable
 def inverse_greeks(
     kind: npt.ArrayLike,
     F: npt.ArrayLike,
@@ -107,7 +111,7 @@ def inverse_greeks(
 ) -> InverseGreeks:
     """Premium in coin and all its Greeks, eq. (1) to (8); inputs and errors as in `black.price`."""
     usd = black.black76_greeks(kind, F, K, T_yr, sigma, r)
-    f = np.asarray(F, dtype=np.float64)
+    f = floats("F", F)
     coin = usd.price / f
     net = usd.delta - coin
     slope = net / f
@@ -130,8 +134,11 @@ def inverse_greeks(
 
 
 @jit
-def _to_coin(F: Floats, out: Floats) -> None:
-    """Rows price, delta, gamma, vega, theta of Black-76 become price, net delta, gamma, vega, theta in coin."""
+def _to_coin(F: Floats, out: Floats, status: npt.NDArray[np.int8]) -> int:
+    """Rows price, delta, gamma, vega, theta of Black-76 become price, net delta, gamma, vega, theta in coin.
+
+    Returns -1, or the first element whose figures overflow.
+    """
     for i in range(F.size):
         f = F[i]
         coin = out[0, i] / f
@@ -141,3 +148,6 @@ def _to_coin(F: Floats, out: Floats) -> None:
         out[2, i] = (out[2, i] - 2.0 * net / f) / f
         out[3, i] /= f
         out[4, i] /= f
+        if status[i] != black.KINK and not abs(coin) + abs(out[2, i]) + abs(out[3, i]) + abs(out[4, i]) < np.inf:
+            return i
+    return -1

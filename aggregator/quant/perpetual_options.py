@@ -30,12 +30,13 @@ Everlasting option, continuous funding: with :math:`\beta_\pm` the roots of
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import broadcast, representable, require
 from aggregator.quant._option_inputs import Floats, kind_sign, reject
 
 _STEP = 1e-30
@@ -57,6 +58,7 @@ class PerpetualGreeks(NamedTuple):
     speed: Floats
 
 
+@representable
 def power_perp(
     S: npt.ArrayLike,
     power: npt.ArrayLike,
@@ -70,7 +72,7 @@ def power_perp(
 
     Squeeth is power 2, 17.5 days, continuous.  DomainError names an element out of domain or without a finite mark.
     """
-    s, p, v, f, rate, carry = _columns(S, power, sigma, funding_period_yr, r, q)
+    s, p, v, f, rate, carry = _columns(S=S, power=power, sigma=sigma, funding_period_yr=funding_period_yr, r=r, q=q)
     _require(
         (s > 0) & (v >= 0) & (f > 0) & np.isfinite(p), "S, funding period > 0, sigma >= 0", s, p, v, f, rate, carry
     )
@@ -80,7 +82,7 @@ def power_perp(
         slope, curve = 1.0 / margin, 2.0 / margin**2
         factor = 1.0 / margin
     else:
-        if payments < 1:
+        if not payments >= 1:
             raise DomainError("payments per funding period", expected="at least 1, or None", found=str(payments))
         n = float(payments)
         x = np.exp(np.minimum(growth / n, 700.0))
@@ -107,6 +109,7 @@ def power_perp(
     )
 
 
+@representable
 def everlasting(
     kind: npt.ArrayLike,
     S: npt.ArrayLike,
@@ -117,8 +120,10 @@ def everlasting(
     q: npt.ArrayLike = 0.0,
 ) -> PerpetualGreeks:
     """Mark and Greeks of an everlasting option with continuous funding, eq. (3); gamma at S = K from above."""
-    s, k, v, f, rate, carry, sign = _columns(S, K, sigma, funding_period_yr, r, q, kind_sign(kind))
-    usable = (s > 0) & (k > 0) & (v > 0) & (f > 0) & (1 / f + rate > 0) & (1 / f + carry > 0)
+    s, k, v, f, rate, carry, sign = _columns(
+        S=S, K=K, sigma=sigma, funding_period_yr=funding_period_yr, r=r, q=q, kind=kind_sign(kind)
+    )
+    usable = (s > 0) & (k > 0) & (v > 0) & (f > 0) & (1 + f * rate > 0) & (1 + f * carry > 0)
     _require(usable, "S, K, sigma, funding period > 0 and 1/period above -r and -q", s, k, v, f, rate, carry)
     i = 1j * _STEP
     real = [np.asarray(c, dtype=np.complex128) for c in (s, k, v, f, rate, carry)]
@@ -147,8 +152,11 @@ def _mixture(
     lam = 1.0 / f
     tilt = (r - q) / (v * v) - 0.5
     root = np.sqrt(tilt * tilt + 2.0 * (r + lam) / (v * v))
-    high, low = -tilt + root, -tilt - root
-    u = lam * k * (1.0 / (lam + q) - 1.0 / (lam + r))
+    # of the two roots the larger comes without cancellation, the other from their product
+    large, product = root + np.where(tilt.real < 0.0, -tilt, tilt), -2.0 * (r + lam) / (v * v)
+    high = np.where(tilt.real < 0.0, large, -product / large)
+    low = product / high
+    u = lam * k * (r - q) / ((lam + q) * (lam + r))
     w = lam * k / (lam + q)
     below = s.real < k.real
     beta, other = np.where(below, high, low), np.where(below, low, high)
@@ -162,21 +170,19 @@ def _mixture(
     curve = beta * (beta - 1.0) * wing / s**2
     third = (beta - 2.0) * curve / s
 
-    def moved(b: _Complex) -> _Complex:
-        return -v * b * (b - 1.0) / (v * v * (b - 0.5) + r - q)
-
-    by_scale = -moved(other) * u / (high - low) - scale * (moved(high) - moved(low)) / (high - low)
-    vega = wing * np.log(x) * moved(beta) + by_scale * x**beta
+    # the roots move with sigma by -+ beta (beta - 1)/(sigma root)
+    high_moved, low_moved = -high * (high - 1.0) / (v * root), low * (low - 1.0) / (v * root)
+    beta_moved, other_moved = np.where(below, high_moved, low_moved), np.where(below, low_moved, high_moved)
+    by_scale = -(other_moved * u + scale * (high_moved - low_moved)) / (high - low)
+    vega = wing * np.log(x) * beta_moved + by_scale * x**beta
     return value, slope, curve, third, vega
 
 
-def _columns(*inputs: npt.ArrayLike) -> list[Floats]:
-    arrays = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in inputs))
-    for array in arrays:
-        if not np.all(np.isfinite(array)):
-            i = int(np.argmax(~np.isfinite(array.ravel())))
-            raise DomainError(f"element[{i}] is not a number", expected="finite inputs", found=str(array.ravel()[i]))
-    return [cast(Floats, array) for array in arrays]
+def _columns(**inputs: npt.ArrayLike) -> list[Floats]:
+    columns = broadcast(**inputs)
+    for name, column in zip(inputs, columns, strict=True):
+        require(name, column, np.isfinite(column), "a finite number")
+    return columns
 
 
 def _require(holds: npt.NDArray[np.bool_], rule: str, *inputs: Floats) -> None:

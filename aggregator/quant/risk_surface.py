@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import black
+from aggregator.quant._checks import broadcast, floats, require
 from aggregator.quant._option_inputs import Floats, kind_sign
 from aggregator.quant.inverse import inverse_first_greeks
 
@@ -66,16 +67,14 @@ def book(
     r: npt.ArrayLike = 0.0,
 ) -> OptionBook:
     """Broadcast and check the legs of a book; DomainError names a leg that cannot be priced."""
-    sign = np.atleast_1d(kind_sign(kind))
-    rows = [np.atleast_1d(np.asarray(x, dtype=np.float64)) for x in (K, T_yr, F, amount, sigma, r)]
-    shape = np.broadcast_shapes(sign.shape, *(row.shape for row in rows))
-    if len(shape) != 1:
-        raise DomainError("a book is a list of legs", expected="one dimension", found=str(shape))
-    k, t, f, a, v, rate = (np.broadcast_to(row, shape) for row in rows)
-    black.black76_price(np.broadcast_to(sign, shape), f, k, t, v, rate)
-    if not np.all(np.isfinite(a)):
-        raise DomainError(f"amount[{int(np.argmax(~np.isfinite(a)))}] is not finite", expected="signed contracts")
-    return OptionBook(np.broadcast_to(sign, shape), k, t, f, a, v, rate)
+    side, *rows = broadcast(kind=kind_sign(kind), K=K, T_yr=T_yr, F=F, amount=amount, sigma=sigma, r=r)
+    sign = np.atleast_1d(side).astype(np.int8)
+    if sign.ndim != 1:
+        raise DomainError("a book is a list of legs", expected="one dimension", found=str(sign.shape))
+    k, t, f, a, v, rate = (np.atleast_1d(row) for row in rows)
+    black.black76_price(sign, f, k, t, v, rate)
+    require("amount", a, np.isfinite(a), "a finite number of contracts, signed")
+    return OptionBook(sign, k, t, f, a, v, rate)
 
 
 def risk_surface(
@@ -93,18 +92,14 @@ def risk_surface(
     Without a smile each leg keeps its own volatility, and sticky delta cannot be asked for (DomainError).  With `coin`
     every figure is in coin at the moved forward, and delta is the net delta, as coin-settled accounts count.
     """
-    x, y, tau = (
-        np.atleast_1d(np.asarray(m, dtype=np.float64)) for m in (spot_moves_frac, vol_moves_frac, time_moves_yr)
-    )
-    for name, moves, least in (("spot_moves_frac", x, -1.0), ("vol_moves_frac", y, -1.0), ("time_moves_yr", tau, 0.0)):
-        wrong = ~(np.isfinite(moves) & ((moves >= least) if name != "spot_moves_frac" else (moves > least)))
-        if moves.ndim != 1 or np.any(wrong):
-            i = int(np.argmax(wrong))
-            raise DomainError(
-                f"{name}[{i}] is out of domain",
-                expected=f"finite moves from {least}",
-                found=str(moves.ravel()[i]) if moves.size else "none",
-            )
+    x, y, tau = (_moves(name, moves) for name, moves in (
+        ("spot_moves_frac", spot_moves_frac), ("vol_moves_frac", vol_moves_frac), ("time_moves_yr", time_moves_yr)
+    ))  # fmt: skip
+    require("spot_moves_frac", x, x > -1.0, "above -1: nothing is left of a price after -100 %")
+    require("vol_moves_frac", y, y >= -1.0, "-1 or above")
+    require("time_moves_yr", tau, tau >= 0.0, "0 or above: time does not run back")
+    if sticky not in ("strike", "delta"):
+        raise DomainError("unknown rule of the smile", expected="sticky='strike' or 'delta'", found=str(sticky))
     if smile is None and sticky == "delta":
         raise DomainError("sticky delta needs a smile", fix="pass smile=surface.vol, or sticky='strike'")
 
@@ -136,3 +131,11 @@ def risk_surface(
             expired[i, :, j] = np.sum(left == 0.0)
             kinks[i, :, j] = np.sum(status == black.KINK, axis=1)
     return RiskSurface(value_now, out[0] - value_now, out[1], out[2], out[3], out[4], expired, kinks)
+
+
+def _moves(name: str, moves: npt.ArrayLike) -> Floats:
+    column = np.atleast_1d(floats(name, moves))
+    if column.ndim != 1:
+        raise DomainError(f"{name} is not a list of moves", expected="shape (n,)", found=str(column.shape))
+    require(name, column, np.isfinite(column), "a finite number")
+    return column

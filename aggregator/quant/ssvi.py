@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import broadcast, floats, representable, require
 from aggregator.quant.svi import butterfly_of
 
 Floats = npt.NDArray[np.float64]
@@ -43,10 +43,14 @@ class SsviSurface:
     gamma: float
 
     def __post_init__(self) -> None:
-        rising = self.T_yr[0] > 0 and np.all(np.diff(self.T_yr) > 0)
-        if not rising or self.theta[0] <= 0 or np.any(np.diff(self.theta) < 0):
+        times, levels = floats("T_yr", self.T_yr), floats("theta", self.theta)
+        finite = np.all(np.isfinite(times)) and np.all(np.isfinite(levels))
+        if not (times.ndim == 1 and times.shape == levels.shape and times.size and finite) or not (
+            times[0] > 0.0 and np.all(np.diff(times) > 0.0) and levels[0] > 0.0 and np.all(np.diff(levels) >= 0.0)
+        ):
             raise DomainError(
                 "an SSVI surface needs rising expiries and non-decreasing positive variance",
+                expected="T_yr and theta of one shape (n >= 1,)",
                 found=f"T_yr={self.T_yr}, theta={self.theta}",
             )
         free = self.eta * (1 + abs(self.rho)) <= 2 * (1 + 1e-12) and 0 < self.gamma <= 0.5 and abs(self.rho) < 1
@@ -57,15 +61,17 @@ class SsviSurface:
                 found=f"rho={self.rho}, eta={self.eta}, gamma={self.gamma}",
             )
 
+    @representable
     def total_variance(self, k: npt.ArrayLike, T_yr: npt.ArrayLike) -> Floats:
         """w of (1) at log-moneyness k = ln(K/F) and time T_yr > 0; any broadcast shape."""
-        t = np.asarray(T_yr, dtype=np.float64)
+        x, t = broadcast(k=k, T_yr=T_yr)
+        require("k", x, np.isfinite(x), "finite log-moneyness")
         require("T_yr", t, (t > 0.0) & np.isfinite(t), "0 < T_yr < inf: no variance without time")
-        return _smile(np.asarray(k, dtype=np.float64), self._theta_at(t), self.rho, self.eta, self.gamma)[0]
+        return _smile(x, self._theta_at(t), self.rho, self.eta, self.gamma)[0]
 
     def vol(self, k: npt.ArrayLike, T_yr: npt.ArrayLike) -> Floats:
         """Implied volatility per square-root year."""
-        return np.sqrt(self.total_variance(k, T_yr) / np.asarray(T_yr, dtype=np.float64))
+        return np.sqrt(self.total_variance(k, T_yr) / floats("T_yr", T_yr))
 
     def _theta_at(self, t: Floats) -> Floats:
         times, values = np.concatenate([[0.0], self.T_yr]), np.concatenate([[0.0], self.theta])
@@ -88,14 +94,23 @@ class SsviFit(NamedTuple):
     converged: bool
 
 
+@representable
 def arbitrage(surface: SsviSurface, k: npt.ArrayLike = GRID) -> tuple[float, float]:
-    """(least butterfly g, least increase of total variance between expiries) over k and the surface's expiries."""
-    x = np.asarray(k, dtype=np.float64)[None, :]
+    """(least butterfly g, least increase of total variance between expiries) over k (n,) and the surface's expiries.
+
+    The increase is inf with a single expiry.
+    """
+    x = floats("k", k)
+    if x.ndim != 1 or not x.size:
+        raise DomainError("no grid to check", expected="k of shape (n >= 1,)", found=str(x.shape))
+    require("k", x, np.isfinite(x), "finite log-moneyness")
+    x = x[None, :]
     w, slope, curve = _smile(x, surface.theta[:, None], surface.rho, surface.eta, surface.gamma)
     steps = np.diff(w, axis=0)
     return float(np.min(butterfly_of(x, w, slope, curve))), float(np.min(steps)) if steps.size else float(np.inf)
 
 
+@representable
 def fit(
     k: npt.ArrayLike, T_yr: npt.ArrayLike, vol: npt.ArrayLike, weight: npt.ArrayLike | None = None, rounds: int = 100
 ) -> SsviFit:
@@ -104,8 +119,8 @@ def fit(
     k, T_yr, vol, weight: shape (n,), one row per quote, k = ln(K/F); weights multiply squared volatility errors.
     Raises DomainError naming the first unusable quote, or when an expiry has fewer than three.
     """
-    x, t, sigma = (np.asarray(a, dtype=np.float64) for a in (k, T_yr, vol))
-    u = np.ones_like(x) if weight is None else np.asarray(weight, dtype=np.float64)
+    x, t, sigma = floats("k", k), floats("T_yr", T_yr), floats("vol", vol)
+    u = np.ones_like(x) if weight is None else floats("weight", weight)
     expiries, slot = _check_chain(x, t, sigma, u)
     w = sigma**2 * t
     scale = np.sqrt(u) / (2.0 * sigma * t)

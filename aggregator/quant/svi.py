@@ -23,16 +23,25 @@ arbitrage, just far enough, then the closest smile with :math:`g\ge0` on GRID is
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import lsq_linear, minimize
+from scipy.optimize import minimize
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import floats, representable, require
 
 Floats = npt.NDArray[np.float64]
 GRID = np.linspace(-3.0, 3.0, 1201)
+_FORBIDDEN = 1e30  # finite, so that the simplex search can subtract it
+# faces of a box in three unknowns, the inside first: free unknowns, and per unknown the bound it is pinned to
+_FACES = [
+    ([i for i in range(3) if not pinned[i]], np.array(pinned))
+    for pinned in sorted(product((0, -1, 1), repeat=3), key=np.count_nonzero)
+]
 
 
 class Svi(NamedTuple):
@@ -65,15 +74,16 @@ class SviFit(NamedTuple):
     moved: bool
 
 
+@representable
 def total_variance(params: Svi, k: npt.ArrayLike) -> Floats:
-    """w(k) of (1), any shape."""
-    return _derivatives(params, np.asarray(k, dtype=np.float64))[0]
+    """w(k) of (1), any shape; DomainError names a k where the parameters give no variance."""
+    return _smile(params, k)[1]
 
 
+@representable
 def butterfly(params: Svi, k: npt.ArrayLike) -> Floats:
     """g(k) of (2), any shape; negative where the smile admits butterfly arbitrage."""
-    x = np.asarray(k, dtype=np.float64)
-    return butterfly_of(x, *_derivatives(params, x))
+    return butterfly_of(*_smile(params, k))
 
 
 def butterfly_of(k: Floats, w: Floats, slope: Floats, curve: Floats) -> Floats:
@@ -82,12 +92,13 @@ def butterfly_of(k: Floats, w: Floats, slope: Floats, curve: Floats) -> Floats:
     return np.asarray((1.0 - 0.5 * k * ratio) ** 2 - 0.25 * slope**2 * (1.0 / w + 0.25) + 0.5 * curve, dtype=np.float64)
 
 
+@representable
 def to_jump_wings(params: Svi, T_yr: float) -> JumpWings:
     """Eq. (3)."""
     a, b, rho, m, sigma = params
     w = float(total_variance(params, 0.0))
-    if not (w > 0.0 and T_yr > 0.0):
-        raise DomainError("no variance at the money", expected="w(0) > 0 and T_yr > 0", found=f"{w}, {T_yr}")
+    if not (w > 0.0 and 0.0 < T_yr < np.inf):
+        raise DomainError("no variance at the money", expected="w(0) > 0, 0 < T_yr < inf", found=f"{w}, {T_yr}")
     root = np.sqrt(w)
     return JumpWings(
         w / T_yr,
@@ -98,9 +109,12 @@ def to_jump_wings(params: Svi, T_yr: float) -> JumpWings:
     )
 
 
+@representable
 def from_jump_wings(wings: JumpWings, T_yr: float) -> Svi:
     """Inverse of (3) (Gatheral & Jacquier 2014, lemma 3.2)."""
     v, psi, p, c, v_min = wings
+    if not (np.all(np.isfinite(wings)) and v > 0.0 and v_min >= 0.0 and 0.0 < T_yr < np.inf):
+        raise DomainError("not jump wings", expected="finite, v > 0, v_min >= 0, T_yr > 0", found=f"{wings}, {T_yr}")
     w = v * T_yr
     root = np.sqrt(w)
     b = 0.5 * root * (c + p)
@@ -114,16 +128,20 @@ def from_jump_wings(wings: JumpWings, T_yr: float) -> Svi:
             raise DomainError(
                 "a smile that is symmetric about the money is not fixed by its jump wings", found=str(wings)
             )
-        sigma = (w - v_min * T_yr) / (b * (1.0 - np.sqrt(1.0 - rho * rho)))
-        return Svi(w - b * sigma, b, rho, 0.0, sigma)
-    alpha = np.sign(beta) * np.sqrt(1.0 / beta**2 - 1.0)
-    spread = -rho + np.sign(alpha) * np.sqrt(1.0 + alpha**2) - alpha * np.sqrt(1.0 - rho * rho)
-    m = (v - v_min) * T_yr / (b * spread)
-    sigma = alpha * m
-    a = v_min * T_yr - b * sigma * np.sqrt(1.0 - rho * rho)
+        m, sigma = 0.0, (w - v_min * T_yr) / (b * (1.0 - np.sqrt(1.0 - rho * rho)))
+        a = w - b * sigma
+    else:
+        alpha = np.sign(beta) * np.sqrt(1.0 / beta**2 - 1.0)
+        spread = -rho + np.sign(alpha) * np.sqrt(1.0 + alpha**2) - alpha * np.sqrt(1.0 - rho * rho)
+        m = (v - v_min) * T_yr / (b * spread)
+        sigma = alpha * m
+        a = v_min * T_yr - b * sigma * np.sqrt(1.0 - rho * rho)
+    if not sigma > 0.0:
+        raise DomainError("no SVI smile has these jump wings", expected="sigma > 0", found=f"sigma {sigma} of {wings}")
     return Svi(float(a), float(b), float(rho), float(m), float(sigma))
 
 
+@representable
 def repair(params: Svi, T_yr: float) -> Svi:
     """The nearest smile on the segment to the arbitrage-free jump wings (module docstring), to 1e-4 of its length."""
     wings = to_jump_wings(params, T_yr)
@@ -138,87 +156,118 @@ def repair(params: Svi, T_yr: float) -> Svi:
         c = wings.c + step * (c_star - wings.c)
         return from_jump_wings(wings._replace(c=c, v_min=wings.v_min + step * (v_star - wings.v_min)), T_yr)
 
-    low, high = 0.0, 1.0
-    while high - low > 1e-4:
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if np.min(butterfly(along(middle), GRID)) >= 0.0 else (middle, high)
-    return along(high)
+    if np.min(butterfly(along(1.0), GRID)) < 0.0:
+        raise DomainError("the published repair does not free this smile", expected="g >= 0 on GRID", found=str(wings))
+    return along(_least_step(along))
 
 
+@representable
 def fit(k: npt.ArrayLike, vol: npt.ArrayLike, T_yr: float, weight: npt.ArrayLike | None = None) -> SviFit:
     """Smile through volatilities of one expiry, free of butterfly arbitrage on GRID.
 
     k, vol, weight: shape (n,), n >= 5; k = ln(K/F).  Weights multiply squared errors in total variance.
     Raises DomainError on too few points, NaN (index named) or T_yr <= 0.
     """
-    x, sigma = np.asarray(k, dtype=np.float64), np.asarray(vol, dtype=np.float64)
-    u = np.ones_like(x) if weight is None else np.asarray(weight, dtype=np.float64)
+    x, sigma = floats("k", k), floats("vol", vol)
+    u = np.ones_like(x) if weight is None else floats("weight", weight)
     check_smile(x, sigma, u, T_yr, 5)
     w, root = sigma**2 * T_yr, np.sqrt(u / np.sum(u))
     span = max(float(np.ptp(x)), 1e-3)
 
-    def inner(m: float, s: float) -> tuple[float, Svi]:
-        y = (x - m) / s
-        # |d| <= c, written as c = p + q, d = q - p with p, q >= 0
-        z = np.sqrt(y * y + 1.0)
-        design = np.column_stack([np.ones_like(y), z - y, z + y]) * root[:, None]
-        cap = 2.0 * s  # Lee: b(1+|rho|) <= 2
-        b, slant, a = 0.0, 0.0, 0.0
-        for floor in (-2.0 * float(np.max(w)), 0.0):
-            bounds = ([floor, 0.0, 0.0], [float(np.max(w)) + 1e-12, 0.5 * cap, 0.5 * cap])
-            a, p, q = (float(value) for value in lsq_linear(design, w * root, bounds, tol=1e-14).x)
-            b, slant = (p + q) / s, (q - p) / (p + q) if p + q > 0.0 else 0.0
-            # a may be negative as long as the least variance, a + b s sqrt(1 - rho^2), is not
-            if a + 2.0 * np.sqrt(p * q) > 1e-6 * float(np.min(w)):
-                break
-        params = Svi(a, b, slant, m, s)
-        return float(np.sum((root * (total_variance(params, x) - w)) ** 2)), params
+    def inner(z: Floats) -> tuple[float, Svi]:
+        params = _best_level_and_wings(x, w, root, float(z[0]), float(np.exp(np.clip(z[1], -12, 3))))
+        return float(np.sum((root * (_derivatives(params, x)[0] - w)) ** 2)), params
 
-    starts = [(float(x[np.argmin(w)]), span * f) for f in (0.05, 0.3)]
-    best: tuple[float, Svi] | None = None
-    for m0, s0 in starts:
-        found = minimize(
-            lambda z: inner(float(z[0]), float(np.exp(np.clip(z[1], -12, 3))))[0],
-            np.array([m0, np.log(s0)]),
-            method="Nelder-Mead",
-            options={
-                "xatol": 1e-8,
-                "fatol": 1e-18,
-                "maxiter": 400,
-                "initial_simplex": [[m0, np.log(s0)], [m0 + 0.1 * span, np.log(s0)], [m0, np.log(s0) + 0.5]],
-            },
-        )
-        candidate = inner(float(found.x[0]), float(np.exp(np.clip(found.x[1], -12, 3))))
-        best = candidate if best is None or candidate[0] < best[0] else best
-    if best is None:  # pragma: no cover - there are always two starts
-        raise DomainError("no start")
-    params, moved = best[1], False
+    found = []
+    for log_width in np.log([0.05 * span, 0.3 * span]):
+        start = np.array([x[np.argmin(w)], log_width])
+        simplex = start + np.array([[0.0, 0.0], [0.1 * span, 0.0], [0.0, 0.5]])
+        options = {"xatol": 1e-8, "fatol": 1e-18, "maxiter": 400, "initial_simplex": simplex}
+        found.append(inner(minimize(lambda z: inner(z)[0], start, method="Nelder-Mead", options=options).x))
+    params, moved = min(found, key=lambda pair: pair[0])[1], False
     if np.min(butterfly(params, GRID)) < 0.0:
-        params, moved = _closest_free(repair(params, T_yr), T_yr, x, w, root), True
-    error = np.sqrt(total_variance(params, x) / T_yr) - sigma
+        params, moved = _closest_free(params, T_yr, x, w, root), True
+    error = np.sqrt(_derivatives(params, x)[0] / T_yr) - sigma
     least = float(np.min(butterfly(params, GRID)))
     return SviFit(params, float(np.sqrt(np.mean(error**2))), float(np.max(np.abs(error))), least, moved)
 
 
-def _closest_free(start: Svi, T_yr: float, k: Floats, w: Floats, root: Floats) -> Svi:
-    """The best-fitting smile with g >= 0 on GRID near an arbitrage-free start."""
+def _best_level_and_wings(k: Floats, w: Floats, root: Floats, m: float, s: float) -> Svi:
+    """The smile of least weighted squared error at fixed m and sigma, within Lee's bound and with positive variance."""
+    y = (k - m) / s
+    z = np.sqrt(y * y + 1.0)
+    # w = a + p (z - y) + q (z + y): b = (p + q)/s, rho = (q - p)/(p + q); b (1 + |rho|) <= 2 is p, q <= s
+    basis, level = np.linalg.qr(np.column_stack([np.ones_like(y), z - y, z + y]) * root[:, None])
+    target, high = basis.T @ (w * root), float(np.max(w)) + 1e-12
+    for floor in (-2.0 * high, 0.0):
+        a, p, q = _box_least_squares(level, target, np.array([floor, 0.0, 0.0]), np.array([high, s, s]))
+        # a may be negative as long as the least variance, a + b s sqrt(1 - rho^2), is not
+        if a + 2.0 * np.sqrt(p * q) > 1e-6 * float(np.min(w)):
+            break
+    return Svi(a, (p + q) / s, (q - p) / (p + q) if p + q > 0.0 else 0.0, m, s)
+
+
+def _box_least_squares(matrix: Floats, target: Floats, low: Floats, high: Floats) -> tuple[float, float, float]:
+    """min |matrix x - target| over low <= x <= high in three unknowns: the best feasible optimum of all faces."""
+    best, least = low, np.inf
+    for free, pinned in _FACES:
+        x = np.where(pinned > 0, high, low)
+        if free:
+            rest = target - matrix @ np.where(pinned == 0, 0.0, x)
+            x[free] = np.linalg.lstsq(matrix[:, free], rest, rcond=None)[0]
+        if np.all((x >= low) & (x <= high)):
+            miss = float(np.sum((matrix @ x - target) ** 2))
+            if len(free) == 3:
+                return float(x[0]), float(x[1]), float(x[2])
+            if miss < least:
+                best, least = x, miss
+    return float(best[0]), float(best[1]), float(best[2])
+
+
+def _flattened(params: Svi, level: float) -> Svi:
+    """The smile drawn towards the constant variance `level`, just far enough for g >= 0 on GRID."""
+
+    def along(step: float) -> Svi:
+        return params._replace(a=params.a + step * (level - params.a), b=params.b * (1.0 - step))
+
+    return along(_least_step(along))
+
+
+def _least_step(along: Callable[[float], Svi]) -> float:
+    """The least step in (0, 1], to 1e-4, from which bisection finds g >= 0 on GRID; 1 is taken to be free."""
+    low, high = 0.0, 1.0
+    while high - low > 1e-4:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if np.min(butterfly(along(middle), GRID)) >= 0.0 else (middle, high)
+    return high
+
+
+def _closest_free(fitted: Svi, T_yr: float, k: Floats, w: Floats, root: Floats) -> Svi:
+    """The best-fitting smile with g >= 0 on GRID near the repaired one, or near one that is flat enough."""
 
     def loss(z: Floats) -> float:
         rho, b, sigma = float(np.tanh(z[2])), float(np.exp(z[1])), float(np.exp(z[4]))
         trial = Svi(float(z[0]), b, rho, float(z[3]), sigma)
         if not z[0] + b * sigma * np.sqrt(1.0 - rho * rho) > 0.0 or b * (1.0 + abs(rho)) > 2.0:
-            return np.inf
+            return _FORBIDDEN
         g = butterfly(trial, GRID)
-        return float(np.inf if np.min(g) < 0.0 else np.sum((root * (total_variance(trial, k) - w)) ** 2))
+        return float(_FORBIDDEN if np.min(g) < 0.0 else np.sum((root * (_derivatives(trial, k)[0] - w)) ** 2))
 
-    z0 = np.array([start.a, np.log(start.b), np.arctanh(start.rho), start.m, np.log(start.sigma)])
-    found = z0
+    try:
+        start = repair(fitted, T_yr)
+    except DomainError:
+        start = _flattened(fitted, float(np.mean(w)))
+    tilt = float(np.arctanh(np.clip(start.rho, -1.0 + 1e-12, 1.0 - 1e-12)))
+    found = np.array([start.a, np.log(start.b), tilt, start.m, np.log(start.sigma)])
     for _ in range(3):  # a fresh simplex escapes a collapsed one
         simplex = np.vstack([found, found + 0.02 * np.eye(5)])
         options = {"maxiter": 600, "xatol": 1e-7, "fatol": 1e-14, "initial_simplex": simplex}
         found = minimize(loss, found, method="Nelder-Mead", options=options).x
-    best = found if loss(found) <= loss(z0) else z0
-    return Svi(float(best[0]), float(np.exp(best[1])), float(np.tanh(best[2])), float(best[3]), float(np.exp(best[4])))
+    if loss(found) == _FORBIDDEN:
+        return start
+    return Svi(
+        float(found[0]), float(np.exp(found[1])), float(np.tanh(found[2])), float(found[3]), float(np.exp(found[4]))
+    )
 
 
 def check_smile(k: Floats, vol: Floats, weight: Floats, T_yr: float, need: int) -> None:
@@ -239,9 +288,17 @@ def check_smile(k: Floats, vol: Floats, weight: Floats, T_yr: float, need: int) 
         raise DomainError("a smile needs time to expiry", expected="T_yr > 0", found=str(T_yr))
 
 
+def _smile(params: Svi, k: npt.ArrayLike) -> tuple[Floats, Floats, Floats, Floats]:
+    x = floats("k", k)
+    require("k", x, np.isfinite(x), "finite log-moneyness")
+    w, slope, curve = _derivatives(params, x)
+    require("k", x, w > 0.0, f"total variance > 0 there: {params} is no smile")
+    return x, w, slope, curve
+
+
 def _derivatives(params: Svi, k: Floats) -> tuple[Floats, Floats, Floats]:
     a, b, rho, m, sigma = params
-    if not (b >= 0.0 and abs(rho) <= 1.0 and sigma > 0.0 and np.isfinite(a) and np.isfinite(m)):
+    if not (0.0 <= b < np.inf and abs(rho) <= 1.0 and 0.0 < sigma < np.inf and np.isfinite(a) and np.isfinite(m)):
         raise DomainError("not an SVI smile", expected="b >= 0, |rho| <= 1, sigma > 0", found=str(params))
     y = k - m
     z = np.sqrt(y * y + sigma * sigma)

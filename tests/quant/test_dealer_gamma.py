@@ -87,7 +87,7 @@ def test_short_gamma_amplifies_long_gamma_damps_and_the_unstable_region_is_repor
 
 
 def test_bad_input() -> None:
-    with pytest.raises(DomainError, match=r"element \[1\]"):
+    with pytest.raises(DomainError, match=r"gamma\[1\]"):
         gamma_feedback(-0.05, [1.0, np.nan], 2000.0, 1e-9)
     with pytest.raises(DomainError, match="scan"):
         book_feedback(dealers(1.0), -1.0, 0.1, 1e-9)
