@@ -20,6 +20,10 @@ from tests.adapters.reading import (
     read_view,
     where_is,
 )
+from tests.devnet.anvil import Chain
+from tests.devnet.erc4626 import deploy_vault
+from tests.devnet.tokens import deploy_asset
+from tests.devnet.toolchain import Toolchain
 from tests.devnet.worlds import World
 
 VAULTS = ("svETH", "waUSDC")  # a token below, no offset; a rebasing aToken below, six more decimals
@@ -84,6 +88,24 @@ async def test_an_empty_vault_has_a_rate_and_no_holders(world: World) -> None:
     reading = await reading_of(world, "svETH")
     assert_equals_the_vault(world, "svETH", reading)
     assert not reading.of(Exposure)
+
+
+@pytest.mark.parametrize("offset", [0, 6])
+async def test_a_rate_without_end_is_kept_as_a_ratio(devnet_tools: Toolchain, chain: Chain, offset: int) -> None:
+    """A share is worth a third: three pay one, of which 36 places of the rate would make nought."""
+    asset = deploy_asset(devnet_tools, chain, "USDC", 6, 1)
+    vault = deploy_vault(devnet_tools, chain, asset, "svUSDC", offset)
+    user, other = chain.accounts[3:5]
+    vault.deposit(user, 3 * 10**9 - 1)
+    vault.lose(2 * 10**9)
+    three = 3 * 10**offset
+    assert vault.token.call("convertToAssets", three) == 1
+    vault.token.send("transfer", other, three, sender=user)
+    reading = await read(ADAPTER, chain, at_address("erc4626", 1, vault.addresses))
+    claim = reading.one(Claim)
+    for row in reading.of(Exposure):
+        assert row.shares * claim.num // claim.den == vault.token.call("convertToAssets", row.shares)
+    assert reading.one(Exposure, holder=other.lower()).shares == three
 
 
 @pytest.mark.parametrize("hostile", ["RevertingToken", "GasBurner", "no code"])

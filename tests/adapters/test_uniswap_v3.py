@@ -12,8 +12,9 @@ from aggregator.core.errors import SourceError
 from aggregator.core.ids import erc20, erc721
 from aggregator.core.rows import Claim, Depth, Exposure, Gap, Market, Term
 from aggregator.quant import uniswap_v3 as quant
+from aggregator.quant.uniswap_v3_math import MAX_TICK, sqrt_at_tick
 from tests.adapters.reading import Reading, assert_incremental, assert_replays, assert_sources, read, viewing, where_is
-from tests.devnet.uniswap import FAR_FUTURE, Pool, Uniswap
+from tests.devnet.uniswap import FAR_FUTURE, TICK_SPACING, Pool, Uniswap
 from tests.devnet.worlds import World
 
 UINT128_MAX = 2**128 - 1
@@ -165,6 +166,54 @@ async def test_incremental_read_equals_full_read(world: World) -> None:
     out, root, _ = uniswap.quote(pool, pool.token1, pool.token1.worth(10_000), full.at.hash)
     result = quant.swap(from_rows(full, pool), pool.token1.worth(10_000), False)
     assert (-result.amount0_raw, result.sqrt_x96) == (out, root)
+
+
+async def test_each_event_alone_names_its_position(world: World) -> None:
+    """One act on each of three old positions since the last run."""
+    uniswap, chain = the(world), world.chains[1]
+    before = await reading_of(world)
+    moved, shrunk, grown = before.of(Exposure)[:3]
+    receiver = chain.accounts[8]
+    uniswap.positions.send("transferFrom", moved.holder, receiver, int(moved.ref), sender=moved.holder)
+    uniswap.remove_liquidity(shrunk.holder, int(shrunk.ref), shrunk.shares // 2)
+    (pool,) = (p for p in uniswap.pools.values() if market_of(before, p) == grown.market)
+    amounts = [asset.worth(5_000) for asset in (pool.token0, pool.token1)]
+    for asset, raw in zip((pool.token0, pool.token1), amounts, strict=True):
+        asset.provide(grown.holder, uniswap.positions, raw)
+    more = (int(grown.ref), *amounts, 0, 0, FAR_FUTURE)
+    uniswap.positions.send("increaseLiquidity", more, sender=grown.holder)
+    full = await assert_incremental(ADAPTER, chain, before)
+    assert full.one(Exposure, ref=moved.ref).holder == receiver.lower()
+    assert full.one(Exposure, ref=shrunk.ref).shares < shrunk.shares
+    assert full.one(Exposure, ref=grown.ref).shares > grown.shares
+
+
+async def test_the_whole_range_and_a_price_on_a_tick(world: World) -> None:
+    """Liquidity at the last ticks of the bitmap, and positions that begin and end where the price stands."""
+    uniswap, chain = the(world), world.chains[1]
+    user, trader = chain.accounts[7:9]
+    for pool in uniswap.pools.values():
+        spacing, sell = TICK_SPACING[pool.fee], pool.token1
+        last, stop = MAX_TICK // spacing * spacing, (pool.tick() // spacing + 1) * spacing
+        uniswap.add_between(user, pool, -last, last, 10_000)
+        sell.provide(trader, uniswap.router, sell.worth(1e9))
+        terms = (sell.address, pool.token0.address, pool.fee, trader, FAR_FUTURE, sell.worth(1e9), 0)
+        uniswap.router.send("exactInputSingle", (*terms, sqrt_at_tick(stop)), sender=trader)
+        assert pool.tick() == stop
+        for low, high in ((stop, stop + 9 * spacing), (stop - 9 * spacing, stop)):
+            uniswap.add_between(user, pool, low, high, 3_000)
+    reading = await reading_of(world)
+    assert not reading.of(Gap)
+    for pool in uniswap.pools.values():
+        ours = from_rows(reading, pool)
+        ours.check()
+        assert -ours.ticks[0] == ours.ticks[-1] > MAX_TICK - ours.tick_spacing
+        for token, zero_for_one in ((pool.token0, True), (pool.token1, False)):
+            for usd in (3_000, 3e7):
+                result = quant.swap(ours, token.worth(usd), zero_for_one)
+                out, root, _ = uniswap.quote(pool, token, token.worth(usd), reading.at.hash)
+                paid = -(result.amount1_raw if zero_for_one else result.amount0_raw)
+                assert (paid, result.sqrt_x96, result.exhausted) == (out, root, False)
 
 
 async def test_pools_are_taken_by_address_or_by_their_tokens(three_chains_world: World) -> None:

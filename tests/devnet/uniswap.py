@@ -81,17 +81,21 @@ class Uniswap:
         """Put up to `usd` of each side between `lower` and `upper` times the present price of token0 in token1."""
         spacing = TICK_SPACING[pool.fee]
         now = pool.tick()
-        bounds = [floor((now + log(x) / log(1.0001)) / spacing) * spacing for x in (lower, upper)]
+        low, high = (floor((now + log(x) / log(1.0001)) / spacing) * spacing for x in (lower, upper))
+        return self.add_between(user, pool, low, high, usd)
+
+    def add_between(self, user: str, pool: Pool, low: int, high: int, usd: float) -> Liquidity:
+        """The same between two ticks."""
         amounts = [asset.worth(usd) for asset in (pool.token0, pool.token1)]
         for asset, raw in zip((pool.token0, pool.token1), amounts, strict=True):
             asset.provide(user, self.positions, raw)
         receipt = self.positions.send(
             "mint",
-            (pool.token0.address, pool.token1.address, pool.fee, *bounds, *amounts, 0, 0, user, FAR_FUTURE),
+            (pool.token0.address, pool.token1.address, pool.fee, low, high, *amounts, 0, 0, user, FAR_FUTURE),
             sender=user,
         )
         (event,) = self.positions.events(receipt, "IncreaseLiquidity")
-        return Liquidity(event["tokenId"], event["liquidity"], event["amount0"], event["amount1"], *bounds)
+        return Liquidity(event["tokenId"], event["liquidity"], event["amount0"], event["amount1"], low, high)
 
     def remove_liquidity(self, user: str, token_id: int, liquidity: int) -> Receipt:
         """Burn liquidity; what it frees stays owed to the position until collected."""
