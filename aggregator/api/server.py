@@ -22,7 +22,7 @@ from aggregator.api.current import Current, Held
 from aggregator.api.openapi import document
 from aggregator.app import App
 from aggregator.app.address import typed_address
-from aggregator.core.errors import ConfigError, SpilloverError, StoreError
+from aggregator.core.errors import ConfigError, SpilloverError, StoreError, near_miss
 from aggregator.core.scenario import Scenario, parse_scenario
 from aggregator.report.coverage import coverage_json
 from aggregator.report.plain import cut_json
@@ -71,6 +71,8 @@ def serve(app: App, host: str, port: int) -> None:
 @web.middleware
 async def _problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        if request.match_info.http_exception is None:
+            _check_query(request)
         return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
@@ -86,6 +88,17 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         log.exception("%s %s", request.method, request.path)
         found = SpilloverError("the service has a defect here", found=type(error).__name__, fix="report it")
         return _problem(500, found.problem())
+
+
+def _check_query(request: web.Request) -> None:
+    """A parameter that would be ignored is refused: who asks for another cut must not get the last one."""
+    known = ["scenario"] if request.path == "/v1/stress" and request.method != "POST" else []
+    for key in request.query:
+        if key not in known:
+            raise ConfigError(
+                f"unknown parameter {key!r}", expected=", ".join(known) or "no parameter", found=key,
+                fix=near_miss(key, known, "remove it"),
+            )  # fmt: skip
 
 
 def _refusal(request: web.Request, error: web.HTTPException) -> web.Response:

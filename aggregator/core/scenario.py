@@ -64,7 +64,8 @@ class Scenario:
     def __post_init__(self) -> None:
         for table, (low, high) in _RANGES.items():
             for key, value in getattr(self, table).items():
-                if not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                if not number or not math.isfinite(value) or not low <= value <= high:
                     raise ScenarioError(
                         f"{table}.{key} is out of range",
                         expected=f"a finite number in [{low}, {high}]",
@@ -105,6 +106,8 @@ def parse_scenario(data: Mapping[str, Any]) -> Scenario:
             raise ScenarioError(f"conventions.{f.name} has the wrong type", expected=str(f.type), found=repr(value))
     if not isinstance(data.get("name"), str) or not data["name"]:
         raise ScenarioError("scenario has no name", expected="name = '...'", found=repr(data.get("name")))
+    if not isinstance(data.get("description", ""), str):
+        raise ScenarioError("description is no text", expected="description = '...'", found=repr(data["description"]))
     for table in _RANGES:
         if not isinstance(data.get(table, {}), Mapping):
             raise ScenarioError(f"{table} is not a table", expected=f"[{table}] asset = move", found=repr(data[table]))

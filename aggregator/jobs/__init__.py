@@ -57,11 +57,16 @@ def schedule(app: App, *, once: bool = False) -> bool:
 
 
 async def _forever(app: App) -> None:
+    under_way = asyncio.Lock()
+
+    async def one_round() -> None:
+        async with under_way:
+            await asyncio.to_thread(run_round, app)
+
     scheduler = AsyncIOScheduler(timezone="UTC")
     scheduler.add_job(
-        _round_in_thread,
+        one_round,
         "interval",
-        args=[app],
         seconds=app.config.schedule.interval_s,
         max_instances=1,
         coalesce=True,
@@ -75,8 +80,8 @@ async def _forever(app: App) -> None:
         loop.add_signal_handler(name, stop.set)
     scheduler.start()
     await stop.wait()
-    scheduler.shutdown(wait=True)
-
-
-async def _round_in_thread(app: App) -> None:
-    await asyncio.to_thread(run_round, app)
+    scheduler.remove_job("round")
+    if under_way.locked():
+        log.info("stopping when the round under way is done")
+    async with under_way:
+        scheduler.shutdown(wait=False)

@@ -81,6 +81,8 @@ async def test_a_stress_is_computed_once_per_question(collected: App) -> None:
         ("DELETE", "/v1/cuts", None, 405),
         ("GET", "/v1/stress", None, 422),
         ("GET", "/v1/stress?scenario=eth_down", None, 422),
+        ("GET", "/v1/stress?scenari=eth_down_30", None, 422),
+        ("GET", "/v1/cuts?at=5", None, 422),
         ("GET", "/v1/stress?scenario=../../config/default.toml", None, 422),
         ("POST", "/v1/stress", b"{", 422),
         ("POST", "/v1/stress", b"[]", 422),

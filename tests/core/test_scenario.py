@@ -54,6 +54,8 @@ def test_a_file_is_read_as_written(tmp_path: Path) -> None:
         ({"name": "x", "price": {"ETH": -30}}, ["price.ETH is out of range", "-0.3 is -30 %"]),
         ({"name": "x", "price": {"ETH": math.nan}}, ["price.ETH is out of range"]),
         ({"name": "x", "price": {"ETH": "-30%"}}, ["price.ETH is out of range"]),
+        ({"name": "x", "price": {"ETH": True}}, ["price.ETH is out of range"]),
+        ({"name": "x", "description": 5}, ["description is no text"]),
         ({"name": "x", "depth": {"*": 1.01}}, ["depth.* is out of range"]),
         ({"name": "x", "depeg": {"stETH": -0.1}}, ["depeg.stETH is out of range"]),
         ({}, ["scenario has no name"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import orjson
 import pytest
 
 from aggregator.app import App
+from aggregator.core.errors import ConfigError
 from aggregator.jobs import run_round, schedule
 from tests.devnet import configuration
 from tests.devnet.worlds import World
@@ -41,6 +41,25 @@ def test_a_round_that_fails_says_so_and_leaves_the_store_whole(three_chains_worl
         assert app.cuts() == []
 
 
+def test_a_scenario_that_is_not_there_is_found_out_before_the_first_round(
+    three_chains_world: World, open_app: Opener
+) -> None:
+    app = open_app(three_chains_world, schedule={"scenarios": ["mild", "mld"]})
+    with pytest.raises(ConfigError, match="mld"):
+        schedule(app, once=True)
+    assert app.cuts() == []
+
+
+def test_one_stress_that_fails_does_not_keep_the_next_from_running(
+    three_chains_world: World, open_app: Opener, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text('name = "broken"\n[price]\nNOPE = -0.1\n')
+    app = open_app(three_chains_world, schedule={"scenarios": [str(broken), "mild"]})
+    assert not schedule(app, once=True)
+    assert app.store.stress(app.job(app.cuts()[0].digest, app.scenario("mild")))
+
+
 @pytest.fixture
 def port() -> int:
     with socket.socket() as free:
@@ -52,7 +71,7 @@ def test_the_service_answers_while_the_schedule_runs(world: World, open_app: Ope
     app = open_app(world, schedule={"scenarios": ["mild"], "interval_s": 1})
     command = [sys.executable, "-m", "aggregator"]
     config = ["--config", str(app.config.path)]
-    scheduler = subprocess.Popen([*command, "schedule", *config])
+    scheduler = subprocess.Popen([*command, "schedule", *config], stderr=subprocess.PIPE, text=True)
     server = subprocess.Popen([*command, "serve", *config, "--port", str(port)])
     try:
         digests: set[str] = set()
@@ -68,8 +87,11 @@ def test_the_service_answers_while_the_schedule_runs(world: World, open_app: Ope
     finally:
         for process in (scheduler, server):
             process.send_signal(signal.SIGTERM)
+        told = scheduler.communicate(timeout=60)[1]
         codes = [process.wait(timeout=60) for process in (scheduler, server)]
-    assert codes == [0, 0], os.strerror(abs(codes[0]))
+    assert codes == [0, 0], told
+    assert told.count("round done: cut ") >= 2
+    assert "Traceback" not in told  # stopped in the middle of a round, more often than not
 
 
 def _get(port: int, path: str) -> dict[str, str] | None:
