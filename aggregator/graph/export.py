@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 _WALLETS = "wallets of "
+_NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_networkx(graph: RiskGraph, condensed: bool = True) -> nx.MultiDiGraph:
@@ -48,11 +50,24 @@ def write(graph: RiskGraph, path: Path, condensed: bool = False) -> None:
     elif path.suffix == ".graphml":
         import networkx as nx
 
-        nx.write_graphml(to_networkx(graph, condensed), path)
+        nx.write_graphml(_printable(to_networkx(graph, condensed)), path)
     else:
         raise ConfigError(
             "unknown graph format", expected="a file name ending in .json or .graphml", found=path.name, fix="rename it"
         )
+
+
+def _printable(graph: nx.MultiDiGraph) -> nx.MultiDiGraph:
+    """Characters that XML cannot hold, of which token symbols may be full, as their escapes."""
+    import networkx as nx
+
+    for _, attributes in graph.nodes(data=True):
+        attributes |= {key: _escaped(text) for key, text in attributes.items()}
+    return nx.relabel_nodes(graph, {node: _escaped(node) for node in graph})
+
+
+def _escaped(text: str) -> str:
+    return _NOT_XML.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def _key(graph: RiskGraph, node: int) -> str:

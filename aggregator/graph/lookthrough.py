@@ -1,85 +1,94 @@
 """What an asset stands on in the end: claims dissolved into their backing by fractional dollar amounts.
 
-With F[c, u] the share of claim c's value that stands on u (rows of claims add up to one, rows of others are zero),
+With F[c, u] the share of claim c's value that stands on u (rows of claims add up to one, rows of others are zero) and
+N = (I - F)^-1 the visits of a dollar that walks from claim to backing (Kemeny and Snell, Finite Markov Chains, 1960,
+theorems 3.2.4 and 3.3.5),
 
-    S = (I - F)^-1 restricted to assets that are no claim,        sum over base of S[c, base] = 1
+    share[c, a] = N[c, a] / N[a, a]        the part of a dollar of c that ever stands on a,  share[c, c] = 1
+    sum over assets a that are no claim of share[c, a] = 1
 
-so a portfolio keeps its value exactly when it is looked through. Claims that only stand on each other have no base:
-their rows are zero and `unbacked` names them.
+so a portfolio keeps its value exactly when it is looked through to what is no claim. Claims are dissolved from their
+backing up; those that stand on each other in a circle are solved together. A circle that nothing else backs has no
+base: its rows are zero.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from aggregator.core.errors import ConfigError
-from aggregator.graph.model import EDGE_KINDS, NODE_KINDS, Floats, RiskGraph
+from aggregator.graph.model import EDGE_KINDS, NODE_KINDS, RiskGraph
 
-_ROUNDS = 10_000
+if TYPE_CHECKING:
+    import networkx as nx
+
+_Rows = dict[int, dict[int, float]]
 
 
 class LookThrough(NamedTuple):
-    """share: (assets, assets) CSR, row a = what one dollar of a stands on; assets: node codes; unbacked: asset ids."""
+    """assets (n,) node codes; share (n, n) CSR, row a = what one dollar of a stands on; base (n,) True for no claim.
+
+    unbacked: ids of claims that stand, in whole or in part, on circles or on what has no price (the latter keep their
+    value as if they were no claims).
+    """
 
     assets: np.ndarray[tuple[int], np.dtype[np.int64]]
     share: sparse.csr_array
+    base: np.ndarray[tuple[int], np.dtype[np.bool_]]
     unbacked: tuple[str, ...]
 
 
-class Holding(NamedTuple):
-    """USD of an asset that a holder reaches: outright, and through claims."""
-
-    holder: str
-    direct_usd: float
-    through_usd: float
-
-
 def look_through(graph: RiskGraph) -> LookThrough:
+    """Every asset of the graph dissolved; the order of assets is that of the graph's nodes."""
+    import networkx as nx
+
     assets = np.flatnonzero(graph.kind == NODE_KINDS.index("asset"))
-    place = np.full(len(graph.names), -1, np.int64)
-    place[assets] = np.arange(len(assets))
-    edges = np.flatnonzero((graph.edge_kind == EDGE_KINDS.index("backs")) & np.isfinite(graph.fraction))
-    n = len(assets)
-    rows, columns = place[graph.dst[edges]], place[graph.src[edges]]
-    step = sparse.csr_array((graph.fraction[edges], (rows, columns)), shape=(n, n))
-    base = np.ones(n)
-    base[rows] = 0.0
-    walk = sparse.csr_array(sparse.diags_array(np.ones(n)))
-    done = sparse.csr_array((n, n))
-    for _ in range(_ROUNDS):
-        done = done + walk @ sparse.diags_array(base)
-        walk = walk @ sparse.diags_array(1.0 - base) @ step
-        walk.eliminate_zeros()
-        if not walk.nnz or float(abs(walk).max()) < 1e-15:
-            break
-    covered = np.asarray(done.sum(axis=1)).reshape(-1)
-    unbacked = tuple(graph.names[assets[i]] for i in np.flatnonzero(covered < 1.0 - 1e-9).tolist())
-    return LookThrough(assets, sparse.csr_array(done), unbacked)
+    n, place = len(assets), np.full(len(graph.names), -1, np.int64)
+    place[assets] = np.arange(n)
+    backs = graph.edge_kind == EDGE_KINDS.index("backs")
+    edges = np.flatnonzero(backs & (graph.fraction > 0.0))
+    claim, backing = place[graph.dst[edges]], place[graph.src[edges]]
+    steps: nx.DiGraph = nx.DiGraph()
+    steps.add_nodes_from(range(n))
+    steps.add_weighted_edges_from(zip(claim.tolist(), backing.tolist(), graph.fraction[edges].tolist(), strict=True))
+    circles = nx.condensation(steps)
+    visits: _Rows = {}
+    for circle in reversed(list(nx.topological_sort(circles))):  # backing first
+        visits |= _visits(steps, sorted(circles.nodes[circle]["members"]), visits)
+    base = np.ones(n, np.bool_)
+    base[claim] = False
+    at = [(c, a, v / visits[a][a]) for c, row in visits.items() for a, v in row.items()]
+    rows, columns, values = (np.array([x[i] for x in at], t) for i, t in enumerate((np.int64, np.int64, np.float64)))
+    share = sparse.csr_array((values, (rows, columns)), shape=(n, n))
+    lost = np.asarray(share[:, np.flatnonzero(base)].sum(axis=1)).reshape(-1) < 1.0 - 1e-9
+    lost[place[graph.dst[backs & np.isnan(graph.fraction)]]] = True
+    return LookThrough(assets, share, base, tuple(graph.names[assets[i]] for i in np.flatnonzero(lost).tolist()))
 
 
-def exposure(graph: RiskGraph, asset: str) -> list[Holding]:
-    """Who holds the asset, outright or through any chain of claims, largest first. ConfigError for an unknown asset."""
-    code = graph.code("asset", asset)
-    if code < 0:
-        raise ConfigError("no such asset in the graph", expected="an asset id", found=asset)
-    seen = look_through(graph)
-    place = np.full(len(graph.names), -1, np.int64)
-    place[seen.assets] = np.arange(len(seen.assets))
-    column: Floats = np.asarray(seen.share[:, [int(place[code])]].todense()).reshape(-1)
-    edges = np.flatnonzero(graph.edge_kind == EDGE_KINDS.index("holds"))
-    direct: dict[str, float] = {}
-    through: dict[str, float] = {}
-    for e in edges.tolist():
-        held = int(graph.dst[e])
-        share = float(column[place[held]])
-        if held == code:
-            share = 1.0
-        if share > 0.0:
-            into = direct if held == code else through
-            holder = graph.names[graph.src[e]]
-            into[holder] = into.get(holder, 0.0) + share * float(graph.weight_usd[e])
-    out = [Holding(h, direct.get(h, 0.0), through.get(h, 0.0)) for h in direct.keys() | through.keys()]
-    return sorted(out, key=lambda x: (-(x.direct_usd + x.through_usd), x.holder))
+def _visits(steps: nx.DiGraph, members: Sequence[int], known: Mapping[int, Mapping[int, float]]) -> _Rows:
+    """Rows of N for claims that all stand on each other, given those of what they stand on outside."""
+    inner = {m: i for i, m in enumerate(members)}
+    within, outside = np.zeros((len(members), len(members))), [{m: 1.0} for m in members]
+    leaves = False
+    for m, i in inner.items():
+        for u, fraction in steps[m].items():
+            if u in inner:
+                within[i, inner[u]] = fraction["weight"]
+            else:
+                leaves = True
+                for a, visits in known[u].items():
+                    outside[i][a] = outside[i].get(a, 0.0) + fraction["weight"] * visits
+    if not within.any():
+        return dict(zip(members, outside, strict=True))
+    if not leaves:
+        return {m: {} for m in members}
+    columns = sorted(set().union(*outside))
+    right = np.array([[row.get(a, 0.0) for a in columns] for row in outside])
+    try:
+        solved = np.linalg.solve(np.eye(len(members)) - within, right)
+    except np.linalg.LinAlgError:  # what leaves the circle is below the precision of its fractions
+        return {m: {} for m in members}
+    return {m: dict(zip(columns, solved[i].tolist(), strict=True)) for m, i in inner.items()}

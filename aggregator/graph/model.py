@@ -48,13 +48,6 @@ class RiskGraph:
     partial: npt.NDArray[np.bool_]
     fraction: Floats
 
-    def code(self, kind: str, name: str) -> int:
-        """Code of a node, -1 if there is none."""
-        return self._codes().get((kind, name), -1)
-
-    def _codes(self) -> dict[tuple[str, str], int]:
-        return {(NODE_KINDS[k], n): i for i, (k, n) in enumerate(zip(self.kind.tolist(), self.names, strict=True))}
-
 
 class _Edge(NamedTuple):
     src: tuple[str, str]
