@@ -76,13 +76,17 @@ def scan(
     directions: Ints,
     damping: Floats,
     out: Floats,
+    outcomes: Floats,
     worst: Ints,
 ) -> None:
-    """Rows of out per account: option value, worst scenario (or basis) loss, basis loss, naked shorts, distrust."""
+    """Rows of out per account: option value, worst scenario (or basis) loss, basis loss, naked shorts, distrust.
+
+    outcomes (accounts, scenarios): equation (1) of `margin_scan`.
+    """
     n_scenarios = spots.size
-    losses = np.empty(n_scenarios)
     for a in range(offsets.size - 1):
         value, basis, naked, distrust = 0.0, 0.0, 0.0, 0.0
+        losses = outcomes[a]
         for j in range(n_scenarios):
             move = 1.0 - 1.0 / spots[j] if rules.coin != 0.0 else spots[j] - 1.0
             losses[j] = linear[a] * move * damping[j]
@@ -94,6 +98,7 @@ def scan(
             seconds = x[1, first]
             years = seconds / _YEAR_S
             root = math.sqrt(years)
+            later = math.sqrt(max(seconds - rules.look_ahead_s, 0.0) / _YEAR_S)
             up, down = vol_factors(rules, seconds)
             df = x[7, first] if rules.use_discount != 0.0 else 1.0
             gain, loss = expiry_discounts(rules, years, x[6, first], x[7, first])
@@ -133,7 +138,7 @@ def scan(
                     elif way >= LINEAR:
                         f = x[2, i] + x[3, i]
                         vol = skewed_vol(rules, vol, math.log(x[0, i] / f), root, way == LINEAR)
-                    moved += x[4, i] * marked(rules, sign[i], f, x[0, i], root, vol)
+                    moved += x[4, i] * marked(rules, sign[i], f, x[0, i], later, vol)
                 moved *= df
                 change = (moved * (gain if moved > 0.0 else loss) - now) * damping[j]
                 losses[j] += -abs(change) if way >= LINEAR else change

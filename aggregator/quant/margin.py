@@ -9,13 +9,14 @@ portfolio), `margin_span`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import floats, indices, joint_shape, require
 from aggregator.quant._option_inputs import Floats, Signs, kind_sign
 
 Ints = npt.NDArray[np.int64]
@@ -24,18 +25,22 @@ COLUMNS = ("K", "seconds", "forward_fixed", "forward_variable", "amount", "sigma
 
 @dataclass(frozen=True)
 class Market:
-    """The underlying: prices in USD, confidence of each feed in [0, 1], price of the settlement stablecoin."""
+    """The underlying: prices in USD, confidence of each feed in [0, 1], price of the settlement stablecoin.
+
+    perp_usd may be left out where nobody holds perps.
+    """
 
     spot_usd: float
-    perp_usd: float = 0.0
+    perp_usd: float | None = None
     stable_usd: float = 1.0
     spot_confidence: float = 1.0
     perp_confidence: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("spot_usd", "stable_usd"):
-            if not 0.0 < getattr(self, name) < np.inf:
-                raise DomainError(f"{name} is unusable", expected="a positive price", found=str(getattr(self, name)))
+        for name in ("spot_usd", "perp_usd", "stable_usd"):
+            price = getattr(self, name)
+            if price is not None and not 0.0 < price < np.inf:
+                raise DomainError(f"{name} is unusable", expected="a positive price", found=str(price))
         for name in ("spot_confidence", "perp_confidence"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise DomainError(f"{name} is unusable", expected="between 0 and 1", found=str(getattr(self, name)))
@@ -71,10 +76,32 @@ class MarginBook:
         """One option column by its name in COLUMNS, shape (m,)."""
         return np.asarray(self.options[COLUMNS.index(name)])
 
+    def expiries(self) -> Ints:
+        """(k,) first option row of each expiry of each account."""
+        breaks = (np.diff(self.account) != 0) | (np.diff(self.column("seconds")) != 0)
+        return np.flatnonzero(np.r_[True, breaks]) if self.account.size else np.empty(0, np.int64)
+
+    def per_account(self, values: Floats, rows: Ints | None = None) -> Floats:
+        """(n,) sums over the options (m,) of each account, or over the option rows given."""
+        owner = self.account if rows is None else self.account[rows]
+        return np.bincount(owner, weights=values, minlength=self.accounts).astype(np.float64)
+
+    def linear_usd(self, market: Market) -> Floats:
+        """(n,) value of the perps.  DomainError if there are perps and the market has no price for them."""
+        if market.perp_usd is None:
+            require("perps", self.perps, self.perps == 0.0, "none, as the market has no perp_usd")
+            return np.zeros(self.accounts)
+        return self.perps * market.perp_usd
+
+    def refuse(self, model: str, *columns: str) -> None:
+        """DomainError names the first account with something in a column that the model would leave out."""
+        for name in columns:
+            require(name, getattr(self, name), getattr(self, name) == 0.0, f"0, because {model} does not count {name}")
+
 
 class MarginResult(NamedTuple):
-    """Per account (n,), in the account's currency: equity, requirements, index of the worst scenario
-    (number of scenarios = the basis contingency; -1 where the model has none)."""
+    """Per account (n,), in the account's currency: equity, requirements, index of the worst scenario (number of
+    scenarios: the basis contingency, or nothing at all, is worse; -1 where the model has no scenarios)."""
 
     equity: Floats
     initial: Floats
@@ -94,6 +121,14 @@ class MarginModel(Protocol):
     """A venue's margin rule and its parameters."""
 
     def margin(self, book: MarginBook, market: Market) -> MarginResult: ...
+
+
+def check_numbers(model: object) -> None:
+    """DomainError names a parameter of a margin model (a dataclass) that is not finite."""
+    for parameter in fields(model):  # type: ignore[arg-type]
+        number = getattr(model, parameter.name)
+        if isinstance(number, float | int):
+            require(parameter.name, number, np.isfinite(number), "a finite number")
 
 
 def margin_book(
@@ -125,33 +160,46 @@ def margin_book(
     still-moving part of the forward (they add up), signed amount, volatility, rate, price discount factor, least
     confidence of the feeds.  Account arguments broadcast to (n,).  DomainError names the first bad element.
     """
-    owner = np.atleast_1d(np.asarray(account, dtype=np.int64))
-    sign = np.broadcast_to(kind_sign(kind if np.size(np.asarray(kind)) else np.empty(0, np.int8)), owner.shape)
-    given = (K, seconds, forward_fixed, forward_variable, amount, sigma, rate, discount, confidence)
-    rows = np.empty((len(COLUMNS), owner.size))
-    for row, values in zip(rows, given, strict=True):
-        row[...] = np.asarray(values, dtype=np.float64)
+    if accounts != int(accounts) or accounts < 0:
+        raise DomainError("accounts cannot be counted", expected="a whole number >= 0", found=str(accounts))
+    owner = np.atleast_1d(indices("account", account, accounts))
+    given = dict(
+        zip(
+            COLUMNS,
+            (K, seconds, forward_fixed, forward_variable, amount, sigma, rate, discount, confidence),
+            strict=True,
+        )
+    )
+    sign = kind_sign(kind if np.size(np.asarray(kind)) else np.empty(0, np.int8))
+    shapes = {name: np.shape(np.asarray(value)) for name, value in given.items()}
+    shape = joint_shape(account=owner.shape, kind=sign.shape, **shapes)
+    if len(shape) != 1:
+        raise DomainError("options are no list", expected="columns (m,)", found=str(shape))
+    owner, sign = np.broadcast_to(owner, shape), np.broadcast_to(sign, shape)
+    rows = np.empty((len(COLUMNS), *shape))
+    for row, (name, values) in zip(rows, given.items(), strict=True):
+        row[...] = floats(name, values)
     k, secs, fixed, moving, size, vol, _, df, trust = rows
-    usable = (owner >= 0) & (owner < accounts) & np.all(np.isfinite(rows), axis=0)
-    usable &= (k > 0) & (secs >= 0) & (fixed >= 0) & (moving >= 0) & (fixed + moving > 0) & (vol >= 0)
-    usable &= (df > 0) & (trust >= 0) & (trust <= 1)
+    usable = np.all(np.isfinite(rows), axis=0) & (k > 0) & (secs >= 0) & (fixed >= 0) & (moving >= 0)
+    usable &= (fixed + moving > 0) & (vol >= 0) & (df > 0) & (trust >= 0) & (trust <= 1)
     if not np.all(usable):
         i = int(np.argmin(usable))
         found = ", ".join(f"{name}={value:.17g}" for name, value in zip(COLUMNS, rows[:, i], strict=True))
         raise DomainError(
             f"option [{i}] of the book is unusable",
-            expected=f"account in [0, {accounts}), positive strike, forward and discount, seconds and sigma >= 0",
-            found=f"account={owner[i]}, {found}",
+            expected="finite figures, positive strike, forward and discount, seconds and sigma >= 0, confidence <= 1",
+            found=found,
         )
     per_account: dict[str, Floats] = {}
     names = ("cash", "perps", "perp_pnl", "base", "collateral", "cancelling", "haircut_maintenance", "haircut_initial")
     for name, values in zip(
         names, (cash, perps, perp_pnl, base, collateral, cancelling, haircut_maintenance, haircut_initial), strict=True
     ):
-        column = np.array(np.broadcast_to(np.asarray(values, dtype=np.float64), (accounts,)))
-        if not np.all(np.isfinite(column)):
-            raise DomainError(f"{name}[{int(np.argmin(np.isfinite(column)))}] is not finite")
-        per_account[name] = column
+        column = floats(name, values)
+        if column.shape not in ((), (accounts,)):
+            raise DomainError(f"{name} does not fit the accounts", expected=f"({accounts},)", found=str(column.shape))
+        require(name, column, np.isfinite(column), "a finite number")
+        per_account[name] = np.array(np.broadcast_to(column, (accounts,)))
     order = np.lexsort((size, -sign.astype(np.int64), k, secs, owner))
     offsets = np.searchsorted(owner[order], np.arange(accounts + 1))
     return MarginBook(

@@ -28,12 +28,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from aggregator.quant import _margin_kernels as kernels
+from aggregator.quant._checks import require
 from aggregator.quant._option_inputs import Floats, Signs
 from aggregator.quant.black import SECONDS_PER_YEAR, black76_price
-from aggregator.quant.margin import MarginBook, MarginResult, Market
+from aggregator.quant.margin import MarginBook, MarginResult, Market, check_numbers
 from aggregator.quant.margin_rules import ScanRules, Scenario
 from aggregator.quant.margin_scan import scan
 
+_PM2_COLUMNS = ("collateral", "cancelling", "haircut_maintenance", "haircut_initial")  # held only under PMRM 2
 PMRM_SCENARIOS = tuple(
     Scenario(spot, vol) for spot in (1.15, 1.10, 1.05, 1.0, 0.95, 0.90, 0.85) for vol in ("up", "none", "down")
 )
@@ -87,6 +89,9 @@ class DeriveStandard:
 
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account; implements `margin.MarginModel`."""
+        check_numbers(self)
+        book.refuse("the standard margin", *_PM2_COLUMNS)
+        require("base", book.base, book.base >= 0.0, ">= 0")
         forward = book.column("forward_fixed") + book.column("forward_variable")
         years, amount = book.column("seconds") / SECONDS_PER_YEAR, book.column("amount")
         # PMRM and SRM mark options undiscounted
@@ -97,21 +102,20 @@ class DeriveStandard:
         for out, isolated, scale in zip(option, alone, unpaired, strict=True):
             kernels.standard(book.offsets, book.sign, book.options, isolated, scale, out)
 
-        notional = np.abs(book.perps) * market.perp_usd
+        notional = np.abs(book.linear_usd(market))
         base_usd = book.base * market.spot_usd
-        value = _per_account(book, mark) + book.perp_pnl + book.cash
+        value = book.per_account(mark) + book.perp_pnl + book.cash
         initial = option[0] - self.perp_initial_frac * notional + self.base_factor * self.base_initial_scale * base_usd
         maintenance = option[1] - self.perp_maintenance_frac * notional + self.base_factor * base_usd
 
-        shorts = _per_account(book, np.maximum(-amount, 0.0))
+        shorts = book.per_account(np.maximum(-amount, 0.0))
         depeg = self.depeg_factor * max(self.depeg_threshold - market.stable_usd, 0.0)
         initial = initial - depeg * market.spot_usd * (shorts + np.abs(book.perps))
         trust = np.minimum(book.column("confidence"), market.spot_confidence)
-        doubt = np.where(
-            _least_by_expiry(book, trust) < self.confidence_threshold, 1.0 - _least_by_expiry(book, trust), 0.0
-        )
+        trust = _least_by_expiry(book, trust)
+        doubt = np.where(trust < self.confidence_threshold, 1.0 - trust, 0.0)
         spot_trust, perp_trust = market.spot_confidence, min(market.spot_confidence, market.perp_confidence)
-        penalty = _per_account(book, doubt * np.maximum(-amount, 0.0)) * market.spot_usd
+        penalty = book.per_account(doubt * np.maximum(-amount, 0.0)) * market.spot_usd
         penalty += _doubt(perp_trust, self.confidence_threshold) * market.spot_usd * np.abs(book.perps)
         penalty += _doubt(spot_trust, self.confidence_threshold) * base_usd
         initial = initial - self.confidence_factor * penalty
@@ -146,9 +150,12 @@ class DerivePortfolio:
 
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account; implements `margin.MarginModel`."""
+        check_numbers(self)
+        book.refuse("PMRM", *_PM2_COLUMNS)
+        require("base", book.base, book.base >= 0.0, ">= 0")
         base_usd = book.base * market.spot_usd / market.stable_usd
         trust = _trust(book, market)
-        found = scan(book, base_usd + book.perps * market.perp_usd, trust, self.rules, self.scenarios)
+        found = scan(book, base_usd + book.linear_usd(market), trust, self.rules, self.scenarios)
         units = np.abs(book.perps) * self.perp_frac + book.base * self.base_frac + found.naked * self.option_frac
         loss = found.worst - units * market.spot_usd
         doubt = np.where(trust < self.rules.confidence_threshold, 1.0 - trust, 0.0)
@@ -181,8 +188,10 @@ class DerivePortfolio2:
         Spot holdings are `collateral` or, where the venue lets them offset, `cancelling`; haircuts are USD, and the
         initial one includes (1 - confidence) x value of a holding whose feed is below the threshold.
         """
+        check_numbers(self)
+        book.refuse("PMRM 2", "base")
         trust = _trust(book, market)
-        found = scan(book, book.cancelling + book.perps * market.perp_usd, trust, self.rules, self.scenarios)
+        found = scan(book, book.cancelling + book.linear_usd(market), trust, self.rules, self.scenarios)
         notional, naked = np.abs(book.perps) * market.spot_usd, found.naked * market.spot_usd
         maintenance = self.perp_maintenance_frac * notional + self.option_maintenance_frac * naked
         maintenance = maintenance + book.haircut_maintenance
@@ -208,14 +217,9 @@ def _doubt(trust: float, threshold: float) -> float:
     return 1.0 - trust if trust < threshold else 0.0
 
 
-def _per_account(book: MarginBook, values: Floats) -> Floats:
-    return np.bincount(book.account, weights=values, minlength=book.accounts).astype(np.float64)
-
-
 def _least_by_expiry(book: MarginBook, trust: Floats) -> Floats:
     """For every option the least confidence among the options of its account and expiry."""
     if trust.size == 0:
         return trust
-    seconds = book.column("seconds")
-    starts = np.flatnonzero(np.r_[True, (np.diff(book.account) != 0) | (np.diff(seconds) != 0)])
+    starts = book.expiries()
     return np.repeat(np.minimum.reduceat(trust, starts), np.diff(np.r_[starts, trust.size]))

@@ -18,6 +18,7 @@ def scan(
     """Same arguments and result as `margin_scan.scan`; expiries must lie in the future."""
     spots, directions, damping = scenario_columns(scenarios)
     out, worst = np.zeros((5, book.accounts)), np.empty(book.accounts, np.int64)
+    outcomes = np.empty((book.accounts, spots.size))
     for a in range(book.accounts):
         rows = slice(int(book.offsets[a]), int(book.offsets[a + 1]))
         sign, x = book.sign[rows], book.options[:, rows]
@@ -66,12 +67,13 @@ def scan(
                         distance >= 0.0, np.minimum(cap, distance * cap / flat), np.maximum(-cap, distance * cap / flat)
                     )
                     v = vol * np.maximum(1.0 + bend, 0.0)
-                moved = value(f, v) * price_df
+                moved = value(f, v, t=max(seconds - rules.look_ahead_s, 0.0) / SECONDS_PER_YEAR) * price_df
                 change = (moved * (gain if moved > 0.0 else loss) - now) * damping[j]
                 losses[j] += -abs(change) if way in (LINEAR, ABS) else change
+        outcomes[a] = losses
         j = int(np.argmin(losses))
         out[1, a], worst[a] = (losses[j], j) if losses[j] < out[2, a] else (out[2, a], spots.size)
-    return ScanResult(out[0], out[1], out[2], out[3], out[4], worst)
+    return ScanResult(out[0], out[1], out[2], out[3], out[4], worst, outcomes)
 
 
 def standard(book: MarginBook, isolated: Floats, unpaired: float) -> Floats:

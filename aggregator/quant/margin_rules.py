@@ -10,7 +10,7 @@ DIRECTIONS = {"none": NONE, "up": UP, "down": DOWN, "linear": LINEAR, "abs": ABS
 
 class ScanRules(NamedTuple):
     """Numbers of (2) to (5); loss_base 0: no discount on losses; use_discount 1: price with the discount factor;
-    coin 1: values in coin."""
+    coin 1: values in coin; look_ahead_s: by how much later options are priced in the scenarios."""
 
     vol_up: float
     vol_down: float
@@ -39,6 +39,7 @@ class ScanRules(NamedTuple):
     vol_static: float = 1.0
     vol_slope: float = 0.0
     coin: float = 0.0
+    look_ahead_s: float = 0.0
 
 
 class Scenario(NamedTuple):

@@ -14,10 +14,11 @@ value :math:`V_e` and the linear exposure :math:`L` (perps, spot, collateral tha
    \Pi_j = -\sum_e\delta_j|\Delta_e|                                                                   \tag{4}\\
    \text{basis} &= \sum_e \min(V_e^{up}-V_e,\ V_e^{down}-V_e,\ 0)\,(a_b+m_bT)                           \tag{5}
 
-with :math:`T` floored in (2) only, :math:`p` short- or long-term at 30 days, :math:`\kappa=\ln(K/F)` (linear) or its
-modulus (abs), :math:`c=c_0+c_1\sqrt T`, :math:`k^*=\max(k_{min}, \sqrt T\,w\,(v_0+v_1\sqrt T))`.  With `coin` set,
-values are in coin, :math:`V/F`, and :math:`L(x-1)` becomes :math:`L(1-1/x)`.  Source: derivexyz/v2-core PMRMLib.sol and
-PMRMLib_2.sol (``getMarginAndMarkToMarket``, ``getScenarioPnL`` and what they call).
+with :math:`T` floored in (2) only (and :math:`V_e^j` taken `look_ahead_s` later), :math:`p` short- or long-term at
+30 days, :math:`\kappa=\ln(K/F)` (linear) or its modulus (abs), :math:`c=c_0+c_1\sqrt T`,
+:math:`k^*=\max(k_{min}, \sqrt T\,w\,(v_0+v_1\sqrt T))`.  With `coin` set, values are in coin, :math:`V/F`, and
+:math:`L(x-1)` becomes :math:`L(1-1/x)`.  Source: derivexyz/v2-core PMRMLib.sol and PMRMLib_2.sol
+(``getMarginAndMarkToMarket``, ``getScenarioPnL`` and what they call).
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import _margin_kernels as kernels
+from aggregator.quant._checks import require
+from aggregator.quant.black import SECONDS_PER_YEAR
 from aggregator.quant.margin import Ints, MarginBook
 from aggregator.quant.margin_rules import DIRECTIONS, ScanRules, Scenario
 
@@ -37,7 +41,10 @@ Floats = npt.NDArray[np.float64]
 
 class ScanResult(NamedTuple):
     """Per account (n,): option value; the worst of all scenarios and the basis loss; basis loss; naked short options
-    per strike; sum of (1 - confidence) x options held in expiries below the threshold; index of the worst."""
+    per strike; sum of (1 - confidence) x options held in expiries below the threshold; index of the worst.
+
+    outcomes (n, scenarios): Pi_j of (1), in the currency of account.
+    """
 
     value: Floats
     worst: Floats
@@ -45,16 +52,43 @@ class ScanResult(NamedTuple):
     naked: Floats
     distrust: Floats
     worst_scenario: Ints
+    outcomes: Floats
 
 
 def scan(
     book: MarginBook, linear: Floats, trust: Floats, rules: ScanRules, scenarios: tuple[Scenario, ...]
 ) -> ScanResult:
-    """Run (1) to (5) over every account; linear exposure, trust (least confidence of spot, perp): (n,)."""
+    """Run (1) to (5) over every account; linear exposure, trust (least confidence of spot, perp): (n,).
+
+    DomainError names a rule or a scenario that cannot be run.
+    """
     spots, directions, damping = scenario_columns(scenarios)
+    for name, number in zip(rules._fields, rules, strict=True):
+        require(name, number, np.isfinite(number), "a finite number")
+    for name in ("floor_s", "least_k_star"):
+        require(name, getattr(rules, name), getattr(rules, name) > 0.0, "> 0")
     out, worst = np.empty((5, book.accounts)), np.empty(book.accounts, np.int64)
-    kernels.scan(book.offsets, book.sign, book.options, linear, trust, rules, spots, directions, damping, out, worst)
-    return ScanResult(out[0], out[1], out[2], out[3], out[4], worst)
+    outcomes = np.empty((book.accounts, spots.size))
+    kernels.scan(
+        book.offsets, book.sign, book.options, linear, trust, rules, spots, directions, damping, out, outcomes, worst
+    )
+    return ScanResult(out[0], out[1], out[2], out[3], out[4], worst, outcomes)
+
+
+def option_deltas(book: MarginBook, move: Floats | float = 1.0, *, coin: bool = False) -> Floats:
+    """(..., m) deltas of one long option after relative moves (..., 1) of what still moves of its forward.
+
+    Of the premium in USD, or net of a premium in coin, times the share of the forward that still moves; at the strike
+    in the last instant half way between the two sides.
+    """
+    moving, strike = book.column("forward_variable") * move, book.column("K")
+    forward = book.column("forward_fixed") + moving
+    total = book.column("sigma") * np.sqrt(book.column("seconds") / SECONDS_PER_YEAR)
+    distance = np.log(forward / strike)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d1 = np.where(distance == 0.0, 0.0, distance / total) + total / 2.0
+    weight, d = (strike / forward, d1 - total) if coin else (1.0, d1)
+    return np.asarray(book.sign * weight * ndtr(book.sign * d) * moving / forward, dtype=np.float64)
 
 
 def scenario_columns(scenarios: tuple[Scenario, ...]) -> tuple[Floats, Ints, Floats]:

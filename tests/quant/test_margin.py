@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aggregator.core.errors import DomainError
 from aggregator.quant import _margin_kernels, black, margin_reference, margin_scan
 from aggregator.quant.margin import MarginBook, MarginModel, Market, margin_book
-from aggregator.quant.margin_deribit import DeribitPortfolio, DeribitStandard, short_option_margin
+from aggregator.quant.margin_deribit import DeribitPortfolio, DeribitStandard
 from aggregator.quant.margin_derive import (
     PMRM_RULES,
     PMRM_SCENARIOS,
@@ -21,6 +21,7 @@ from aggregator.quant.margin_derive import (
 )
 from aggregator.quant.margin_rules import ScanRules, Scenario
 from aggregator.quant.margin_span import SpanScan
+from aggregator.quant.span import CalendarSpread
 from tests.quant._published_pmrm import CASES, Published
 
 
@@ -279,46 +280,6 @@ def test_derive_standard_perps_base_depeg_and_doubt() -> None:
     assert derive_standard_mainnet().margin(book, Market(2000.0, 2010.0)).initial_excess[0] < found.initial_excess[0]
 
 
-# Deribit standard margin of one short option in BTC (rules as copied at doc.tslab.pro), index 50000:
-# K, mark, kind, initial, maintenance
-DERIBIT = [
-    (50000, 0.05, 1, 0.2, 0.125),
-    (55000, 0.02, 1, 0.12, 0.095),
-    (70000, 0.004, 1, 0.104, 0.079),
-    (45000, 0.03, -1, 0.13, 0.105),
-    (30000, 0.002, -1, 0.102, 0.077),
-]
-
-
-def test_deribit_standard_margin_of_one_short() -> None:
-    K, mark, kind, initial, maintenance = np.array(DERIBIT).T
-    found = short_option_margin(kind.astype(np.int8), 50_000.0, K, mark)
-    assert found[0] == pytest.approx(initial, rel=1e-12)
-    assert found[1] == pytest.approx(maintenance, rel=1e-12)
-
-
-def test_deribit_standard_book_in_coin() -> None:
-    model = DeribitStandard(perp_initial_frac=0.02, perp_maintenance_frac=0.01, perp_slope_per_coin=0.00005)
-    book = margin_book(
-        2,
-        account=[0, 0],
-        kind=["c", "p"],
-        K=[55_000.0, 45_000.0],
-        seconds=30 * 86_400,
-        forward_variable=50_000.0,
-        amount=[-3.0, 5.0],
-        sigma=0.6,
-        cash=[1.0, 2.0],
-        perps=[0.0, -10.0],
-    )
-    found = model.margin(book, Market(50_000.0))
-    mark = float(black.black76_price("c", 50_000, 55_000, 30 / 365, 0.6)) / 50_000
-    assert found.initial[0] == pytest.approx(3 * (0.1 + mark))
-    assert found.maintenance[0] == pytest.approx(3 * (0.075 + mark))
-    assert found.initial[1] == pytest.approx(10 * (0.02 + 0.0005))
-    assert list(found.equity) == [1.0, 2.0]
-
-
 def random_book(seed: int, accounts: int = 12, legs: int = 60) -> MarginBook:
     """Random legs on feeds that are one per expiry, as the venues' are (one per leg would be an arbitrage)."""
     rng = np.random.default_rng(seed)
@@ -341,7 +302,11 @@ def random_book(seed: int, accounts: int = 12, legs: int = 60) -> MarginBook:
     )
 
 
-@pytest.mark.parametrize("rules", [PMRM_RULES, RULES_2, RULES_2._replace(coin=1.0)], ids=["pmrm", "pmrm2", "coin"])
+@pytest.mark.parametrize(
+    "rules",
+    [PMRM_RULES, RULES_2, RULES_2._replace(coin=1.0), PMRM_RULES._replace(look_ahead_s=40_000.0)],
+    ids=["pmrm", "pmrm2", "coin", "later"],
+)
 def test_compiled_scan_equals_the_numpy_scan(rules: ScanRules) -> None:
     book = random_book(1)
     scenarios = (*PMRM_SCENARIOS, *TAILS, Scenario(1.0, "linear", 2.0), Scenario(1.0, "abs"))
@@ -352,6 +317,7 @@ def test_compiled_scan_equals_the_numpy_scan(rules: ScanRules) -> None:
     for name in ("value", "worst", "basis", "naked", "distrust"):
         assert np.all(np.abs(getattr(fast, name) - getattr(slow, name)) <= 1e-12 * scale), name
     assert np.array_equal(fast.worst_scenario, slow.worst_scenario)
+    assert np.all(np.abs(fast.outcomes - slow.outcomes) <= 1e-12 * scale[:, None])
 
 
 def test_compiled_standard_margin_equals_the_numpy_form() -> None:
@@ -368,8 +334,15 @@ MODELS: list[MarginModel] = [
     DerivePortfolio(),
     pmrm2(RULES_2, TAILS, 1.0),
     DeribitStandard(0.02, 0.01),
-    DeribitPortfolio(tuple(0.036 / abs(m) for m in (-0.66, -0.33, 0.5, 1, 2, 3, 4, 5)), 1.3, 0.01),
-    SpanScan(0.15, 0.25, short_floor_frac=0.01, initial_factor=1.2),
+    DeribitPortfolio(dampener_usd=1_000.0, delta_threshold_usd=0.0),
+    SpanScan(
+        0.15,
+        0.25,
+        tier_ends_s=(1e6,),
+        calendar=(CalendarSpread(0, 1, 5.0), CalendarSpread(1, 1, 2.0)),
+        short_minimum_frac=0.01,
+        initial_factor=1.2,
+    ),
 ]
 MODEL_IDS = ["srm", "pmrm", "pmrm2", "deribit", "deribit_pm", "span"]
 
@@ -418,26 +391,9 @@ def test_long_and_short_of_the_same_option_leave_only_contingencies() -> None:
     assert found.initial[0] == pytest.approx(0, abs=1e-12)
 
 
-def test_span_floor_and_scenarios() -> None:
-    model = SpanScan(0.15, 0.25, short_floor_frac=0.05)
-    assert len(model.scenarios()) == 16
-    far = margin_book(
-        1, account=[0], kind="c", K=90_000.0, seconds=86_400, forward_variable=2000.0, amount=-1.0, sigma=0.5
-    )
-    assert model.margin(far, Market(2000.0)).maintenance[0] == pytest.approx(100.0)
-    perp = model.margin(margin_book(1, perps=1.0), Market(2000.0, 2000.0))
-    assert perp.maintenance[0] == pytest.approx(0.15 * 2000)
-
-
-def test_deribit_portfolio_of_one_inverse_perp_is_the_coin_loss_at_the_end_of_the_range() -> None:
-    model = DeribitPortfolio((0.0,) * 8, 1.3, 0.0)
-    found = model.margin(margin_book(2, perps=[1.0, -1.0]), Market(50_000.0))
-    assert found.maintenance == pytest.approx([1 / 0.84 - 1, 1 - 1 / 1.16])
-
-
 def test_bad_input() -> None:
     good = {"account": [0, 1], "kind": "c", "K": 2000.0, "seconds": 1.0, "forward_variable": 1.0, "sigma": 0.5}
-    for name, value in (("K", [1.0, -1.0]), ("sigma", [0.1, np.nan]), ("account", [0, 2]), ("seconds", [1.0, -1.0])):
+    for name, value in (("K", [1.0, -1.0]), ("sigma", [0.1, np.nan]), ("seconds", [1.0, -1.0])):
         with pytest.raises(DomainError, match=r"option \[1\]"):
             margin_book(2, amount=1.0, **(good | {name: value}))
     with pytest.raises(DomainError, match=r"cash\[1\]"):
@@ -450,5 +406,40 @@ def test_bad_input() -> None:
         DerivePortfolio(scenarios=(Scenario(1.0, "sideways"),)).margin(margin_book(1), Market(1.0))
     with pytest.raises(DomainError, match="no scenarios"):
         DerivePortfolio(scenarios=()).margin(margin_book(1), Market(1.0))
-    with pytest.raises(DomainError, match="extended table"):
-        DeribitPortfolio((1.0,), 1.3, 0.01).margin(margin_book(1), Market(1.0))
+    for bad, message in (
+        ({"account": [0.7, 1]}, r"account\[0\]"),  # not account 0
+        ({"account": [0, 2]}, r"account\[1\]"),
+        ({"K": [1.0, 2.0, 3.0]}, "broadcast"),
+        ({"amount": ["a", "b"]}, "numbers"),
+        ({"cash": [1.0, 2.0, 3.0]}, "cash does not fit"),
+    ):
+        with pytest.raises(DomainError, match=message):
+            margin_book(2, **({"amount": 1.0} | good | bad))  # type: ignore[arg-type]
+    with pytest.raises(DomainError, match="accounts"):
+        margin_book(-1)
+    with pytest.raises(DomainError, match="perp_usd"):
+        Market(1.0, np.nan)
+    with pytest.raises(DomainError, match="vol_up"):
+        DerivePortfolio(rules=PMRM_RULES._replace(vol_up=np.nan)).margin(margin_book(1), Market(1.0))
+    with pytest.raises(DomainError, match="initial_factor"):
+        DerivePortfolio(initial_factor=np.inf).margin(margin_book(1), Market(1.0))
+
+
+@pytest.mark.parametrize("model", MODELS, ids=MODEL_IDS)
+def test_no_holding_is_left_out_silently(model: MarginModel) -> None:
+    """What a venue's rule does not count is refused by account, and perps without a price are no perps at zero."""
+    counted: tuple[str, ...] = () if isinstance(model, DeribitStandard | DeribitPortfolio) else ("base",)
+    if isinstance(model, DerivePortfolio2):
+        counted = ("collateral", "cancelling", "haircut_maintenance", "haircut_initial")
+    for column in ("base", "collateral", "cancelling", "haircut_maintenance", "haircut_initial"):
+        book = margin_book(2, **{column: [0.0, 3.0]})  # type: ignore[arg-type]
+        if column in counted:
+            found = model.margin(book, Market(1900.0, 1900.0))
+            assert found.initial_excess[1] != 0.0
+            assert found.maintenance_excess[1] != 0.0 or column == "haircut_initial"
+        else:
+            with pytest.raises(DomainError, match=rf"{column}\[1\]"):
+                model.margin(book, Market(1900.0, 1900.0))
+    if not isinstance(model, DeribitStandard | DeribitPortfolio):  # whose perps are worth a coin each
+        with pytest.raises(DomainError, match=r"perps\[1\]"):
+            model.margin(margin_book(2, perps=[0.0, 1.0]), Market(1900.0))
