@@ -16,6 +16,8 @@ from aggregator.core.fixed import Fixed
 from aggregator.core.rows import OptionLeg, PerpPosition
 from aggregator.snapshot.snapshot import Snapshot
 
+CASH = ("settlement_balance", "owed_realized_pnl", "pending_fee")  # owed to or by a trader, positions or none
+
 
 def legs(
     snap: Snapshot,
@@ -34,12 +36,13 @@ def legs(
 
 
 def holders(snap: Snapshot) -> list[tuple[str, str]]:
-    """(market, holder) of all such positions, sorted, each once."""
+    """(market, holder) of all such positions, and of cash without one, sorted, each once."""
+    cash = np.isin(snap.tables["account_term"]["key"], [snap.code(key) for key in CASH]).nonzero()[0]
     pairs = set()
-    for kind in ("option", "perp"):
+    for kind, places in (("option", slice(None)), ("perp", slice(None)), ("account_term", cash)):
         table = snap.tables[kind]
-        codes = np.unique(np.stack([table["market"], table["holder"]], axis=1), axis=0) if table.n else ()
-        pairs |= {(snap.names[market], snap.names[holder]) for market, holder in codes}
+        held = np.stack([table["market"][places], table["holder"][places]], axis=1)
+        pairs |= {(snap.names[market], snap.names[holder]) for market, holder in np.unique(held, axis=0)}
     return sorted(pairs)
 
 

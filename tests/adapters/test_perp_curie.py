@@ -10,10 +10,14 @@ import pytest
 
 from adapters.perp_curie import ADAPTER
 from aggregator.core.account import Account
+from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import SourceError
 from aggregator.core.ids import USD, erc20
 from aggregator.core.rows import AccountTerm, Backstop, Exposure, Gap, Market, PerpPosition, Price, Term
+from aggregator.core.table import raw_tables
 from aggregator.rules.perp_curie import PerpCurie
+from aggregator.snapshot.accounts import accounts
+from aggregator.snapshot.snapshot import build
 from tests.adapters.reading import (
     Reading,
     assert_incremental,
@@ -48,10 +52,10 @@ def assert_judged_as_by_the_contracts(house: Perp, reading: Reading) -> Counter[
         value = house.clearing_house.call("getAccountValue", target.holder, block=at)
         required = house.account_balance.call("getMarginRequirementForLiquidation", target.holder, block=at)
         account = accounts.get(target.holder)
-        if account is None:  # nothing but terms, or nothing at all
-            own = {t.key: t.raw for t in reading.of(AccountTerm, holder=target.holder)}
+        if account is None:  # it holds and owes nothing
+            assert not reading.of(AccountTerm, holder=target.holder)
             terms = {t.key: t.raw for t in reading.of(Term, asset="")}
-            account = Account(reading.where.id, target.holder, RULE.name, (), terms, own, 0)
+            account = Account(reading.where.id, target.holder, RULE.name, (), terms, {}, 0)
         judged = RULE.judge(account)
         assert (judged.collateral, judged.debt) == (value, required), target.holder
         assert judged.liquidatable == (value < required)
@@ -119,6 +123,21 @@ async def test_market_rows_are_the_contracts(three_chains_world: World) -> None:
     ratios = ("getImRatio", "getMmRatio", "getLiquidationPenaltyRatio")
     keys = ("im_ratio_pips", "mm_ratio_pips", "liquidation_penalty_pips")
     assert [terms[key] for key in keys] == [house.config.call(name, block=at) for name in ratios]
+
+
+@pytest.mark.parametrize("key", ["settlement_balance", "owed_realized_pnl", "pending_fee"])
+def test_an_account_that_only_owes_is_an_account(key: str) -> None:
+    """Closed out below zero: no position, no margin, a debt to the house."""
+    at = BlockRef("eip155:10", 5, "0x" + "11" * 32, 1_750_000_000, "finalized")
+    market, who = "eip155:10/perp_curie/test", "0x" + "22" * 20
+    term = AccountTerm(market, who, "", key, -(10**20))
+    rows = [(market, Market(market, "perp", RULE.name, "Curie")), (market, term), (market, term._replace(key="order"))]
+    for name, raw in (("settlement_decimals", 18), ("mm_ratio_pips", 62_500)):
+        rows.append((market, Term(market, "", "", name, raw, 0)))
+    (account,) = accounts(build(raw_tables(rows), Cut.of([at]), []))
+    assert (account.holder, account.legs, account.own[key]) == (who, (), -(10**20))
+    judged = RULE.judge(account)
+    assert (judged.collateral, judged.debt, judged.liquidatable) == (-(10**20), 0, True)
 
 
 @pytest.mark.parametrize("seed", range(2))
