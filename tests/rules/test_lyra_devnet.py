@@ -151,6 +151,29 @@ def test_requirement_and_liquidatability_are_the_contracts(market: Lyra, spot: f
         assert judged.liquidatable == (judged.health_factor is not None and judged.health_factor < WAD)
 
 
+def test_requirement_at_any_size_is_the_contracts(market: Lyra) -> None:
+    """From dust, where the static minimum rules, to sizes where the price does; full collateral caps what it can."""
+    rng, rulers = random.Random(8), set()
+    account = held_by(market, market.chain.accounts[3])
+    static = {account.terms["min_static_quote_collateral"], account.terms["min_static_base_collateral"]}
+    for position in RULE.positions(account):
+        if position.kind < Kind.SHORT_CALL_BASE:
+            continue
+        strike_id, kind = market.position(int(position.ref)).strike_id, OptionType(int(position.kind))
+        capped = position.kind == Kind.SHORT_CALL_BASE
+        for places in (-17, -6, -2, -1, 0, 2, 5):
+            amount = rng.randint(1, 10**places * WAD) if places >= 0 else rng.randint(1, WAD // 10**-places)
+            ours = RULE.min_collateral(account, position._replace(amount=amount))
+            assert ours == market.min_collateral(strike_id, kind, amount)
+            full = amount if capped else amount * position.strike // WAD
+            rulers.add((kind, "static" if ours in static else "full" if abs(ours - full) < 2 else "price"))
+    assert rulers >= {(kind, "price") for kind in OptionType if kind >= Kind.SHORT_CALL_BASE}
+    assert rulers >= {
+        (OptionType.SHORT_CALL_BASE, "full"), (OptionType.SHORT_PUT_QUOTE, "full"),
+        (OptionType.SHORT_CALL_BASE, "static"), (OptionType.SHORT_CALL_QUOTE, "static"),
+    }  # fmt: skip
+
+
 def test_fees_are_the_contracts(market: Lyra) -> None:
     account, rng = held_by(market, market.chain.accounts[3]), random.Random(4)
     for position in RULE.positions(account):
@@ -200,7 +223,7 @@ def test_liquidation_divides_what_the_contract_divides(market: Lyra) -> None:
     assert done
 
 
-@pytest.mark.parametrize("spot", [1_500, 2_700])
+@pytest.mark.parametrize("spot", [700, 2_700, 3_300])
 def test_settlement_is_what_the_contract_pays(market: Lyra, spot: float) -> None:
     with market.chain.undone():
         board, user = market.boards()[0], market.chain.accounts[3]
@@ -215,6 +238,7 @@ def test_settlement_is_what_the_contract_pays(market: Lyra, spot: float) -> None
         assert len(events) == len(ours) > 5
         for event in events:
             assert ours[str(event["positionId"])] == (event["settlementAmount"], event["insolventAmount"])
+        assert any(insolvent for _, insolvent in ours.values()) == (spot != 2_700)
 
 
 def test_outside_the_domain() -> None:

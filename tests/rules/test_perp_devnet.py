@@ -12,6 +12,7 @@ import pytest
 from aggregator.core.account import Account, Leg, Liquidation
 from aggregator.core.fixed import Fixed
 from aggregator.rules import CannotJudgeError, WouldRevertError
+from aggregator.rules.base import MAX
 from aggregator.rules.perp_curie import PerpCurie, batch
 from tests.devnet import perp
 from tests.devnet.anvil import Chain
@@ -84,14 +85,37 @@ def test_value_and_requirement_are_the_contracts(house: Perp) -> None:
     assert makers > 1
 
 
-def liquidate(house: Perp, time_s: int, account: Account, symbol: str, said: Liquidation | None) -> None:
+def account_at(house: Perp, time_s: int, trader: str) -> Account:
+    """The account as the clearing house will see it in a block at time_s."""
+    with house.chain.undone():
+        house.chain.rpc("evm_setNextBlockTimestamp", time_s)
+        house.chain.rpc("evm_mine")
+        return account_on(house, trader)
+
+
+def outcome(account: Account, symbol: str, cover: int = MAX) -> tuple[Liquidation | None, str]:
+    """What the rule foretells, and of which kind."""
+    try:
+        said = RULE.liquidate(account, SETTLEMENT, symbol, cover)
+    except WouldRevertError as error:
+        return None, error.message
+    return said, "bad debt" if said.bad_debt else "half" if said.left_debt else "whole"
+
+
+def liquidate(
+    house: Perp, time_s: int, account: Account, symbol: str, said: Liquidation | None, cover: int = MAX
+) -> None:
     base, liquidator = house.bases[symbol].token.address, house.chain.accounts[6]
+    call: tuple[object, ...] = ("liquidate(address,address)", account.holder, base)
+    if cover != MAX:
+        size = next(leg.terms["size"] for leg in account.side("long", "short") if leg.asset == symbol)
+        call = ("liquidate(address,address,int256)", account.holder, base, cover if size > 0 else -cover)
     house.chain.rpc("evm_setNextBlockTimestamp", time_s)
     if said is None:
         with pytest.raises(Reverted):
-            house.clearing_house.send("liquidate(address,address)", account.holder, base, sender=liquidator)
+            house.clearing_house.send(*call, sender=liquidator)  # type: ignore[arg-type]
         return
-    receipt = house.clearing_house.send("liquidate(address,address)", account.holder, base, sender=liquidator)
+    receipt = house.clearing_house.send(*call, sender=liquidator)  # type: ignore[arg-type]
     (event,) = house.clearing_house.events(receipt, "PositionLiquidated")
     assert event["positionSize"] == said.repaid
     assert event["liquidationFee"] == said.seized
@@ -118,24 +142,53 @@ def test_liquidation_is_what_the_clearing_house_does(house: Perp, eth: float, bt
         PerpPeople(house, random.Random(1)).fall(house.chain.accounts[7], {"ETH": eth, "BTC": btc})
         time_s = house.chain.block()["timestamp"] + 45
         for trader in wallets(9, PEOPLE):
-            with house.chain.undone():
-                house.chain.rpc("evm_setNextBlockTimestamp", time_s)
-                house.chain.rpc("evm_mine")
-                account = account_on(house, trader)
+            account = account_at(house, time_s, trader)
             for leg in account.side("long", "short"):
-                try:
-                    said = RULE.liquidate(account, SETTLEMENT, leg.asset)
-                except WouldRevertError as error:
-                    said = None
-                    seen[error.message] += 1
-                else:
-                    seen["bad debt" if said.bad_debt else "half" if said.left_debt else "whole"] += 1
+                said, kind = outcome(account, leg.asset)
+                seen[kind] += 1
                 with house.chain.undone():
                     liquidate(house, time_s, account, leg.asset, said)
             best = RULE.best_liquidation(account)
             assert best is None or best.seized > 0
     assert {"CH_CLWTISO", "CH_EAV"} <= set(seen), seen
     assert ("bad debt" if funded else "CH_IIC" if eth < 1_800 else "half") in seen, seen
+
+
+def test_at_every_margin_the_clearing_house_does_what_is_foretold(house: Perp) -> None:
+    """Two positions, or one and a crumb, under a margin that a last deposit sets: from all but enough to less than
+    nothing, for the whole and for any part, against an empty insurance fund and a full one.
+    """
+    rng, seen, odd = random.Random(5), Counter[str](), 0
+    with house.chain.undone():
+        shapes = {house.chain.accounts[3]: (6_000, 2_400), house.chain.accounts[4]: (8_400, 75)}
+        for user, (eth, btc) in shapes.items():
+            house.chain.fund(user)
+            house.deposit(user, 1_000)
+            house.trade(user, "ETH", eth)
+            house.trade(user, "BTC", btc)
+        PerpPeople(house, random.Random(1)).fall(house.chain.accounts[7], {"ETH": 1_600.0, "BTC": 33_000.0})
+        time_s = house.chain.block()["timestamp"] + 45
+        for user in shapes:
+            margin = RULE.margin(account_at(house, time_s, user))
+            penalty = int(margin.positions * 0.025)
+            assert margin.value < 0
+            wanted = [margin.requirement * n // 100 for n in (95, 70, 55, 30)]
+            for target, funded in [(t, 0) for t in (*wanted, penalty * 7 // 10, penalty * 3 // 10)] + [(0, 10**5)]:
+                with house.chain.undone():
+                    if funded:
+                        house.fund_insurance(funded)
+                    else:
+                        house.deposit(user, (target - margin.value) / WAD)
+                    account = account_at(house, time_s, user)
+                    for leg in account.side("long", "short"):
+                        for cover in (MAX, rng.randint(1, abs(leg.terms["size"]))):
+                            said, kind = outcome(account, leg.asset, cover)
+                            with house.chain.undone():
+                                liquidate(house, time_s, account, leg.asset, said, cover)
+                            seen[kind] += 1
+                            odd += said is not None and said.seized % 2 and said.protocol_fee > 0
+    assert {"half", "whole", "CH_IIC"} <= set(seen), seen
+    assert odd > 2
 
 
 def test_array_form_equals_the_exact_form() -> None:
