@@ -49,6 +49,15 @@ def label(text: str, most: int = 34) -> str:
     return html.escape(clean(text, most))
 
 
+def compact(usd: float) -> str:
+    """Three digits of an amount for a label that has no room: 1.42M, 799k, 12.5. The sign is the bar's direction."""
+    size = abs(usd)
+    for least, unit in ((999.5e9, "T"), (999.5e6, "B"), (999.5e3, "M"), (999.5, "k")):
+        if size >= least:
+            return f"{size / (least / 0.9995):#.3g}".rstrip(".") + unit
+    return f"{size:.3g}"
+
+
 def rounds_bars(rounds: Sequence[RoundRecord]) -> go.Figure | None:
     """Above: collateral seized in each round; below, on its own scale: debt written off. USD."""
     if not rounds:
@@ -113,7 +122,9 @@ def credit_waterfall(first_usd: float, all_usd: float, unrealised_usd: float, lo
             x=[name for name, _, _ in steps],
             measure=[kind for _, kind, _ in steps],
             y=[usd for _, _, usd in steps],
-            text=[f"{abs(usd):,.0f}" if kind != "total" else f"{all_usd + other:,.0f}" for _, kind, usd in steps],
+            text=[compact(all_usd + other if kind == "total" else usd) for _, kind, usd in steps],
+            customdata=[all_usd + other if kind == "total" else abs(usd) for _, kind, usd in steps],
+            constraintext="none",
             textposition=["inside" if usd < 0 else "outside" for _, _, usd in steps],
             insidetextfont={"color": "#fff"},
             insidetextanchor="middle",
@@ -122,7 +133,7 @@ def credit_waterfall(first_usd: float, all_usd: float, unrealised_usd: float, lo
             increasing={"marker": {"color": PALETTE[1]}},
             decreasing={"marker": {"color": PALETTE[0]}},
             totals={"marker": {"color": OTHER}},
-            hovertemplate="%{x}: USD %{text}<extra></extra>",
+            hovertemplate="%{x}: USD %{customdata:,.0f}<extra></extra>",
         )
     )
     layout(figure, "", "USD", 380)
@@ -143,14 +154,16 @@ def direct_and_contagion(parts: Mapping[str, tuple[float, float]]) -> go.Figure 
             x=[100 * v / sum(pair) for v, pair in zip(values, shown.values(), strict=True)],
             name=name,
             orientation="h",
-            text=[f"USD {v:,.0f}" for v in values],
+            text=[compact(v) for v in values],
+            customdata=values,
             textposition="inside",
             insidetextanchor="middle",
+            constraintext="none",
             marker={"color": (PALETTE[0], DARK_ORANGE)[place]},
             insidetextfont={"color": "#fff"},
-            hovertemplate="%{y}: %{text} (%{x:.1f} %)<extra></extra>",
+            hovertemplate="%{y}: USD %{customdata:,.0f} (%{x:.1f} %)<extra></extra>",
         )
-    layout(figure, "share of the loss", "", 140 + 50 * len(shown))
+    layout(figure, "share of the loss; amounts in USD", "", 140 + 50 * len(shown))
     figure.update_layout(
         barmode="stack", legend={"traceorder": "normal"}, xaxis={"range": [0, 100], "ticksuffix": " %"}
     )
@@ -201,10 +214,13 @@ def health(wallets: Sequence[WalletOutcome], most: int = 20) -> go.Figure | None
             y=names,
             mode="markers",
             name=name,
+            cliponaxis=False,
             marker={"symbol": symbol, "size": 10, "color": colour, "line": {"width": 2, "color": colour}},
             hovertemplate=f"%{{y}} {name}: %{{x:.4f}}<extra></extra>",
         )
     figure.add_vline(x=1.0, line={"color": OTHER, "dash": "dash"})
     layout(figure, "health factor (liquidation below 1)", "", 130 + 24 * len(shown))
-    figure.update_layout(yaxis={"categoryorder": "array", "categoryarray": names}, xaxis={"rangemode": "tozero"})
+    figure.update_layout(
+        yaxis={"categoryorder": "array", "categoryarray": names, "ticklabelstandoff": 10}, xaxis={"rangemode": "tozero"}
+    )
     return figure

@@ -137,7 +137,7 @@ def price_paths(result: StressResult, snap: Snapshot, names: Names) -> dict[str,
         after = [r.prices_usd[asset] / cut[asset] for r in result.rounds]
         hit = blow.get(asset, blow.get(symbols.get(asset, "")))
         found = (hit is None, len(symbols.get(asset, "")), asset, [1.0, None if hit is None else 1.0 + hit, *after])
-        key = tuple(round(share, 4) for share in after)
+        key = tuple(round(share, 2) for share in after)  # lines that nobody could tell apart
         best[key] = min(best.get(key, found), found, key=lambda f: f[:3])
     ranked = sorted(best.values(), key=lambda f: (-_spread(f[3]), f[2]))
     seen = [f for f in ranked if max(abs((s or 1.0) - 1.0) for s in f[3]) >= _SEEN_FRAC]
@@ -145,9 +145,9 @@ def price_paths(result: StressResult, snap: Snapshot, names: Names) -> dict[str,
 
 
 def _spread(shares: list[float | None]) -> float:
-    """How far the last price stands from where the blow left it."""
-    blow, last = shares[1], shares[-1]
-    return abs((last or 0.0) - (1.0 if blow is None else blow))
+    """How far the last price stands from where the blow, or the first known value after it, left it."""
+    after = [s for s in shares[1:] if s is not None]
+    return abs(after[-1] - after[0])
 
 
 def _payers(result: StressResult, names: Names) -> Section:
@@ -214,12 +214,17 @@ def _wallets(result: StressResult) -> Section:
 
 
 def _derivatives(result: StressResult) -> Section:
-    rows = [[k.removesuffix("_usd").replace("_", " "), usd(v)] for k, v in sorted(result.totals.items())
-            if k.startswith(("option_", "perp_"))]  # fmt: skip
+    rows = [[k.removesuffix("_usd").replace("_", " "), f"USD {usd(v)}" if k.endswith("_usd") else f"{v:,.0f}"]
+            for k, v in sorted(result.totals.items()) if k.startswith(("option_", "perp_"))]  # fmt: skip
     pnl = sum(r.option_pnl_usd for r in result.rounds)
-    text = f"Option legs are repriced in full after every round; their pools gain or lose USD {usd(pnl)}."
-    return Section("Options and perps", text).table("Totals, USD (accounts are counted)", ["what", "value"], rows,
-                                                    ["value"])  # fmt: skip
+    text = f"Option legs are repriced in full after every round; their pools {_gain(pnl)}."
+    return Section("Options and perps", text).table("Totals", ["what", "value"], rows, ["value"])
+
+
+def _gain(pnl_usd: float) -> str:
+    if abs(pnl_usd) < 0.005:
+        return "neither gain nor lose"
+    return f"{'gain' if pnl_usd > 0 else 'lose'} USD {usd(abs(pnl_usd))}"
 
 
 def _unknown(result: StressResult, snap: Snapshot, names: Names) -> Section:
@@ -256,7 +261,7 @@ def _size(value: Any) -> str:
 
 
 def _method(result: StressResult) -> Section:
-    checks = [[k.replace("_", " "), f"{v:.3e}"] for k, v in sorted(result.conservation.items())]
+    checks = [[k.removesuffix("_usd").replace("_", " "), _small(v)] for k, v in sorted(result.conservation.items())]
     rules = [[k.replace("_", " "), clean(str(v), 200)] for k, v in sorted(result.conventions.items())]
     return (
         Section(
@@ -271,6 +276,11 @@ def _method(result: StressResult) -> Section:
         .table("Checks of this run: value is conserved, losses equal their sinks, USD", ["check", "value"], checks,
                ["value"])
     )  # fmt: skip
+
+
+def _small(value: float) -> str:
+    """Dollars, and errors below a cent by their size."""
+    return usd(value) if abs(value) >= 0.005 else f"{value:.0e}" if value else "0"
 
 
 def _number(value: float | None) -> str:

@@ -116,6 +116,15 @@ async def test_every_figure_is_drawn_without_a_word_to_console_or_network(
         assert await page.value(f"{figures}.every(f => f.firstChild.getBoundingClientRect().right <= innerWidth)")
 
 
+async def test_nothing_is_cut_off_on_paper(demo: Demo, chromium: str, tmp_path: Path) -> None:
+    async with tab(chromium, tmp_path / "profile") as page:
+        await page.open(demo.report, width=718)  # A4 less the usual margins, at 96 dpi
+        await page.ask("Emulation.setEmulatedMedia", media="print")
+        assert await page.value("document.documentElement.scrollWidth") <= 718
+        inside = "[...document.querySelectorAll('table,pre,figure')].every(e => e.scrollWidth <= e.clientWidth + 1)"
+        assert await page.value(inside)
+
+
 async def test_tables_stay_with_scripts_off(demo: Demo, chromium: str, tmp_path: Path) -> None:
     async with tab(chromium, tmp_path / "profile") as page:
         await page.open(demo.report, width=800, scripts=False)

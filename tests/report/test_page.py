@@ -14,6 +14,7 @@ from aggregator.cli.output import printable
 from aggregator.core.rows import Asset, Market
 from aggregator.core.scenario import Scenario
 from aggregator.report.names import clean, short
+from aggregator.report.plots import compact
 from aggregator.report.stress import html
 from tests.snapshot.world import POOL, POOL_ROWS, USDC, WETH, freeze
 
@@ -75,6 +76,24 @@ def test_figures_carry_the_results_own_numbers(demo: Demo) -> None:
     assert low <= min(shown)
     assert high >= max(shown)
     assert high - low >= 2
+
+
+def test_every_price_path_can_be_told_from_the_others_and_starts_at_the_cut(demo: Demo) -> None:
+    page = demo.report.read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S)
+    lines = [line["y"] for line in json.loads(data)["prices"]["data"]]
+    assert all(line[0] == 100 for line in lines)
+    ends = [tuple(round(y) for y in line[2:]) for line in lines]
+    assert len(set(ends)) == len(ends) > 3
+
+
+@pytest.mark.parametrize(
+    ("usd", "label"),
+    [(0.0, "0"), (12.54, "12.5"), (-1127.0, "1.13k"), (999_499.0, "999k"), (999_500.0, "1.00M"), (100_000.0, "100k"),
+     (1_422_571.0, "1.42M"), (42_591_827.0, "42.6M"), (2.5e12, "2.50T")],
+)  # fmt: skip
+def test_labels_keep_three_digits(usd: float, label: str) -> None:
+    assert compact(usd) == label
 
 
 def test_the_whole_id_is_under_every_short_one(demo: Demo) -> None:
