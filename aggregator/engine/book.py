@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.rules.lyra_v1_arrays import Shocks
+from aggregator.rules.lyra_v1_arrays import Penalties, Shocks
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int32]
@@ -214,7 +214,9 @@ class Book:
 
     cash: assets that can be sold without limit at their price (money, or depth declared unlimited).
     perp_rules: rule of each market's perps, '' or () for closing in full; insurance_usd: (market, USD in its fund).
-    option_shocks: (market, parameters of its margin rule); markets without them judge no short.
+    perp_settlement: (market, token) that the market counts one dollar each; all its own figures are in that token.
+    option_shocks: (market, parameters of its margin rule); markets without them judge no short. option_fees: (market,
+    what a liquidation of a short costs it), none where not given.
     close_frac: Compound v2 close factor by market; storefront_frac: Comet storePriceFactor by market, NaN elsewhere.
     issuers: (asset, holder) pairs, a vault share and the account through which its vault holds its assets.
     """
@@ -244,10 +246,12 @@ class Book:
     issuers: tuple[tuple[int, int], ...] = ()
     options: Options = field(default_factory=lambda: table(Options))
     option_shocks: tuple[tuple[int, Shocks], ...] = ()
+    option_fees: tuple[tuple[int, Penalties], ...] = ()
     option_pools: OptionPools = field(default_factory=lambda: table(OptionPools))
     perps: Perps = field(default_factory=lambda: table(Perps))
     perp_accounts: PerpAccounts = field(default_factory=lambda: table(PerpAccounts))
     perp_rules: tuple[str, ...] = ()
+    perp_settlement: tuple[tuple[int, int], ...] = ()
     insurance_usd: tuple[tuple[int, float], ...] = ()
     gaps: tuple[dict[str, object], ...] = ()
 
@@ -277,9 +281,9 @@ def _check_numbers(book: Book) -> None:
             columns += [(f"{f.name}.{c}", getattr(value, c)) for c in value._fields]
     funds = np.array([usd for _, usd in book.insurance_usd], np.float64)
     columns.append(("insurance_usd", funds))
-    columns += [
-        (f"option_shocks of {book.markets[m]}", np.array(shocks, np.float64)) for m, shocks in book.option_shocks
-    ]
+    rows = [("option_shocks", m, tuple(row)) for m, row in book.option_shocks]
+    rows += [("option_fees", m, tuple(row)) for m, row in book.option_fees]
+    columns += [(f"{what} of {book.markets[m]}", np.array(row, np.float64)) for what, m, row in rows]
     for name, column in columns:
         wrong = np.isnan(column) & (name not in _MAY_BE_NAN)
         if name not in _MAY_BE_INFINITE:

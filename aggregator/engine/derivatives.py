@@ -21,16 +21,21 @@ import numpy as np
 
 from aggregator.core.errors import ScenarioError
 from aggregator.engine.blow import Blow
-from aggregator.engine.book import Book, Flags, Floats, add_up
+from aggregator.engine.book import Book, Flags, Floats, Indices, add_up
 from aggregator.quant import black
 from aggregator.rules import perp_curie
 from aggregator.rules.lyra_v1 import Kind
-from aggregator.rules.lyra_v1_arrays import min_collateral
+from aggregator.rules.lyra_v1_arrays import Penalties, fees, min_collateral
+
+_NO_FEES = Penalties(0.0, 0.0, 0.0, 0.0)
 
 
 class Derivatives:
-    """leg_pnl_usd (options,), pool_pnl_usd (option pools,), and of perp accounts: equity_usd, closed, shortfall_usd,
-    charged_usd; fund_usd and fund_paid_usd by market."""
+    """leg_pnl_usd (options,), pool_pnl_usd (option pools,), and of perp accounts: equity_usd, closed, refused,
+    shortfall_usd, charged_usd; fund_usd and fund_paid_usd by market.
+
+    before: price of each leg at the cut, in quote. fees_usd: what liquidators and security modules took of shorts.
+    """
 
     def __init__(self, book: Book, cut_usd: Floats, blow: Blow) -> None:
         self.book, o = book, book.options
@@ -42,13 +47,15 @@ class Derivatives:
                 expected=f"a move above {-float(o.vol[at]):.6g}",
                 found=str(float(blow.vol_shift[o.underlying[at]])),
             )
-        self.before = self._premium(cut_usd, o.vol)
-        self.spot_before = self._spot(cut_usd)
+        self.before = _ratio(self._premium_usd(cut_usd, o.vol), cut_usd[o.quote])
+        pools = book.option_pools
+        self.spot_before = _ratio(cut_usd[pools.underlying], cut_usd[pools.quote])
+        self.penalties, self.fees_usd = dict(book.option_fees), 0.0
         self.leg_pnl_usd, self.pool_pnl_usd = np.zeros(len(o.size)), np.zeros(len(book.option_pools.market))
         self.bought_back, self.option_shortfall_usd = np.zeros(len(o.size), np.bool_), np.zeros(len(o.size))
         n = len(book.perp_accounts.market)
         self.open_frac, self.realised_usd = np.ones(len(book.perps.size)), np.zeros(n)
-        self.closed, self.bankrupt = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+        self.closed, self.bankrupt, self.refused = (np.zeros(n, np.bool_) for _ in range(3))
         self.shortfall_usd, self.charged_usd, self.penalty_usd = np.zeros(n), np.zeros(n), np.zeros(n)
         self.fund_usd = np.zeros(len(book.markets))
         for market, usd in book.insurance_usd:
@@ -85,11 +92,12 @@ class Derivatives:
             "perp_uncovered": -float(self.uncovered_usd.sum()),
             "option_holders": float(self.leg_pnl_usd[ours].sum()),
             "option_pools": float(self.pool_pnl_usd.sum()),
+            "option_fees": self.fees_usd,
         }
         marked = float((p.size * (self._marks(value_usd) - self.marks_cut_usd)).sum())
         hedged = float(self._hedges(value_usd).sum())
         perps = sum(usd for side, usd in out.items() if side.startswith("perp"))
-        options = out["option_holders"] + out["option_pools"]
+        options = out["option_holders"] + out["option_pools"] + out["option_fees"]
         return out | {"derivatives_error_usd": abs(perps - marked) + abs(options - hedged)}
 
     def pool_loss_units(self, value_usd: Floats) -> Floats:
@@ -102,44 +110,54 @@ class Derivatives:
                 out[at[pair]] = max(0.0, -float(self.pool_pnl_usd[k]) / float(value_usd[pair[1]]))
         return out
 
-    def _premium(self, value_usd: Floats, vol: Floats) -> Floats:
-        """(options,) price per unit of the underlying, in the quote asset."""
+    def _premium_usd(self, value_usd: Floats, vol: Floats) -> Floats:
+        """(options,) price per unit of the underlying, USD."""
         o = self.book.options
-        if not len(o.size):
-            return np.zeros(0)
-        spot = value_usd[o.underlying] / value_usd[o.quote]
-        return black.price(o.right, spot, o.strike, o.expiry_yr, vol, o.rate)
-
-    def _spot(self, value_usd: Floats) -> Floats:
-        p = self.book.option_pools
-        return value_usd[p.underlying] / value_usd[p.quote]
+        spot, quote = value_usd[o.underlying], value_usd[o.quote]
+        strike = np.where(o.right < 0, o.strike * np.exp(-o.rate * o.expiry_yr) * quote, 0.0)
+        out = np.where(o.right > 0, spot, strike)  # what is left of the price where one side is worth nothing
+        at = np.flatnonzero((spot > 0.0) & (quote > 0.0))
+        if len(at):
+            parts = (o.strike[at], o.expiry_yr[at], vol[at], o.rate[at])
+            out[at] = black.price(o.right[at], spot[at] / quote[at], *parts) * quote[at]
+        return out
 
     def _mark_options(self, value_usd: Floats, liquidate: bool) -> None:
         o, p = self.book.options, self.book.option_pools
         if not len(o.size):
             return
-        premium = self._premium(value_usd, self.vol)
-        moved = o.size * (premium - self.before) * value_usd[o.quote]
+        premium = self._premium_usd(value_usd, self.vol)
+        moved = o.size * (premium - self.before * value_usd[o.quote])
         self.leg_pnl_usd = np.where(self.bought_back, self.leg_pnl_usd, moved)
         due = np.flatnonzero(self._short_of_margin(value_usd) & ~self.bought_back)
         if liquidate and len(due):
-            cost = (np.abs(o.size) * premium * value_usd[o.quote])[due]
-            lacking = np.maximum(cost - (o.margin_units * value_usd[o.margin_asset])[due], 0.0)
-            self.option_shortfall_usd[due] = lacking
-            self.leg_pnl_usd[due] += lacking
-            self.received_usd[due] = (cost - lacking) - (np.abs(o.size) * self.before * value_usd[o.quote])[due]
-            self.bought_back[due] = True
+            self._buy_back(due, premium, value_usd)
         owed = np.where(self.bought_back, -self.received_usd, moved)
         self.pool_pnl_usd = self._hedges(value_usd) - add_up(o.market, owed, len(self.book.markets))[p.market]
 
+    def _buy_back(self, due: Indices, premium_usd: Floats, value_usd: Floats) -> None:
+        o = self.book.options
+        for market in np.unique(o.market[due]).tolist():
+            at = due[o.market[due] == market]
+            unit, quote = value_usd[o.margin_asset[at]], value_usd[o.quote[at]]
+            size = np.abs(o.size[at])
+            cost = _ratio(size * premium_usd[at], unit)
+            paid = fees(cost, o.margin_units[at], unit / quote, self.penalties.get(market, _NO_FEES))
+            opened = size * self.before[at] * quote
+            self.leg_pnl_usd[at] = opened - (o.margin_units[at] - paid.returned) * unit
+            self.received_usd[at] = paid.to_pool * unit - opened
+            self.option_shortfall_usd[at] = paid.insolvent * quote
+            self.fees_usd += float(((paid.to_liquidator + paid.to_security) * unit).sum())
+        self.bought_back[due] = True
+
     def _hedges(self, value_usd: Floats) -> Floats:
         p = self.book.option_pools
-        return p.hedge_units * (self._spot(value_usd) - self.spot_before) * value_usd[p.quote]
+        return p.hedge_units * (value_usd[p.underlying] - self.spot_before * value_usd[p.quote])
 
     def _short_of_margin(self, value_usd: Floats) -> Flags:
         o = self.book.options
         out = np.zeros(len(o.size), np.bool_)
-        spot = value_usd[o.underlying] / value_usd[o.quote]
+        spot = _ratio(value_usd[o.underlying], value_usd[o.quote])
         covered = o.margin_asset == o.underlying
         kind = np.where(
             o.right < 0, Kind.SHORT_PUT_QUOTE, np.where(covered, Kind.SHORT_CALL_BASE, Kind.SHORT_CALL_QUOTE)
@@ -173,8 +191,9 @@ class Derivatives:
         p, a, n = self.book.perps, self.book.perp_accounts, len(self.closed)
         worth = self.open_frac * np.abs(p.size) * self._marks(value_usd)
         notional = add_up(p.account, worth, n)
-        due = (notional > 0.0) & (self.equity_usd < a.maintenance_frac * notional)
+        due = self._open() & (self.equity_usd < a.maintenance_frac * notional)
         share, penalty, to_fund = self._calls(due, worth, notional)
+        self._refuse(due, share, penalty, to_fund)
         made = share.max(initial=0.0) > 0.0
         self.realised_usd += add_up(p.account, share * self._profits(value_usd), n) - penalty
         self.penalty_usd += penalty
@@ -182,10 +201,9 @@ class Derivatives:
         self.taken_size += taken
         self.takers_usd += float((penalty - to_fund).sum()) - float((taken * self._marks(value_usd)).sum())
         self.open_frac *= 1.0 - share
-        self.closed |= due
+        self.closed |= due & ~self.refused
         self.equity_usd = self._equity(value_usd)
-        empty = add_up(p.account, self.open_frac * np.abs(p.size), n) == 0.0
-        broke = empty & ~self.bankrupt & (self.equity_usd < 0.0)
+        broke = ~self._open() & ~self.bankrupt & (self.equity_usd < 0.0)
         lacking = np.where(broke, -self.equity_usd, 0.0)
         self.shortfall_usd += lacking
         self.bankrupt |= broke
@@ -193,14 +211,38 @@ class Derivatives:
         self._cover(add_up(a.market, lacking, len(self.book.markets)), value_usd)
         return bool(made or broke.any())
 
+    def _open(self) -> Flags:
+        p = self.book.perps
+        return add_up(p.account, self.open_frac * np.abs(p.size), len(self.closed)) > 0.0
+
+    def _ruled(self) -> Flags:
+        return np.array([bool(rule) for rule in self.book.perp_rules] or [False], np.bool_)[
+            self.book.perp_accounts.market
+        ]
+
+    def _refuse(self, due: Flags, share: Floats, penalty: Floats, to_fund: Floats) -> None:
+        """Take back, in place, calls that leave a ruled account below zero by more than its fund holds."""
+        p, market = self.book.perps, self.book.perp_accounts.market
+        fund = self.fund_usd + add_up(market, to_fund, len(self.fund_usd))
+        missing = np.where(due & self._ruled(), np.maximum(penalty - self.equity_usd, 0.0), 0.0)
+        ends = add_up(p.account, (1.0 - share) * self.open_frac * np.abs(p.size), len(due)) == 0.0
+        self.refused &= due
+        for i in np.flatnonzero(missing > 0.0).tolist():  # in order of the book, each on what the last one left
+            self.refused[i] = missing[i] > fund[market[i]]
+            if self.refused[i]:
+                fund[market[i]] -= to_fund[i]
+                share[p.account == i] = penalty[i] = to_fund[i] = 0.0
+            elif ends[i]:
+                fund[market[i]] -= missing[i]
+
     def _calls(self, due: Flags, worth: Floats, notional: Floats) -> tuple[Floats, Floats, Floats]:
         """(share closed of each position, penalty and the fund's part of it by account)."""
-        p, a = self.book.perps, self.book.perp_accounts
-        ruled = np.array([bool(rule) for rule in self.book.perp_rules] or [False], np.bool_)[a.market]
-        share = (due & ~ruled)[p.account].astype(np.float64) * (worth > 0.0)
+        p, a, ruled = self.book.perps, self.book.perp_accounts, self._ruled()
+        is_open = self.open_frac * np.abs(p.size) > 0.0
+        share = ((due & ~ruled)[p.account] & is_open).astype(np.float64)
         penalty = np.where(due & ~ruled, np.clip(self.equity_usd, 0.0, a.penalty_frac * notional), 0.0)
         to_fund = penalty.copy()
-        order = np.lexsort((np.arange(len(worth)), -worth, p.account))
+        order = np.lexsort((np.arange(len(worth)), -worth, ~is_open, p.account))
         first = order[np.append(True, p.account[order][1:] != p.account[order][:-1])] if len(order) else order
         largest = first[(due & ruled)[p.account[first]]]
         if len(largest):
@@ -208,7 +250,8 @@ class Derivatives:
             taken = perp_curie.batch(
                 self.equity_usd[who], worth[largest], notional[who], a.maintenance_frac[who], a.penalty_frac[who]
             )
-            share[largest] = np.where(taken.closed_usd >= worth[largest], 1.0, taken.closed_usd / worth[largest])
+            part = _ratio(taken.closed_usd, worth[largest])
+            share[largest] = np.where(taken.closed_usd >= worth[largest], 1.0, part)
             penalty[who], to_fund[who] = taken.penalty_usd, taken.to_insurance_usd
         return share, penalty, to_fund
 
@@ -225,3 +268,8 @@ class Derivatives:
         share = np.divide(socialised, winners, out=np.zeros_like(winners), where=winners > 0.0)
         self.charged_usd += profit * share[market]
         self.uncovered_usd += rest - socialised
+
+
+def _ratio(a: Floats, b: Floats) -> Floats:
+    """a / b, 0 where b is 0."""
+    return np.divide(a, b, out=np.zeros(np.broadcast(a, b).shape), where=b > 0.0)

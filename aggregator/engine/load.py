@@ -13,7 +13,7 @@ import numpy as np
 from aggregator.core.ids import USD
 from aggregator.core.table import Table
 from aggregator.engine.book import Book, Flags, Floats, Holdings, Indices, Pots, Supplies, add_up
-from aggregator.engine.load_options import options_of, shocks_of
+from aggregator.engine.load_options import margin_rules_of, options_of
 from aggregator.engine.load_perps import perps_of
 from aggregator.engine.load_pools import claims_of, issuers_of, pools_of
 from aggregator.engine.load_terms import Lent, TermTable, lends_collateral
@@ -70,8 +70,9 @@ def from_snapshot(snap: Snapshot) -> Book:
         snap, markets, rules, assets, market, place, units, holder_of, terms.lent, posted
     )
     options, pools_option, option_pots, option_gaps = options_of(snap, assets.place, names, holder_of, assets.price_usd)
+    option_shocks, option_fees, margin_gaps = margin_rules_of(snap, options, names)
     pots = Pots(*(np.concatenate([a, b]) for a, b in zip(pots, option_pots, strict=True)))
-    perps, perp_accounts, funds, perp_gaps = perps_of(snap, assets.place, names, holder_of, assets.price_usd)
+    perps = perps_of(snap, assets.place, names, holder_of, assets.price_usd)
     perp_rules = {row.market: row.rule for row in snap.rows("market") if row.kind == "perp"}
     in_perps = np.isin(table["market"], [snap.code(m) for m in perp_rules])  # margin is in the accounts' equity
     valued = np.isfinite(assets.price_usd)
@@ -105,17 +106,20 @@ def from_snapshot(snap: Snapshot) -> Book:
         holdings=_holdings(table, legs[order], supply_rows, place, units, holder_of, side["debt"], valued, in_perps),
         issuers=issuers_of(assets.ids, sorted(claimed), holders),
         options=options,
-        option_shocks=shocks_of(snap, names),
+        option_shocks=option_shocks,
+        option_fees=option_fees,
         option_pools=pools_option,
-        perps=perps,
-        perp_accounts=perp_accounts,
+        perps=perps.perps,
+        perp_accounts=perps.accounts,
         perp_rules=tuple(perp_rules.get(m, "") for m in markets),
-        insurance_usd=funds,
+        perp_settlement=perps.settlement,
+        insurance_usd=perps.funds,
         gaps=(
             *_left_out(snap, table["market"][legs], owner, out, terms.why),
             *_unrated(terms.unrated),
             *option_gaps,
-            *perp_gaps,
+            *margin_gaps,
+            *perps.gaps,
         ),
     )
 

@@ -11,7 +11,7 @@ from aggregator.core.fixed import plain
 from aggregator.core.rows import OptionLeg, Term
 from aggregator.engine.book import Floats, Indices, OptionPools, Options, Pots, table
 from aggregator.quant.black import SECONDS_PER_YEAR
-from aggregator.rules.lyra_v1_arrays import Shocks
+from aggregator.rules.lyra_v1_arrays import Penalties, Shocks
 from aggregator.snapshot import Snapshot
 
 _Gaps = tuple[dict[str, object], ...]
@@ -79,25 +79,43 @@ _SHOCKS = (
 )  # fmt: skip
 
 
-def shocks_of(snap: Snapshot, markets: Mapping[str, int]) -> tuple[tuple[int, Shocks], ...]:
-    """Margin parameters of every Lyra market that gave all of them."""
-    out = []
+_FEES = ("penalty_ratio", "liquidator_fee_ratio", "sm_fee_ratio", "min_liquidation_fee")
+_Shocks = tuple[tuple[int, Shocks], ...]
+_Fees = tuple[tuple[int, Penalties], ...]
+
+
+def margin_rules_of(snap: Snapshot, options: Options, markets: Mapping[str, int]) -> tuple[_Shocks, _Fees, _Gaps]:
+    """Margin parameters and liquidation fees of each Lyra market that gave all of them; a Gap where shorts lack any."""
+    shocks, fees, gaps = [], [], []
     for row in snap.rows("market"):
-        if row.rule.startswith("lyra_v1@"):
-            terms = {t.key: t for t in snap.rows("term", market=row.market, asset="") if not t.scope}
-            if all(key in terms for key in _SHOCKS):
-                found = [
-                    terms[k].raw / (SECONDS_PER_YEAR if k.endswith("_s") else 10.0 ** (terms[k].exp or 18))
-                    for k in _SHOCKS
-                ]
-                out.append((markets[row.market], Shocks(*found)))
-    return tuple(out)
+        if not row.rule.startswith("lyra_v1@"):
+            continue
+        terms = {t.key: t for t in snap.rows("term", market=row.market, asset="") if not t.scope}
+        code = markets[row.market]
+        if all(key in terms for key in _SHOCKS):
+            shocks.append((code, Shocks(*(_number(terms[key]) for key in _SHOCKS))))
+        if all(key in terms for key in _FEES):
+            fees.append((code, Penalties(*(_number(terms[key]) for key in _FEES))))
+        missing = [key for key in (*_SHOCKS, *_FEES) if key not in terms]
+        shorts = int(((options.market == code) & (options.size < 0.0)).sum())
+        if missing and shorts:
+            judged = "bought back without fees" if set(missing) <= set(_FEES) else "not judged"
+            detail = f"short options are {judged}: no {', '.join(missing)}"
+            gaps.append(
+                {"subject": row.market, "reason": "unread", "detail": detail, "accounts": shorts, "value_usd": ""}
+            )
+    return tuple(shocks), tuple(fees), tuple(gaps)
+
+
+def _number(term: Term) -> float:
+    """Seconds as years; all else at 18 places where the row names none."""
+    return term.raw / (SECONDS_PER_YEAR if term.key.endswith("_s") else 10.0 ** (term.exp or 18))
 
 
 def _market_term(snap: Snapshot, market: str, key: str) -> float | None:
     """Market-level terms of option markets are at 18 places where the row names none."""
     rows = [t for t in snap.rows("term", market=market, asset="") if t.key == key and not t.scope]
-    return rows[0].raw / 10.0 ** (rows[0].exp or 18) if rows else None
+    return _number(rows[0]) if rows else None
 
 
 def _pools(snap: Snapshot, live: Mapping[str, tuple[int, int]], markets: Mapping[str, int]) -> tuple[OptionPools, Pots]:

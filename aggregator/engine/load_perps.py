@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,14 +19,25 @@ from aggregator.snapshot.prices import rank
 _PLACES = 18
 
 
+class PerpBook(NamedTuple):
+    """funds: (market, its insurance fund in settlement tokens); settlement: (market, token with a price)."""
+
+    perps: Perps
+    accounts: PerpAccounts
+    funds: tuple[tuple[int, float], ...]
+    settlement: tuple[tuple[int, int], ...]
+    gaps: tuple[dict[str, object], ...]
+
+
 def perps_of(
     snap: Snapshot, place: Mapping[str, int], markets: Mapping[str, int], holder_of: Indices, price_usd: Floats
-) -> tuple[Perps, PerpAccounts, tuple[tuple[int, float], ...], tuple[dict[str, object], ...]]:
-    """Accounts that the rule can judge, the insurance fund of each market, and a Gap for those it cannot."""
+) -> PerpBook:
+    """Accounts that the rule can judge, and a Gap for those it cannot and for a settlement token without a price."""
     rule = PerpCurie()
     positions: list[tuple[int, int, float, float, float]] = []
     margins: list[tuple[int, int, float, float, float]] = []
     funds: dict[int, float] = {}
+    settlement: dict[int, int] = {}
     missing: dict[str, int] = {}
     rows: dict[tuple[str, str], list[PerpPosition]] = {}
     for row in snap.rows("perp"):
@@ -52,16 +64,26 @@ def perps_of(
         positions += [(code, asset, size, notional, 1.0) for asset, size, notional in opened]
         places = account.terms.get("settlement_decimals", _PLACES)
         funds[markets[market]] = account.terms.get("insurance_fund_capacity", 0) / 10.0**places
+        for leg in account.side("margin"):
+            if "collateral_ratio_pips" not in leg.terms:
+                settlement[markets[market]] = place.get(leg.asset, -1)
     gaps: tuple[dict[str, object], ...] = tuple(
         {"subject": m, "reason": "unjudged", "detail": "perp accounts without a price, term or rule",
          "accounts": n, "value_usd": ""}
         for m, n in sorted(missing.items())
     )  # fmt: skip
-    return table(Perps, positions), table(PerpAccounts, margins), tuple(sorted(funds.items())), gaps
+    valued = {m: a for m, a in settlement.items() if a >= 0 and np.isfinite(price_usd[a])}
+    gaps += tuple(
+        {"subject": name, "reason": "no_price", "detail": "its settlement token has none: equity at one dollar",
+         "accounts": -1, "value_usd": ""}
+        for name, code in sorted(markets.items()) if code in settlement and code not in valued
+    )  # fmt: skip
+    tables = table(Perps, positions), table(PerpAccounts, margins)
+    return PerpBook(*tables, tuple(sorted(funds.items())), tuple(sorted(valued.items())), gaps)
 
 
 def _position(row: PerpPosition, place: Mapping[str, int], price_usd: Floats) -> tuple[int, float, float]:
-    """(asset, size, open notional) in whole units; the settlement token counts as one USD, as the venue counts it."""
+    """(asset, size, open notional) in whole units; a settlement token counts as one dollar, as at the venue."""
     asset = place.get(row.asset, -1)
     if asset < 0 or not np.isfinite(price_usd[asset]):
         raise DomainError(f"no price for {row.asset}", expected="the venue's mark")

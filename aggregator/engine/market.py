@@ -10,7 +10,8 @@ with m the marginal price in quotes at their values of the blow and w_g the shar
 one quote this is exact, for several the routing keeps to the blow's values. Selling on ends because a pool is used from
 the shallower token to the deeper one alone (`routes`). A claim's discount to its backing moves by m alone, its value by
 the backing too. A claim without pools that trades within 1 % of par is redeemed and its underlyings are sold. Cash
-sells at its price. Anything else has no known depth: it is sold at its price, and the amount is kept as a stated gap.
+sells at its price (`sold_as_cash`). Anything else has no known depth: it is sold at its price (`without_depth`). Both
+amounts are stated as gaps. A pool that pays in a token worth nothing has no depth left.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aggregator.core.errors import DomainError
 from aggregator.engine.book import Book, Floats, Pool
 from aggregator.engine.routes import order
 from aggregator.quant.depth import NO_DEPTH, DepthCurve, merge, split, steps_depth
@@ -45,6 +45,7 @@ class Depth:
     """State: `sold` (assets,) units that stand in the pools, `ratio` (assets,) price after / before the walk.
 
     paid_units (assets,): what pools paid out in tokens that are not cash; paid_usd (assets,): in cash, by asset sold.
+    without_depth, sold_as_cash (assets,): USD sold at an asset's price, its depth unknown or taken as unlimited.
     """
 
     def __init__(self, book: Book, value_usd: Floats, before_usd: Floats, kept: Floats) -> None:
@@ -70,7 +71,7 @@ class Depth:
         self.follow = [a for a, venues in self.venues.items() if any(v.quote != _CASH for v in venues)]
         self.is_claim = np.zeros(n, np.bool_)
         self.is_claim[claims.asset] = True
-        self.without_depth = np.zeros(n)
+        self.without_depth, self.sold_as_cash = np.zeros(n), np.zeros(n)
 
     def kind(self, asset: int, par: Floats) -> int:
         """How this asset is sold; par (assets,) the claim's price relative to its backing."""
@@ -92,9 +93,13 @@ class Depth:
                 self.sell(under, redeemed, value_usd, par)
                 for under, redeemed in self._redeemed(asset, units, value_usd)
             )
-        if kind == UNKNOWN:
-            self.without_depth[asset] += units * float(value_usd[asset])
+        book = self.without_depth if kind == UNKNOWN else self.sold_as_cash
+        book[asset] += units * float(value_usd[asset])
         return units * float(value_usd[asset])
+
+    def followed(self) -> dict[int, float]:
+        """Assets whose pools pay in tokens that are not cash: price / price had sales not moved those tokens."""
+        return {a: self._quotes_moved(a) for a in self.follow if not self.is_claim[a]}
 
     def quote(self, asset: int, before: float, units: float, value_usd: Floats, par: Floats) -> float:
         """What `units` more would bring after `before` units were sold this round, without selling them."""
@@ -180,7 +185,9 @@ class Depth:
         if len(venues) == 1:
             return float(moved[0])
         price = self.curve[asset].price * float(self.own[asset])
-        ends = np.array([[v.curve.base_to_price(x * price / v.unit_usd) for x in (1.0, _NEXT)] for v in venues])
+        ends = np.array(
+            [[v.curve.base_to_price(x * price / (v.unit_usd or np.inf)) for x in (1.0, _NEXT)] for v in venues]
+        )
         depth = np.nan_to_num(ends[:, 1] - ends[:, 0])
         return float((moved * depth).sum() / depth.sum()) if depth.sum() > 0.0 else float(moved.mean())
 
@@ -222,16 +229,19 @@ def _within(curve: DepthCurve) -> float:
     return float(curve.walk(curve.base_to_price(0.95 * curve.price)).proceeds)
 
 
+def cross_moved(pool: Pool, value_usd: Floats, before_usd: Floats) -> float:
+    """Cross rate of base in quote after / before the blow: 0 for a worthless base, inf for a worthless quote alone."""
+    base, quote = (
+        float(value_usd[a]) / float(before_usd[a]) if before_usd[a] > 0.0 else 1.0 for a in (pool.base, pool.quote)
+    )
+    return base / quote if quote > 0.0 else np.inf if base > 0.0 else 0.0
+
+
 def _curve(pool: Pool, value_usd: Floats, before_usd: Floats, kept: float) -> DepthCurve:
     """Sell curve of the pool's base in whole quote, standing at the cross rate after the blow."""
-    moved = (value_usd[pool.base] / before_usd[pool.base]) / (value_usd[pool.quote] / before_usd[pool.quote])
-    if not np.isfinite(moved):
-        raise DomainError(
-            f"pool {pool.name} has no cross rate after the blow", expected="a positive quote price", found=str(moved)
-        )
-    root = pool.sqrt_price * float(np.sqrt(moved))
+    root = pool.sqrt_price * cross_moved(pool, value_usd, before_usd) ** 0.5
     below = np.flatnonzero(pool.edges[:-1] < root)
-    if root <= 0.0 or not len(below) or kept == 0.0:
+    if not 0.0 < root < np.inf or not len(below) or kept == 0.0:
         return NO_DEPTH
     last = below[-1]
     roots = np.append(min(root, float(pool.edges[last + 1])), pool.edges[last::-1])

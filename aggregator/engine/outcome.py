@@ -9,7 +9,6 @@ holders' losses. Both ratios' parts are in `totals`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from importlib.metadata import version
 
 import numpy as np
@@ -17,11 +16,11 @@ import numpy as np
 from aggregator.core.ids import adapter_of, source_of
 from aggregator.core.result import Coverage, MarketOutcome, NodeLoss, StressResult, WalletOutcome
 from aggregator.core.scenario import Scenario
+from aggregator.engine import declared
 from aggregator.engine.book import Flags, Floats, Indices, add_up
 from aggregator.engine.run import Cascade, First
 
 _LEAST_USD = 1e-9
-_NAMED = 5
 _SHOWN = 5_000  # wallets and holders' losses named in a result, the largest first; `notes` says what the rest lost
 
 
@@ -48,7 +47,7 @@ def stress_result(
         snapshot_digest=snapshot_digest,
         scenario_digest=scenario.digest,
         scenario=scenario.plain(),
-        conventions=_conventions(run),
+        conventions=declared.conventions(run),
         convergence=run.convergence,
         rounds=list(run.rounds),
         losses=losses,
@@ -58,8 +57,8 @@ def stress_result(
         amplification=amplification,
         conservation=dict(sorted(conservation.items())),
         coverage=sorted(coverage, key=lambda c: (c.chain, c.protocol)),
-        gaps=sorted([*gaps, *run.book.gaps, *_depth_gaps(run)], key=_gap_order),
-        notes=_notes(run, by_credit) + _unnamed(before - after, wallets),
+        gaps=sorted([*gaps, *run.book.gaps, *declared.assumed(run)], key=_gap_order),
+        notes=declared.notes(run, by_credit) + _unnamed(before - after, wallets),
     )
 
 
@@ -93,7 +92,10 @@ def equity_usd(run: Cascade, at: First) -> Floats:
     out += add_up(book.account_holder, at.refund_usd, n)
     out += add_up(book.holdings.holder, book.holdings.units * at.value_usd[book.holdings.asset], n)
     out += add_up(s.holder, lent, n) + add_up(book.options.holder, at.leg_pnl_usd, n)
-    out += add_up(book.perp_accounts.holder, at.perp_equity_usd, n)
+    token = np.ones(len(book.markets))
+    for market, asset in book.perp_settlement:
+        token[market] = at.value_usd[asset]
+    out += add_up(book.perp_accounts.holder, at.perp_equity_usd * token[book.perp_accounts.market], n)
     out[[holder for _, holder in book.issuers]] = 0.0  # a vault's assets are its share holders', counted there
     return out
 
@@ -152,12 +154,12 @@ def _losses(run: Cascade, by_holder: Floats) -> list[NodeLoss]:
         out.append(NodeLoss(market, "market", "reserves", usd * from_reserves))
         out.append(NodeLoss(market, "market", "suppliers", usd * (1.0 - from_reserves)))
     extra = run.derivatives
+    charges = add_up(book.perp_accounts.market, extra.charged_usd, len(book.markets))
     for m, name in enumerate(book.markets):
         out.append(NodeLoss(name, "market", "reserves", float(state.reserves_usd[m])))
         out.append(NodeLoss(name, "market", "suppliers unknown", float(state.homeless_usd[m])))
         out.append(NodeLoss(name, "market", "insurance fund", float(extra.fund_paid_usd[m])))
-        charged = float(extra.charged_usd[book.perp_accounts.market == m].sum())
-        out.append(NodeLoss(name, "market", "socialised to winners", charged))
+        out.append(NodeLoss(name, "market", "socialised to winners", float(charges[m])))
         out.append(NodeLoss(name, "market", "uncovered", float(extra.uncovered_usd[m])))
     for k, m in enumerate(book.option_pools.market.tolist()):
         out.append(NodeLoss(book.markets[m], "pool", "option liquidity", max(0.0, -float(extra.pool_pnl_usd[k]))))
@@ -218,38 +220,17 @@ def _totals(run: Cascade) -> dict[str, float]:
         "accounts": float(run.book.accounts),
         "liquidation_rounds": float(run.liquidation_rounds),
         "sold_without_known_depth_usd": float(state.depth.without_depth.sum()),
+        "sold_as_cash_usd": float(state.depth.sold_as_cash[declared.not_dollars(run)].sum()),
         "unsold_usd": float((state.depth.unfilled * state.value_usd).sum()),
         "option_pool_pnl_usd": float(extra.pool_pnl_usd.sum()),
         "option_shortfall_usd": float(extra.option_shortfall_usd.sum()),
         "option_shorts_bought_back": float(extra.bought_back.sum()),
+        "option_fees_usd": extra.fees_usd,
         "perp_shortfall_usd": float(extra.shortfall_usd.sum()),
         "perp_accounts_closed": float(extra.closed.sum()),
+        "perp_accounts_refused": float(extra.refused.sum()),
+        "perp_unrealised_shortfall_usd": float(np.maximum(-extra.equity_usd, 0.0).sum()),
     }
-
-
-def _conventions(run: Cascade) -> dict[str, object]:
-    return asdict(run.conventions) | {
-        "profit_test_unit": "whole wave at its average price, calls cut to the size that pays; absorptions are whole",
-        "capacity_unit": "accounts by rising health, then order of the book",
-        "lagged_oracle": "market price at the start of the previous round",
-        "loss_booking": "bad debt writes claims down from the next round on",
-        "queue": "no withdrawals are modelled",
-        "bankrupt_order": "all at once; fund first, then winners in proportion to profit",
-        "unrealised_shortfall": "reported beside realised bad debt",
-        "impact": "sales move the asset sold and what its pools pay in, sold on; repaid debt is bought at its price",
-        "routing": "over quotes at values of the blow; a pool of two volatile tokens is depth of the shallower",
-        "claims_in_pools": "sales move a claim's discount to its backing, its write-downs move no pool",
-        "perp_orders": "open orders are cancelled before a close; positions are taken over at mark without impact",
-    }
-
-
-def _depth_gaps(run: Cascade) -> list[dict[str, object]]:
-    depth = run.state.depth.without_depth
-    return [
-        {"subject": run.book.assets[a], "reason": "no_depth", "detail": "sold at its price: no pool read quotes it",
-         "accounts": -1, "value_usd": f"{depth[a]:.2f}"}
-        for a in np.flatnonzero(depth > 0.0).tolist()
-    ]  # fmt: skip
 
 
 def _unnamed(loss_usd: Floats, wallets: list[WalletOutcome]) -> list[str]:
@@ -259,28 +240,3 @@ def _unnamed(loss_usd: Floats, wallets: list[WalletOutcome]) -> list[str]:
     return [
         f"Only the {_SHOWN:,} wallets with the largest losses are listed; all others lost {rest:,.2f} USD together."
     ]
-
-
-def _notes(run: Cascade, by_credit: bool) -> list[str]:
-    notes = []
-    if not by_credit:
-        notes.append("Amplification is of holders' losses: the first round left no credit loss to compare with.")
-    if run.state.depth.without_depth.any():
-        notes.append("Some collateral was sold without known depth: its impact is missing, losses are a lower bound.")
-    if run.state.depth.unfilled.any():
-        notes.append("Pools ran dry: liquidators hold what found no buyer.")
-    if not run.convergence.converged:
-        notes.append(f"Not converged: {run.convergence.why}.")
-    if len(run.at_edge):
-        book, at = run.book, run.at_edge
-        names = [
-            f"{book.holders[book.account_holder[i]]} in {book.markets[book.account_market[i]]}" for i in at[:_NAMED]
-        ]
-        more = f" and {len(at) - _NAMED} more" if len(at) > _NAMED else ""
-        notes.append(
-            f"{len(at)} accounts stood within 1e-9 of their threshold, where the contract's rounding decides and not "
-            f"float64: {', '.join(names)}{more}."
-        )
-    if not run.book.accounts:
-        notes.append("The book holds no account that can be judged.")
-    return notes

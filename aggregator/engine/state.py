@@ -14,7 +14,7 @@ import numpy as np
 from aggregator.core.errors import DomainError
 from aggregator.engine.blow import Blow
 from aggregator.engine.book import CAPPED, CONSTANT, LAGGED, RATE, Book, Floats, add_up
-from aggregator.engine.market import Depth
+from aggregator.engine.market import Depth, cross_moved
 from aggregator.engine.value import Lookthrough
 
 SECTORS = ("borrowers", "liquidators", "outside", "pools", "protocol", "suppliers")
@@ -46,7 +46,7 @@ class State:
         self.units = {sector: np.zeros(n) for sector in SECTORS}
         for pool in book.pools:
             self.units["pools"][pool.base] += _base_held(
-                pool.edges, pool.liquidity, pool.sqrt_price * np.sqrt(_cross(self, pool.base, pool.quote))
+                pool.edges, pool.liquidity, pool.sqrt_price * cross_moved(pool, self.value_usd, self.cut_usd) ** 0.5
             )
         self.calls, self.first_round = np.zeros(accounts, np.int64), np.zeros(accounts, np.int64)
         self.seized_usd, self.repaid_usd, self.bad_usd = np.zeros(accounts), np.zeros(accounts), np.zeros(accounts)
@@ -213,11 +213,6 @@ def _at_cut(book: Book, look: Lookthrough) -> tuple[Floats, Floats, Floats]:
 
 def _blown_price(book: Book, look: Lookthrough, cut_usd: Floats, blow: Blow) -> Floats:
     return np.where(look.is_claim | np.isnan(blow.price_ratio), cut_usd, cut_usd * blow.price_ratio)
-
-
-def _cross(state: State, base: int, quote: int) -> float:
-    v, cut = state.value_usd, state.cut_usd
-    return float((v[base] / cut[base]) / (v[quote] / cut[quote]))
 
 
 def _base_held(edges: Floats, liquidity: Floats, root: float) -> float:

@@ -1,4 +1,7 @@
-"""Lyra v1's margin requirement on arrays, in float64; `rules.lyra_v1` is exact. Agrees to 1e-11 of the spot."""
+"""Lyra v1's margin requirement and liquidation fees on arrays, in float64; `rules.lyra_v1` is exact.
+
+Agrees to 1e-11 of the spot. Sources: OptionGreekCache.getMinCollateral, OptionToken.getLiquidationFees.
+"""
 
 from __future__ import annotations
 
@@ -50,3 +53,45 @@ def min_collateral(
     full = np.where(base, size, np.where(put, size * K, np.inf))
     out: F8 = np.where((kinds < Kind.SHORT_CALL_BASE) | (size == 0), 0.0, np.minimum(needed, full))
     return out
+
+
+class Penalties(NamedTuple):
+    """Liquidation fees of one market (OptionToken.PartialCollateralParameters); least_quote in whole quote units."""
+
+    penalty_frac: float
+    liquidator_frac: float
+    security_frac: float
+    least_quote: float
+
+
+class Split(NamedTuple):
+    """(n,) where the collateral of a liquidated position goes, in its own unit; insolvent in quote.
+
+    returned + to_pool + to_liquidator + to_security = collateral; insolvent: what the pool misses of the premium.
+    """
+
+    returned: F8
+    to_pool: F8
+    to_liquidator: F8
+    to_security: F8
+    insolvent: F8
+
+
+def fees(
+    premium: npt.ArrayLike, collateral: npt.ArrayLike, quote_per_unit: npt.ArrayLike, penalties: Penalties
+) -> Split:
+    """getLiquidationFees of each position; arrays broadcast to (n,).
+
+    premium and collateral in the collateral's unit, quote_per_unit its price in quote (1, or the spot for base).
+    """
+    cost, held, price = (
+        np.asarray(x, np.float64)
+        for x in np.broadcast_arrays(*map(np.atleast_1d, (premium, collateral, quote_per_unit)))
+    )
+    least = penalties.least_quote / price
+    solvent = held >= cost + least
+    penalty = np.where(solvent, np.maximum((held - cost) * penalties.penalty_frac, least), np.minimum(held, least))
+    returned = np.where(solvent, held - cost - penalty, 0.0)
+    missing = np.where(solvent, 0.0, np.where(held >= least, cost + least - held, cost))
+    liquidator, security = penalty * penalties.liquidator_frac, penalty * penalties.security_frac
+    return Split(returned, held - returned - liquidator - security, liquidator, security, missing * price)

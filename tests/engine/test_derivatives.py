@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from math import exp
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aggregator.core.account import Account, Leg
 from aggregator.core.errors import ScenarioError
+from aggregator.core.fixed import WAD, Fixed
 from aggregator.core.scenario import Scenario
 from aggregator.engine.derivatives import Derivatives
 from aggregator.engine.outcome import stress_result
-from aggregator.rules.lyra_v1_arrays import Shocks
+from aggregator.quant import black
+from aggregator.rules.lyra_v1 import LyraV1
+from aggregator.rules.lyra_v1_arrays import Penalties, Shocks
 from tests.engine.test_worlds import near
 from tests.engine.worlds import World, price, run
 
@@ -19,6 +25,7 @@ positions = st.lists(st.tuples(st.sampled_from("BC"), st.floats(-50, 50), st.flo
 traders = st.lists(st.tuples(st.floats(0, 5000), st.floats(0.0, 0.1), positions), min_size=1, max_size=6)
 rule = st.sampled_from(["", "perp_curie@1"])
 
+FEES = Penalties(0.2, 0.3, 0.1, 100.0)
 Rows = dict[str, tuple[float, float, list[tuple[str, float, float]]]]
 
 
@@ -198,19 +205,100 @@ def test_1_and_16_perps_conserve_value_and_winners_pay_exactly_what_is_missing(
     assert paid == pytest.approx(float(d.shortfall_usd.sum()), abs=scale)
     gained = d.profit_usd(r.state.value_usd) + d.realised_usd + d.penalty_usd
     assert (d.charged_usd <= np.maximum(gained, 0.0) + scale).all()  # nobody pays more than he has won
+    if name:  # the clearing house has no such thing, and refuses what its fund cannot pay
+        assert d.charged_usd.sum() == d.uncovered_usd.sum() == 0.0
+    else:
+        assert not d.refused.any()
     assert (d.fund_usd >= -scale).all()
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.floats(-0.8, 1.5), st.floats(-0.3, 1.0), st.floats(0, 40_000), st.floats(-20, 20))
+@given(st.sampled_from([-1.0]) | st.floats(-0.8, 1.5), st.floats(-0.3, 1.0), st.floats(0, 40_000), st.floats(-20, 20))
 def test_1_options_conserve_value_whoever_is_bought_back(move: float, vol: float, margin: float, hedge: float) -> None:
     w = short_call(margin)
+    w.more["option_fees"] = ((0, FEES),)
     w.rows["options"] += options().rows["options"][:1]
     w.rows["option_pools"] = [(0, w.asset["ETH"], 0, 50_000.0, hedge)]
     r = run(w, price={"ETH": move}, vol={"ETH": vol})
     assert r.conservation["derivatives_error_usd"] <= 1e-7
-    sides = r.conservation["option_holders"] + r.conservation["option_pools"]
+    sides = sum(r.conservation[f"option_{side}"] for side in ("holders", "pools", "fees"))
     assert sides == pytest.approx(hedge * 2000 * move, abs=1e-7)
+
+
+@pytest.mark.parametrize("margin", [16_000.0, 12_100.0, 8_000.0, 50.0])
+def test_a_bought_back_short_pays_the_contracts_fees_out_of_its_margin(margin: float) -> None:
+    """OptionToken.getLiquidationFees through the exact rule, at the premium that the cascade pays."""
+    w = short_call(margin)
+    w.more["option_fees"] = ((0, FEES),)
+    d = run(w, price={"ETH": 0.5}).derivatives
+    assert d.bought_back[0]
+    opened, premium = 10 * float(d.before[0]), 10 * float(black.price(1, 3_000, 2_000, 0.25, 0.6))
+    leg = Leg(
+        "ETH", "short", 10 * WAD, 10 * WAD, 18, Fixed(3_000, 0), {"strike": 2_000 * WAD, "expiry_s": 1, "is_call": 1}
+    )
+    held = Leg("USD", "margin", round(margin * WAD), round(margin * WAD), 18, None, {})
+    terms = {"penalty_ratio": WAD // 5, "liquidator_fee_ratio": 3 * WAD // 10, "sm_fee_ratio": WAD // 10,
+             "min_liquidation_fee": 100 * WAD}  # fmt: skip
+    exact = LyraV1()
+    account = Account("L", "writer", exact.name, (leg, held), terms, {}, 0)
+    (position,) = exact.positions(account)
+    said = exact.fees(account, position, round(premium * WAD))
+    assert float(d.leg_pnl_usd[0]) == near(opened - (margin - said.returned / WAD))
+    assert float(d.pool_pnl_usd[0]) == near((said.lp_premiums + said.lp_fee) / WAD - opened)
+    assert d.fees_usd == near((said.liquidator_fee + said.sm_fee) / WAD)
+    assert float(d.option_shortfall_usd[0]) == near(said.insolvent / WAD)
+
+
+def test_at_a_spot_of_zero_a_put_is_its_discounted_strike_and_a_call_nothing() -> None:
+    w = options(hedge=3.0)
+    rate = 0.05
+    w.rows["options"] = [(*row[:9], rate, *row[10:]) for row in w.rows["options"]]
+    d = run(w, price={"ETH": -1.0}).derivatives
+    call, put = (float(x) for x in d.before)
+    assert d.leg_pnl_usd.tolist() == [near(-10 * call), near(-5 * (1_800 * exp(-rate * 0.25) - put))]
+    assert float(d.pool_pnl_usd[0]) == near(-3 * 2_000 - float(d.leg_pnl_usd.sum()))
+
+
+def test_a_worthless_quote_leaves_a_call_on_the_underlying() -> None:
+    w = options()
+    d = run(w, price={"USD": -1.0}).derivatives
+    assert d.leg_pnl_usd.tolist() == [near(10 * 2_000), 0.0]
+    assert float(d.pool_pnl_usd[0]) == near(-20_000)
+
+
+ZERO: Rows = {"L": (700.0, 0.0625, [("B", 100.0, 100.0)]), "S": (700.0, 0.0625, [("B", -100.0, 100.0)])}
+
+
+def test_perps_at_a_price_of_zero_are_closed_and_what_is_missing_is_booked() -> None:
+    r = run(perps({"B": 99.0}, ZERO, fund=5.0), price={"B": -1.0})
+    d = r.derivatives
+    assert d.shortfall_usd.tolist() == [near(100 * 100 - 700), 0.0]
+    assert float(d.fund_paid_usd[0]) == 5.0
+    assert d.charged_usd.tolist() == [0.0, near(9_295)]
+    assert r.conservation["largest_round_error"] <= 1e-9
+
+
+@pytest.mark.parametrize(("fund", "closed"), [(9_300.0, True), (9_299.0, False)])
+def test_curie_at_a_price_of_zero_closes_only_what_its_fund_can_cover(fund: float, closed: bool) -> None:
+    w = perps({"B": 99.0}, ZERO, fund=fund)
+    w.more["perp_rules"] = ("perp_curie@1",)
+    d = run(w, price={"B": -1.0}).derivatives
+    assert d.closed.tolist() == [closed, False]
+    assert d.refused.tolist() == [not closed, False]
+    assert float(d.fund_paid_usd[0]) == (9_300.0 if closed else 0.0)
+
+
+def test_curies_fund_pays_in_order_and_then_refuses() -> None:
+    rows: Rows = {name: (700.0, 0.0625, [("B", 100.0, 100.0)]) for name in ("L1", "L2", "L3")}
+    w = perps({"B": 99.0}, rows, fund=2 * 1_300.0)
+    w.more["perp_rules"] = ("perp_curie@1",)
+    r = run(w, price={"B": 80 / 99 - 1})
+    d = r.derivatives
+    assert d.shortfall_usd.tolist() == [near(1_300), near(1_300), 0.0]
+    assert (d.closed.tolist(), d.refused.tolist()) == ([True, True, False], [False, False, True])
+    result = stress_result(r, Scenario("s"))
+    assert result.totals["perp_unrealised_shortfall_usd"] == near(1_300)
+    assert result.conservation["sinks_error_usd"] <= 1e-9
 
 
 def test_a_leak_is_seen_in_the_round_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

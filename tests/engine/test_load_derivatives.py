@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aggregator.core.fixed import WAD
+from aggregator.core.fixed import WAD, Fixed
 from aggregator.core.ids import USD
 from aggregator.core.rows import (
     AccountTerm,
@@ -21,6 +21,7 @@ from aggregator.core.rows import (
 )  # fmt: skip
 from aggregator.engine.load import from_snapshot
 from aggregator.quant.black import SECONDS_PER_YEAR
+from aggregator.rules import WouldRevertError
 from aggregator.rules.perp_curie import PerpCurie
 from aggregator.snapshot.accounts import account
 from tests.engine.test_load import run, snapshot
@@ -32,6 +33,7 @@ NOW, EXPIRY, STRIKE = 1_750_000_000, 1_750_000_000 + SECONDS_PER_YEAR // 4, 2000
 SHOCKS = {
     "rate_and_carry": 0, "min_static_quote_collateral": 250, "min_static_base_collateral": 0.1, "shock_vol_a": 1.5,
     "shock_vol_b": 1.0, "call_spot_price_shock": 1.2, "put_spot_price_shock": 0.8, "nav": 20_000, "hedger_delta": 4,
+    "penalty_ratio": 0.2, "liquidator_fee_ratio": 0.3, "sm_fee_ratio": 0.1, "min_liquidation_fee": 15,
 }  # fmt: skip
 
 
@@ -111,14 +113,58 @@ def test_equity_of_a_perp_account_is_the_contracts() -> None:
     assert account(snap, PERP, "0xlong").own["owed_realized_pnl"] == -100 * WAD
 
 
-def test_a_fall_closes_the_long_and_the_fund_pays_before_the_winner() -> None:
-    result = run(snapshot(perp()), price={"vETH": -0.2})
+def test_the_fund_pays_what_a_closed_long_lacks() -> None:
+    funded = [
+        r._replace(raw=3_000 * 10**6) if getattr(r, "key", "") == "insurance_fund_capacity" else r for r in perp()
+    ]
+    result = run(snapshot(funded), price={"vETH": -0.2})
     assert result.totals["perp_accounts_closed"] == 1.0
     shortfall = result.totals["perp_shortfall_usd"]
     assert shortfall == near(4_000 - 1_880 + 0.025 * 16_000)  # what is gone, and the penalty on all of it
     paid = {x.layer: x.loss_usd for x in result.losses if x.kind == "market"}
-    assert paid["insurance fund"] + paid["socialised to winners"] == near(shortfall)
+    assert paid == {"insurance fund": near(shortfall)}
     assert result.conservation["sinks_error_usd"] <= 1e-9
+
+
+def test_a_call_that_the_fund_cannot_cover_is_refused_as_the_clearing_house_does() -> None:
+    """The exact rule says CH_IIC; the loss is there, but nobody has booked it."""
+    snap = snapshot(perp())
+    fallen = account(snap, PERP, "0xlong")
+    legs = [x._replace(price=Fixed(1_600 * WAD, 18)) if x.side == "long" else x for x in fallen.legs]
+    with pytest.raises(WouldRevertError, match="CH_IIC"):
+        PerpCurie().liquidate(fallen._replace(legs=tuple(legs)), SUSD, VETH)
+    result = run(snap, price={"vETH": -0.2})
+    assert result.totals["perp_accounts_closed"] == result.totals["perp_shortfall_usd"] == 0.0
+    assert result.totals["perp_accounts_refused"] == 1.0
+    assert result.totals["perp_unrealised_shortfall_usd"] == near(4_000 - 1_880)
+    assert any("refuses the call" in note for note in result.notes)
+
+
+def test_equity_is_worth_what_the_settlement_token_is() -> None:
+    """The venue goes on counting one for one; whoever owns the account does not."""
+    result = run(snapshot(perp()), price={"USDC": -0.1})
+    wallets = {w.holder: w for w in result.wallets}
+    assert wallets["0xshort"].equity_before_usd == near(5_500)
+    assert wallets["0xshort"].equity_after_usd == near(0.9 * 5_500)
+    assert result.totals["perp_accounts_closed"] == 0.0
+    (gap,) = [g for g in result.gaps if g["reason"] == "settlement_price"]
+    assert (gap["subject"], gap["value_usd"]) == (PERP, f"{0.1 * (5_500 + 1_880):.2f}")
+
+
+def test_a_settlement_token_without_a_price_is_a_gap() -> None:
+    rows = [r for r in perp() if not (isinstance(r, Price) and r.asset == SUSD)]
+    book = from_snapshot(snapshot(rows))
+    assert [(g["subject"], g["reason"]) for g in book.gaps] == [(PERP, "no_price")]
+    assert book.perp_settlement == ()
+
+
+@pytest.mark.parametrize(("gone", "words"), [("penalty_ratio", "without fees"), ("shock_vol_a", "not judged")])
+def test_shorts_without_the_terms_of_their_market_are_a_gap(gone: str, words: str) -> None:
+    book = from_snapshot(snapshot([r for r in lyra() if getattr(r, "key", "") != gone]))
+    ((reason, accounts, detail),) = [(g["reason"], g["accounts"], str(g["detail"])) for g in book.gaps]
+    assert (reason, accounts) == ("unread", 1)
+    assert words in detail
+    assert gone in detail
 
 
 def test_perps_without_a_mark_are_a_gap() -> None:

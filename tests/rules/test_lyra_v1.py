@@ -6,12 +6,16 @@ amount.multiplyDecimal(longScaleFactor), each product floored at 18 places; shor
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aggregator.core.account import Account, Leg
 from aggregator.core.fixed import WAD, Fixed
 from aggregator.rules import CannotJudgeError
-from aggregator.rules.lyra_v1 import LyraV1, Settlement
+from aggregator.rules.lyra_v1 import Fees, LyraV1, Settlement
+from aggregator.rules.lyra_v1_arrays import Penalties, Split, fees
 
 RULE, STRIKE = LyraV1(), 2_000 * WAD
 SCOPE = f"series:1700000000:{STRIKE}"
@@ -47,3 +51,34 @@ def test_a_pool_that_has_nothing_pays_nothing() -> None:
 def test_before_its_board_is_settled_a_position_has_no_settlement() -> None:
     with pytest.raises(CannotJudgeError, match="price_at_expiry"):
         settle("long", True, WAD, 0)
+
+
+def exact_fees(premium: float, held: float, spot: float, base: bool, penalties: Penalties) -> Fees:
+    keys = ("penalty_ratio", "liquidator_fee_ratio", "sm_fee_ratio", "min_liquidation_fee")
+    terms = {key: round(value * WAD) for key, value in zip(keys, penalties, strict=True)}
+    own = {"strike": STRIKE, "strike_exp": 18, "expiry_s": 1_700_000_000, "is_call": 1}
+    leg = Leg("base", "short", WAD, WAD, 18, Fixed(round(spot * WAD), 18), own, "1")
+    raw = round(held * WAD)
+    margin = Leg("base" if base else "quote", "margin", raw, raw, 18, None, {}, "1")
+    account = Account("m", "h", RULE.name, (leg, margin), terms, {}, 0)
+    (position,) = RULE.positions(account)
+    return RULE.fees(account, position, round(premium * WAD))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.floats(0, 50), st.floats(0, 100), st.floats(0.01, 5_000), st.booleans(), st.floats(0, 1), st.floats(0, 0.5),
+       st.floats(0, 0.5), st.floats(0, 60))  # fmt: skip
+def test_the_array_fees_are_the_exact_ones(
+    premium: float, held: float, spot: float, base: bool, penalty: float, keeper: float, module: float, least: float
+) -> None:
+    penalties = Penalties(penalty, keeper, module, least)
+    said = exact_fees(premium, held, spot, base, penalties)
+    split: Split = fees(premium, held, spot if base else 1.0, penalties)
+    unit = 1e-12 * (1 + held + premium + least / (spot if base else 1.0))
+    edge = min(abs(held - premium - least / (spot if base else 1.0)), abs(held - least / (spot if base else 1.0)))
+    if edge <= unit:
+        return  # the last digit decides between the branches
+    parts = (said.returned, said.lp_premiums + said.lp_fee, said.liquidator_fee, said.sm_fee)
+    assert [float(x[0]) for x in split[:4]] == [pytest.approx(x / WAD, rel=1e-9, abs=unit) for x in parts]
+    assert float(split.insolvent[0]) == pytest.approx(said.insolvent / WAD, rel=1e-9, abs=unit * max(spot, 1.0))
+    assert float(np.sum(split[:4])) == pytest.approx(held, rel=1e-12, abs=1e-300)

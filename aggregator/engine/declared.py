@@ -1,0 +1,135 @@
+"""What a result says beside its figures: the conventions they rest on, what was assumed and how large it is, notes.
+
+Reasons of gaps that arise here: no_depth, assumed_depth, followed_quote, settlement_price (docs/engine.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+
+from aggregator.core.ids import USD
+from aggregator.engine.book import Book, Flags, add_up
+from aggregator.engine.run import Cascade
+
+_LEAST_SHOWN_USD, _NEAR_DOLLAR = 0.01, 0.01
+_NAMED = 5
+
+
+def conventions(run: Cascade) -> dict[str, object]:
+    """What another engine would have to share for the figures to be comparable."""
+    return asdict(run.conventions) | {
+        "profit_test_unit": "whole wave at its average price, calls cut to the size that pays; absorptions are whole",
+        "capacity_unit": "accounts by rising health, then order of the book",
+        "lagged_oracle": "market price at the start of the previous round",
+        "loss_booking": "bad debt writes claims down from the next round on",
+        "queue": "no withdrawals are modelled",
+        "bankrupt_order": "all at once; fund first, then winners in proportion to profit; by the rule of Perp Curie "
+        "the fund alone, in order of the book, and what it cannot cover stays open and unrealised",
+        "unrealised_shortfall": "reported beside realised bad debt",
+        "impact": "sales move the asset sold and what its pools pay in, sold on; repaid debt is bought at its price",
+        "routing": "over quotes at values of the blow; a pool of two volatile tokens is depth of the shallower",
+        "cash": "assets within 5 % of one dollar at the cut are sold at their price without limit",
+        "quotes": "an asset whose pools pay in another token moves with it, sold or not: no other market is read",
+        "costs": "liquidators pay no gas and need no capital; swap fees of pools stay outside their liquidity",
+        "interest": "none accrues, nor funding",
+        "option_liquidation": "bought back at the model price of the series' volatility; fees by the market's terms",
+        "option_hedging": "pools keep the hedge of the cut: no dealer flow",
+        "perp_settlement": "venues count one settlement token as one dollar; holders' equity is at the token's price",
+        "claims_in_pools": "sales move a claim's discount to its backing, its write-downs move no pool",
+        "perp_orders": "open orders are cancelled before a close; positions are taken over at mark without impact",
+    }
+
+
+def not_dollars(run: Cascade) -> Flags:
+    """(assets,) all but the dollar itself."""
+    return np.array([asset != USD for asset in run.book.assets], np.bool_)
+
+
+def assumed(run: Cascade) -> list[dict[str, object]]:
+    """What the result owes to an assumption about depth or money, with its size."""
+    book, state, depth = run.book, run.state, run.state.depth
+    out = [
+        _gap(book.assets[a], "no_depth", "sold at its price: no pool read quotes it", depth.without_depth[a])
+        for a in np.flatnonzero(depth.without_depth > 0.0)
+    ]
+    detail = "taken as cash, being within 5 % of one dollar at the cut: sold at its price without limit"
+    sold = np.where(not_dollars(run), depth.sold_as_cash, 0.0)
+    out += [_gap(book.assets[a], "assumed_depth", detail, sold[a]) for a in np.flatnonzero(sold > 0.0)]
+    held = np.where(book.terms.debt[book.leg_term], 0.0, book.leg_amount)
+    units = add_up(book.terms.asset[book.leg_term], held, len(book.assets))
+    for a, moved in sorted(depth.followed().items()):
+        fall = float(units[a] * state.blow_usd[a] * (1.0 - moved))
+        if fall > _LEAST_SHOWN_USD:
+            detail = f"moved {100 * (moved - 1):.2f} % with what its pools pay in: too much if it trades elsewhere too"
+            out.append(_gap(book.assets[a], "followed_quote", detail, fall))
+    equity = add_up(book.perp_accounts.market, np.abs(run.derivatives.equity_usd), len(book.markets))
+    for market, asset in book.perp_settlement:
+        price = float(state.value_usd[asset])
+        if abs(price - 1.0) > _NEAR_DOLLAR:
+            detail = (
+                f"counts {book.symbols[asset]} as one dollar, it stands at {price:.4f}: its figures are in the token"
+            )
+            out.append(_gap(book.markets[market], "settlement_price", detail, equity[market] * abs(price - 1.0)))
+    return out
+
+
+def _gap(subject: str, reason: str, detail: str, usd: float) -> dict[str, object]:
+    return {"subject": subject, "reason": reason, "detail": detail, "accounts": -1, "value_usd": f"{usd:.2f}"}
+
+
+def notes(run: Cascade, by_credit: bool) -> list[str]:
+    """Sentences for a reader; by_credit: whether amplification is of credit losses."""
+    out = []
+    if not by_credit:
+        out.append("Amplification is of holders' losses: the first round left no credit loss to compare with.")
+    if run.state.depth.without_depth.any():
+        out.append("Some collateral was sold without known depth: its impact is missing, losses are a lower bound.")
+    if run.state.depth.unfilled.any():
+        out.append("Pools ran dry: liquidators hold what found no buyer.")
+    if not run.convergence.converged:
+        out.append(f"Not converged: {run.convergence.why}.")
+    if len(run.at_edge):
+        book, at = run.book, run.at_edge
+        names = [
+            f"{book.holders[book.account_holder[i]]} in {book.markets[book.account_market[i]]}" for i in at[:_NAMED]
+        ]
+        more = f" and {len(at) - _NAMED} more" if len(at) > _NAMED else ""
+        out.append(
+            f"{len(at)} accounts stood within 1e-9 of their threshold, where the contract's rounding decides and not "
+            f"float64: {', '.join(names)}{more}."
+        )
+    if run.derivatives.refused.any():
+        refused = int(run.derivatives.refused.sum())
+        out.append(
+            f"{refused} perp accounts stay open: their funds cannot cover the loss, and the venue refuses the call."
+        )
+    if not (run.book.accounts or len(run.book.perp_accounts.market) or len(run.book.options.size)):
+        out.append("The book holds no account that can be judged.")
+    if idle := _without_effect(run):
+        out.append(f"Moves that meet nothing in this book: {', '.join(idle)}.")
+    return out
+
+
+def _without_effect(run: Cascade) -> list[str]:
+    """Moves of prices that nothing owns, owes or quotes, and of volatilities that no option has."""
+    book, blow = run.book, run.blow
+    used, quoted = (np.zeros(len(book.assets), np.bool_) for _ in range(2))
+    columns = [book.terms.asset[book.leg_term], book.pots.asset, book.holdings.asset, book.claims.underlying]
+    columns += [book.claims.asset, book.lps.base, book.lps.quote, book.perps.asset, book.options.margin_asset]
+    columns += [book.options.underlying, book.options.quote]
+    for column in columns:
+        used[column] = True
+    for pool in book.pools:
+        used[[pool.base, pool.quote]] = True
+    quoted[book.options.underlying] = True
+    prices = np.flatnonzero(~np.isnan(blow.price_ratio) & ~used)
+    vols = np.flatnonzero((blow.vol_shift != 0.0) & ~quoted)
+    return [f"price of {_name(book, a)}" for a in prices.tolist()] + [
+        f"volatility of {_name(book, a)}" for a in vols.tolist()
+    ]
+
+
+def _name(book: Book, asset: int) -> str:
+    return book.symbols[asset] or book.assets[asset]
