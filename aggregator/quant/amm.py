@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import broadcast, representable, require
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,6 +51,7 @@ def v2_amount_in(
     return reserve_in_raw * amount_out_raw * fee[1] // ((reserve_out_raw - amount_out_raw) * (fee[1] - fee[0])) + 1
 
 
+@representable
 def constant_product_sale(
     amount: npt.ArrayLike, base: npt.ArrayLike, quote: npt.ArrayLike, fee_frac: npt.ArrayLike = 0.0
 ) -> PoolSale:
@@ -58,11 +59,7 @@ def constant_product_sale(
 
     DomainError for negative, NaN or infinite inputs or a fee outside [0, 1).
     """
-    given = np.broadcast_arrays(*(np.asarray(a, dtype=np.float64) for a in (amount, base, quote, fee_frac)))
-    a, x, y, fee = (np.array(column) for column in given)
-    for name, column in (("amount", a), ("base", x), ("quote", y), ("fee_frac", fee)):
-        finite_and_not_negative(name, column)
-    finite_and_not_negative("1 - fee_frac", 1.0 - fee)
+    a, x, y, fee = pool_columns(amount=amount, base=base, quote=quote, fee_frac=fee_frac)
     drained = (x <= 0.0) | (y <= 0.0)
     net = (1.0 - fee) * a
     held = np.where(drained, 1.0, x)
@@ -70,17 +67,15 @@ def constant_product_sale(
     return PoolSale(out, np.where(drained, np.nan, (y - out) / (held + a)), drained)
 
 
+@representable
 def merged_reserves(base: npt.ArrayLike, quote: npt.ArrayLike) -> tuple[float, float]:
     """Reserves of the one pool that equals best routing over fee-free pools standing at one price.
 
     base, quote: (n,).  k adds as sqrt: at one price the merged pool is (sum x, sum y), and the best split is in
     proportion to reserves.  DomainError, naming the pool, if prices differ by more than 1e-9: merge those with `depth`.
     """
-    x, y = (np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in (base, quote))
-    finite_and_not_negative("base", x)
-    finite_and_not_negative("quote", y)
-    if x.shape != y.shape:
-        raise DomainError("reserves do not pair", expected=f"quote of shape {x.shape}", found=str(y.shape))
+    x, y = (np.atleast_1d(column) for column in pool_columns(base=base, quote=quote))
+    require("base", x, (x > 0.0) == (y > 0.0), "both reserves of a pool, or none: one alone stands at no price")
     spread = np.abs(y * x.sum() - x * y.sum()) > 1e-9 * x.sum() * y
     if spread.any():
         at = int(np.argmax(spread))
@@ -90,22 +85,24 @@ def merged_reserves(base: npt.ArrayLike, quote: npt.ArrayLike) -> tuple[float, f
     return float(x.sum()), float(y.sum())
 
 
+@representable
 def profitable_liquidation_limit(base: npt.ArrayLike, bonus_frac: npt.ArrayLike) -> Floats:
     """Largest seizure c <= b*x that a liquidator without inventory sells at no loss, same shape, base units.
 
     Fee-free pool standing at the oracle price: proceeds y*c/(x+c) >= c*p/(1+b) iff c <= b*x.
     """
-    x, b = _pair(base, bonus_frac)
-    return np.asarray(b * x)
+    x, b = pool_columns(base=base, bonus_frac=bonus_frac)
+    return b * x
 
 
+@representable
 def best_liquidation_size(base: npt.ArrayLike, bonus_frac: npt.ArrayLike) -> Floats:
     """Seizure that maximises the liquidator's profit, c = x*(sqrt(1+b) - 1), base units.
 
     It moves a fee-free pool's price by exactly 1/(1+b), so the next liquidation at a live oracle pays nothing.
     """
-    x, b = _pair(base, bonus_frac)
-    return np.asarray(x * b / (np.sqrt(1.0 + b) + 1.0))
+    x, b = pool_columns(base=base, bonus_frac=bonus_frac)
+    return x * b / (np.sqrt(1.0 + b) + 1.0)
 
 
 def finite_and_not_negative(name: str, column: Floats) -> None:
@@ -113,11 +110,14 @@ def finite_and_not_negative(name: str, column: Floats) -> None:
     require(name, column, (column >= 0.0) & np.isfinite(column), "finite and >= 0")
 
 
-def _pair(base: npt.ArrayLike, bonus_frac: npt.ArrayLike) -> tuple[Floats, Floats]:
-    x, b = (np.asarray(a, dtype=np.float64) for a in (base, bonus_frac))
-    finite_and_not_negative("base", x)
-    finite_and_not_negative("bonus_frac", b)
-    return x, b
+def pool_columns(**given: npt.ArrayLike) -> list[Floats]:
+    """One shape for all; DomainError names an element that is not finite and >= 0, or a `fee_frac` of 1 or more."""
+    columns = broadcast(**given)
+    for name, column in zip(given, columns, strict=True):
+        finite_and_not_negative(name, column)
+        if name == "fee_frac":
+            require(name, column, column < 1.0, "0 <= fee_frac < 1")
+    return columns
 
 
 def _check_reserves(amount_raw: int, reserve_in_raw: int, reserve_out_raw: int, fee: tuple[int, int]) -> None:

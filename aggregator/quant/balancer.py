@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant.amm import PoolSale, finite_and_not_negative
+from aggregator.quant._checks import representable, require
+from aggregator.quant.amm import PoolSale, pool_columns
 from aggregator.quant.depth import NO_DEPTH, DepthCurve, depth_through
 
 ONE = 10**18
@@ -105,6 +106,12 @@ def pow_down(x: int, y: int) -> int:
 
 def weighted_invariant(balances: Sequence[int], weights: Sequence[int]) -> int:
     """prod x_i^w_i in 18 decimals (WeightedMath._calculateInvariant); weights of 1e18 sum to 1e18."""
+    if len(balances) != len(weights) or sum(weights) != ONE or min(weights) <= 0 or min(balances) < 0:
+        raise DomainError(
+            "pool is out of range",
+            expected="a weight > 0 for each balance >= 0, summing to 1e18",
+            found=f"balances {list(balances)}, weights {list(weights)}",
+        )
     result = ONE
     for x, w in zip(balances, weights, strict=True):
         result = result * pow_down(x, w) // ONE
@@ -135,6 +142,7 @@ def weighted_amount_in(amount_out: int, balance_in: int, weight_in: int, balance
     return _ceil(balance_in * (power - ONE), ONE)
 
 
+@representable
 def weighted_sale(
     amount: npt.ArrayLike,
     base: npt.ArrayLike,
@@ -146,18 +154,10 @@ def weighted_sale(
 
     `price` is the marginal quote per base after the sale, (y/x) * weight_ratio; a zero reserve is `drained`.
     """
-    given = np.broadcast_arrays(
-        *(np.asarray(v, dtype=np.float64) for v in (amount, base, quote, weight_ratio, fee_frac))
+    a, x, y, ratio, fee = pool_columns(
+        amount=amount, base=base, quote=quote, weight_ratio=weight_ratio, fee_frac=fee_frac
     )
-    a, x, y, ratio, fee = (np.array(column) for column in given)
-    for name, column in (
-        ("amount", a),
-        ("base", x),
-        ("quote", y),
-        ("weight_ratio", ratio),
-        ("1 - fee_frac", 1.0 - fee),
-    ):
-        finite_and_not_negative(name, column)
+    require("weight_ratio", ratio, ratio > 0.0, "> 0")
     drained = (x <= 0.0) | (y <= 0.0)
     held = np.where(drained, 1.0, x)
     # expm1 and log1p keep small sales exact where 1 - (x/(x+a))^w cancels.
@@ -165,6 +165,7 @@ def weighted_sale(
     return PoolSale(out, np.where(drained, np.nan, ratio * (y - out) / (held + a)), drained)
 
 
+@representable
 def weighted_depth(
     base: float, quote: float, weight_ratio: float, fee_frac: float = 0.0, reach: float = 1e3
 ) -> DepthCurve:
@@ -172,6 +173,8 @@ def weighted_depth(
 
     Between points proceeds are within 1e-5 of the sale itself (tested); an empty pool has no depth.
     """
+    pool_columns(base=base, quote=quote, weight_ratio=weight_ratio, fee_frac=fee_frac)
+    require("reach", reach, 1e-3 < reach < np.inf, "above 1e-3, finite")
     if base == 0.0 or quote == 0.0:
         return NO_DEPTH
     sizes = np.concatenate([[0.0], base * np.geomspace(1e-3, reach, 199)])

@@ -17,12 +17,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.quant._checks import require
-from aggregator.quant.amm import PoolSale, finite_and_not_negative
+from aggregator.core.errors import DomainError
+from aggregator.quant._checks import representable, require
+from aggregator.quant.amm import PoolSale, pool_columns
 
 Floats = npt.NDArray[np.float64]
 
 
+@representable
 def crypto_d(x: npt.ArrayLike, y: npt.ArrayLike, amplification: npt.ArrayLike, gamma: npt.ArrayLike) -> Floats:
     """D for scaled balances, amplification = ANN/1e4 (> 0), gamma as a fraction; NaN where a balance is zero."""
     a, b, amp, gam = _columns(x=x, y=y, amplification=amplification, gamma=gamma)
@@ -32,6 +34,7 @@ def crypto_d(x: npt.ArrayLike, y: npt.ArrayLike, amplification: npt.ArrayLike, g
     return np.where(whole, d, np.nan)
 
 
+@representable
 def crypto_sale(
     amount: npt.ArrayLike,
     base: npt.ArrayLike,
@@ -48,18 +51,24 @@ def crypto_sale(
     units, computed from the balances if not given.  `price` is quote per base after the sale, before fee; the output
     has an absolute error of about 1e-15 of the reserve.  Zero reserves are `drained`.
     """
-    a, x, y, scale, amp, gam = _columns(
-        amount=amount, base=base, quote=quote, price_scale=price_scale, amplification=amplification, gamma=gamma
-    )
+    a, x, y, scale, amp, gam, stored = _columns(
+        amount=amount, base=base, quote=quote, price_scale=price_scale, amplification=amplification, gamma=gamma,
+        invariant=0.0 if invariant is None else invariant,
+    )  # fmt: skip
+    mid, out_fee, fee_gamma = fees
+    if not (0.0 <= mid < 1.0 and 0.0 <= out_fee < 1.0 and 0.0 < fee_gamma < np.inf):
+        raise DomainError("fees are out of range", expected="0 <= mid, out < 1 and fee_gamma > 0", found=str(fees))
     drained = (x <= 0.0) | (y <= 0.0) | (scale <= 0.0)
     held, paid, scale = (np.where(drained, 1.0, v) for v in (x * scale, y, scale))
-    d = crypto_d(held, paid, amp, gam) if invariant is None else np.broadcast_to(np.asarray(invariant, float), a.shape)
+    if invariant is None:
+        stored = crypto_d(held, paid, amp, gam)
+    require("invariant", stored, drained | (stored > 0.0), "> 0 for a pool with reserves")
+    d = np.where(drained, held + paid, stored)
     after = held + a * scale
     # At K0 = 1 the residual is x + y - D >= 0 and it falls without bound as y goes to zero.
     top = d * d / (4.0 * after)
     left = _bisect(lambda v: _residual(after, v, d, amp, gam), top * 1e-9, top)
     gross = np.maximum(paid - left, 0.0)
-    mid, out_fee, fee_gamma = fees
     balance = 4.0 * after * left / (after + left) ** 2
     f = fee_gamma / (fee_gamma + 1.0 - balance)
     net = gross * (1.0 - mid * f - out_fee * (1.0 - f))
@@ -88,11 +97,8 @@ def _bisect(rising: Callable[[Floats], Floats], low: Floats, high: Floats) -> Fl
 
 
 def _columns(**given: npt.ArrayLike) -> list[Floats]:
-    columns = [
-        np.array(c, dtype=np.float64) for c in np.broadcast_arrays(*(np.asarray(v, float) for v in given.values()))
-    ]
+    columns = pool_columns(**given)
     for name, column in zip(given, columns, strict=True):
-        finite_and_not_negative(name, column)
         if name in ("amplification", "gamma"):
             require(name, column, column > 0.0, "> 0")
     return columns

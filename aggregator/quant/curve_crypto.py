@@ -41,6 +41,8 @@ class CryptoPool(NamedTuple):
 
 def geometric_mean(x: tuple[int, int]) -> int:
     """Newton square root of x0 * x1 for x0 >= x1 > 0, as the contract stops it."""
+    if not x[0] >= x[1] > 0:
+        raise DomainError("pool is drained or out of order", expected="x0 >= x1 > 0", found=str(x))
     d = x[0]
     for _ in range(_ROUNDS):
         previous = d
@@ -114,6 +116,12 @@ def crypto_balance(ann: int, gamma: int, balances: tuple[int, int], d: int, i: i
 
 def crypto_fee(pool: CryptoPool, scaled: tuple[int, int]) -> int:
     """Dynamic fee (2) of 1e10 at scaled balances."""
+    if min(scaled) <= 0 or pool.fee_gamma <= 0 or not 0 <= pool.mid_fee <= pool.out_fee < 10**10:
+        raise DomainError(
+            "fee is out of range",
+            expected="balances and fee_gamma > 0, 0 <= mid <= out < 1e10",
+            found=f"{scaled}, fees {pool.mid_fee}, {pool.out_fee}, {pool.fee_gamma}",
+        )
     total = scaled[0] + scaled[1]
     balance_term = 4 * WAD * scaled[0] // total * scaled[1] // total
     f = pool.fee_gamma * WAD // (pool.fee_gamma + WAD - balance_term)
@@ -122,9 +130,12 @@ def crypto_fee(pool: CryptoPool, scaled: tuple[int, int]) -> int:
 
 def crypto_amount_out(pool: CryptoPool, i: int, amount_in_raw: int) -> int:
     """Raw output of selling coin i for the other (get_dy), with the dynamic fee taken at the new balances."""
-    if i not in (0, 1) or amount_in_raw < 0 or min(pool.balances_raw) <= 0:
+    positive = (*pool.balances_raw, *pool.precisions, pool.price_scale)
+    if i not in (0, 1) or amount_in_raw < 0 or min(positive) <= 0:
         raise DomainError(
-            "swap is out of range", expected="i in (0, 1), amount >= 0, balances > 0", found=f"{i}, {amount_in_raw}"
+            "swap is out of range",
+            expected="i in (0, 1), amount >= 0, balances, precisions and price scale > 0",
+            found=f"{i}, {amount_in_raw}, {positive}",
         )
     j, scale = 1 - i, pool.price_scale * pool.precisions[1]
     held = list(pool.balances_raw)

@@ -27,11 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant.amm import finite_and_not_negative
+from aggregator.quant._checks import floats, representable, require
+from aggregator.quant.amm import finite_and_not_negative, pool_columns
 from aggregator.quant.uniswap_v3 import Pool
 from aggregator.quant.uniswap_v3_math import FEE_UNIT, MAX_TICK, MIN_TICK, Q96, sqrt_at_tick
 
 Floats = npt.NDArray[np.float64]
+_HALF_LOG_TICK = 0.5 * np.log1p(1e-4)
 
 
 class Walk(NamedTuple):
@@ -73,7 +75,7 @@ class DepthCurve:
 
         After q0 is sold, selling q more is walk(q0 + q) less walk(q0).  DomainError for negative or non-finite amounts.
         """
-        sizes = np.asarray(amount, dtype=np.float64)
+        sizes = floats("amount", amount)
         finite_and_not_negative("amount", sizes)
         if not len(self.liquidity):
             none = np.zeros_like(sizes)
@@ -88,8 +90,10 @@ class DepthCurve:
         return Walk(proceeds, root * root, unfilled, unfilled > 0.0)
 
     def base_to_price(self, price: npt.ArrayLike) -> Floats:
-        """Base that can be sold before the net marginal price falls below `price`; inf where the book never ends."""
-        floor = np.sqrt(np.asarray(price, dtype=np.float64))
+        """Base sold before the net marginal price falls below `price` >= 0; inf where the book never ends."""
+        floor = floats("price", price)
+        finite_and_not_negative("price", floor)
+        floor = np.sqrt(floor)
         if not len(self.liquidity):
             return np.zeros_like(floor)
         target = np.clip(floor, self.root[-1], self.root[0])
@@ -100,7 +104,7 @@ class DepthCurve:
 
     def base_for(self, proceeds: npt.ArrayLike) -> Floats:
         """Least base whose sale brings `proceeds`; NaN where the whole book does not bring that much."""
-        wanted = np.asarray(proceeds, dtype=np.float64)
+        wanted = floats("proceeds", proceeds)
         finite_and_not_negative("proceeds", wanted)
         if not len(self.liquidity):
             return np.where(wanted > 0.0, np.nan, 0.0)
@@ -128,12 +132,10 @@ class DepthCurve:
 NO_DEPTH = DepthCurve(np.full(1, np.nan), np.zeros(0), np.zeros(1), np.zeros(1))
 
 
+@representable
 def constant_product_depth(base: float, quote: float, fee_frac: float = 0.0) -> DepthCurve:
     """Depth of one constant-product pool with reserves (base, quote); a zero reserve is a pool without depth."""
-    finite_and_not_negative("base", np.asarray(base, dtype=np.float64))
-    finite_and_not_negative("quote", np.asarray(quote, dtype=np.float64))
-    if not 0.0 <= fee_frac < 1.0:
-        raise DomainError("fee is out of range", expected="0 <= fee_frac < 1", found=str(fee_frac))
+    pool_columns(base=base, quote=quote, fee_frac=fee_frac)
     if base == 0.0 or quote == 0.0:
         return NO_DEPTH
     gamma = 1.0 - fee_frac
@@ -142,6 +144,17 @@ def constant_product_depth(base: float, quote: float, fee_frac: float = 0.0) -> 
     return DepthCurve(
         root, np.array([np.sqrt(base / gamma) * np.sqrt(quote)]), np.array([0.0, np.inf]), np.array([0.0, quote])
     )
+
+
+def root_at_tick(tick: npt.ArrayLike) -> Floats:
+    """sqrt(1.0001^tick) = sqrt(token1/token0 in raw units), float64, any shape; DomainError names a tick out of range.
+
+    Within 4e-15 of `uniswap_v3_math.sqrt_at_tick`; the float power 1.0001**(tick/2) is 1e-12 off at tick 200,000,
+    because 1.0001 is not a binary number.
+    """
+    at = floats("tick", tick)
+    require("tick", at, (np.abs(at) <= MAX_TICK) & (at == np.round(at)), f"a whole number within +-{MAX_TICK}")
+    return np.asarray(np.exp(at * _HALF_LOG_TICK), dtype=np.float64)
 
 
 def uniswap_v3_depth(pool: Pool, *, sell_token0: bool) -> DepthCurve:
@@ -170,15 +183,17 @@ def uniswap_v3_depth(pool: Pool, *, sell_token0: bool) -> DepthCurve:
     return DepthCurve(roots * np.sqrt(gamma), liquidity_frac, np.array(base), np.array(quote))
 
 
+@representable
 def steps_depth(root: npt.ArrayLike, liquidity: npt.ArrayLike) -> DepthCurve:
     """A book from falling roots (n+1,) and the liquidity of each step (n,); cumulates equation (1)."""
-    u, steps = np.asarray(root, dtype=np.float64), np.asarray(liquidity, dtype=np.float64)
+    u, steps = floats("root", root), floats("liquidity", liquidity)
     finite_and_not_negative("root", u)
     finite_and_not_negative("liquidity", steps)
-    if u.shape != (len(steps) + 1,) or np.any(np.diff(u) >= 0.0):
+    if steps.ndim != 1 or u.shape != (steps.size + 1,):
         raise DomainError(
-            "roots must fall, one more than steps", expected=f"({len(steps) + 1},) falling", found=str(u.shape)
+            "roots are one more than steps", expected="(n+1,) and (n,)", found=f"{u.shape}, {steps.shape}"
         )
+    require("root", u[1:], np.diff(u) < 0.0, "below the root before it")
     filled = np.flatnonzero(steps)
     if not len(filled):
         return NO_DEPTH
@@ -189,6 +204,7 @@ def steps_depth(root: npt.ArrayLike, liquidity: npt.ArrayLike) -> DepthCurve:
     return DepthCurve(u, steps, np.append(0.0, np.cumsum(base)), np.append(0.0, np.cumsum(quote)))
 
 
+@representable
 def depth_through(base: npt.ArrayLike, quote: npt.ArrayLike, price: npt.ArrayLike) -> DepthCurve:
     """A book through points of a concave sale curve: base sold, quote got, net marginal price, each (k,), first 0.
 
@@ -196,7 +212,7 @@ def depth_through(base: npt.ArrayLike, quote: npt.ArrayLike, price: npt.ArrayLik
     both amounts and both prices iff r = u_m*(w*u_0 + (1-w)*u_1).  u_m is the middle of what leaves 0 < w < 1, which
     exists exactly if u_1^2 < r < u_0^2; otherwise DomainError names the points.
     """
-    b, q, m = (np.asarray(values, dtype=np.float64) for values in (base, quote, price))
+    b, q, m = floats("base", base), floats("quote", quote), floats("price", price)
     for name, column in (("base", b), ("quote", q), ("price", m)):
         finite_and_not_negative(name, column)
     if b.ndim != 1 or b.shape != q.shape or b.shape != m.shape or len(b) < 2 or b[0] != 0.0 or q[0] != 0.0:

@@ -16,51 +16,56 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.quant._checks import require
+from aggregator.quant._checks import broadcast, representable, require
 
 Floats = npt.NDArray[np.float64]
 
 
 def linear_impact(quantity: npt.ArrayLike, depth: npt.ArrayLike) -> Floats:
     """q/D clipped to [-1, 1]; the clip is the domain of the model: at q >= D the price is gone."""
-    q, d = _sizes(quantity, depth, "depth")
-    return np.clip(q / d, -1.0, 1.0)
+    q, d = _sizes(quantity=quantity, depth=depth)
+    with np.errstate(over="ignore"):  # beyond the clip anyway
+        return np.clip(q / d, -1.0, 1.0)
 
 
 def exponential_impact(quantity: npt.ArrayLike, depth: npt.ArrayLike, floor_frac: npt.ArrayLike = 0.0) -> Floats:
     """(1 - floor)*(1 - exp(-q/((1 - floor)*D))); floor_frac in [0, 1): the share of the price that no sale destroys."""
-    q, d = _sizes(quantity, depth, "depth")
-    floor = np.asarray(floor_frac, dtype=np.float64)
+    q, d, floor = broadcast(quantity=quantity, depth=depth, floor_frac=floor_frac)
+    _sizes(quantity=q, depth=d)
     require("floor_frac", floor, (floor >= 0.0) & (floor < 1.0), "0 <= floor_frac < 1")
     room = 1.0 - floor
-    return np.asarray(-room * np.sign(q) * np.expm1(-np.abs(q) / (room * d)))
+    with np.errstate(over="ignore"):  # exp(-inf) is the zero that is meant
+        return -room * np.sign(q) * np.expm1(-np.abs(q) / (room * d))
 
 
 def square_root_impact(
     quantity: npt.ArrayLike, volume: npt.ArrayLike, volatility: npt.ArrayLike, prefactor: float = 1.0
 ) -> Floats:
     """Y*sigma*sqrt(q/V) clipped to [-1, 1]; volume and volatility over one and the same period."""
-    q, v = _sizes(quantity, volume, "volume")
-    sigma = np.asarray(volatility, dtype=np.float64)
+    q, v, sigma = broadcast(quantity=quantity, volume=volume, volatility=volatility)
+    _sizes(quantity=q, volume=v)
     require("volatility", sigma, (sigma >= 0.0) & np.isfinite(sigma), "finite and >= 0")
     require("prefactor", prefactor, 0.0 <= prefactor < np.inf, "finite and >= 0")
-    return np.clip(prefactor * sigma * np.sign(q) * np.sqrt(np.abs(q) / v), -1.0, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):  # inf * 0 where sigma is zero, else beyond the clip
+        return np.where(sigma > 0.0, np.clip(prefactor * sigma * np.sign(q) * np.sqrt(np.abs(q) / v), -1.0, 1.0), 0.0)
 
 
+@representable
 def market_depth(
     volume: npt.ArrayLike, volatility: npt.ArrayLike, horizon: npt.ArrayLike, scale: float = 1.0
 ) -> Floats:
     """D = c * (ADV / sigma) * sqrt(tau): depth for a liquidation spread over tau (days if ADV and sigma are daily)."""
-    adv, sigma = _sizes(volume, volatility, "volatility")
-    tau = np.asarray(horizon, dtype=np.float64)
+    adv, sigma, tau = broadcast(volume=volume, volatility=volatility, horizon=horizon)
+    _sizes(volume=adv, volatility=sigma)
     require("volume", adv, adv > 0.0, "> 0")
     require("horizon", tau, (tau > 0.0) & np.isfinite(tau), "finite and > 0")
     require("scale", scale, 0.0 < scale < np.inf, "finite and > 0")
-    return np.asarray(scale * adv / sigma * np.sqrt(tau))
+    return scale * adv / sigma * np.sqrt(tau)
 
 
-def _sizes(quantity: npt.ArrayLike, size: npt.ArrayLike, name: str) -> tuple[Floats, Floats]:
-    q, d = np.asarray(quantity, dtype=np.float64), np.asarray(size, dtype=np.float64)
-    require("quantity", q, np.isfinite(q), "a finite number")
-    require(name, d, (d > 0.0) & np.isfinite(d), "finite and > 0")
-    return q, d
+def _sizes(**given: npt.ArrayLike) -> list[Floats]:
+    """The first is any finite number, the second a positive one."""
+    (first, q), (second, d) = zip(given, broadcast(**given), strict=True)
+    require(first, q, np.isfinite(q), "a finite number")
+    require(second, d, (d > 0.0) & np.isfinite(d), "finite and > 0")
+    return [q, d]

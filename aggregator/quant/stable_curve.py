@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant.amm import PoolSale, finite_and_not_negative
+from aggregator.quant._checks import floats, joint_shape, representable, require
+from aggregator.quant.amm import PoolSale, finite_and_not_negative, pool_columns
 from aggregator.quant.depth import NO_DEPTH, DepthCurve, depth_through
 
 Floats = npt.NDArray[np.float64]
@@ -37,16 +38,17 @@ class Invariant(NamedTuple):
     converged: npt.NDArray[np.bool_]
 
 
+@representable
 def stable_invariant(balances: npt.ArrayLike, amplification: npt.ArrayLike, tolerance: float = 1e-15) -> Invariant:
     """D for balances (..., n) in one unit and amplification (...) in the contract's convention."""
-    x = np.asarray(balances, dtype=np.float64)
+    x = floats("balances", balances)
     finite_and_not_negative("balances", x)
     if x.ndim == 0 or x.shape[-1] < 2:
         raise DomainError("a pool has two or more coins", expected="balances (..., n >= 2)", found=str(x.shape))
-    a = np.asarray(amplification, dtype=np.float64)
-    if not np.all((a >= 1.0) & np.isfinite(a)):
-        raise DomainError("amplification is out of range", expected="finite, >= 1", found=str(a))
+    a = floats("amplification", amplification)
+    require("amplification", a, (a >= 1.0) & np.isfinite(a), "finite, >= 1")
     n = x.shape[-1]
+    joint_shape(pools=x.shape[:-1], amplification=a.shape)
     whole = np.all(x > 0.0, axis=-1)
     held = np.where(whole[..., None], x, 1.0)
     total, ann = held.sum(axis=-1), a * n
@@ -61,6 +63,7 @@ def stable_invariant(balances: npt.ArrayLike, amplification: npt.ArrayLike, tole
     return Invariant(np.where(whole, d, np.nan), rounds, step, good)
 
 
+@representable
 def stable_sale(
     amount: npt.ArrayLike,
     balances: npt.ArrayLike,
@@ -74,17 +77,17 @@ def stable_sale(
     Returns output net of fee, marginal price of i in j after the sale before fee (2), and `drained` for pools with an
     empty coin (output 0, price NaN).
     """
-    x = np.asarray(balances, dtype=np.float64)
-    a, fee = np.asarray(amount, dtype=np.float64), np.asarray(fee_frac, dtype=np.float64)
-    finite_and_not_negative("amount", a)
-    finite_and_not_negative("fee_frac", fee)
+    x, amp = floats("balances", balances), floats("amplification", amplification)
+    a, fee = pool_columns(amount=amount, fee_frac=fee_frac)
+    joint_shape(pools=x.shape[:-1], amplification=amp.shape, amount=a.shape)
     n = x.shape[-1] if x.ndim else 0
     if i == j or not (0 <= i < n and 0 <= j < n):
         raise DomainError("coins are out of range", expected=f"two different of 0..{n - 1}", found=f"{i}, {j}")
-    invariant = stable_invariant(x, amplification)
+    invariant = stable_invariant(x, amp)
     drained = ~np.all(x > 0.0, axis=-1)
+    require("invariant", invariant.d, invariant.converged | drained, "a pool whose invariant converges")
     held = np.where(drained[..., None], 1.0, x)
-    d, ann = np.where(drained, float(n), invariant.d), np.asarray(amplification, dtype=np.float64) * n
+    d, ann = np.where(drained, float(n), invariant.d), amp * n
     x_i, x_j = held[..., i], held[..., j]
     c = d / ann * np.prod(d[..., None] / (np.delete(held, j, axis=-1) * n), axis=-1) * (d / n)
     b = held.sum(axis=-1) - x_j + d / ann - d + a
@@ -98,6 +101,7 @@ def stable_sale(
     return PoolSale(np.where(empty, 0.0, (1.0 - fee) * out), np.where(empty, np.nan, price), np.array(empty))
 
 
+@representable
 def stable_depth(
     balances: npt.ArrayLike, amplification: float, i: int, j: int, fee_frac: float = 0.0, reach: float = 50.0
 ) -> DepthCurve:
@@ -106,8 +110,12 @@ def stable_depth(
     Sizes run up to `reach` times the balance of coin i; beyond, the book says exhausted.  Between points proceeds are
     within 1e-4 of the sale itself (tested).  A pool with an empty coin has no depth.
     """
-    x = np.asarray(balances, dtype=np.float64)
+    x = floats("balances", balances)
     finite_and_not_negative("balances", x)
+    if x.ndim != 1:
+        raise DomainError("a book is of one pool", expected="balances (n,)", found=str(x.shape))
+    require("reach", reach, 1e-4 < reach < np.inf, "above 1e-4, finite")
+    stable_sale(0.0, x, amplification, i, j, fee_frac)  # the checks of a sale hold for an empty pool too
     if not np.all(x > 0.0):
         return NO_DEPTH
     sizes = np.concatenate([[0.0], x[i] * np.geomspace(1e-4, reach, 40)])

@@ -54,14 +54,28 @@ class Pool:
                 expected="one net per tick",
                 found=f"{len(self.ticks)}, {len(self.liquidity_net)}",
             )
-        for i, (low, high) in enumerate(zip(self.ticks, self.ticks[1:], strict=False)):
-            if low >= high:
-                raise DomainError("ticks must rise", expected=f"ticks[{i + 1}] > {low}", found=str(high))
         if not 0 <= self.fee_pips < FEE_UNIT or self.tick_spacing <= 0 or self.liquidity < 0:
             raise DomainError(
                 "pool terms are out of range",
                 expected="0 <= fee_pips < 1e6, tick_spacing > 0, liquidity >= 0",
                 found=f"{self.fee_pips}, {self.tick_spacing}, {self.liquidity}",
+            )
+        for i, tick in enumerate(self.ticks):
+            if i and self.ticks[i - 1] >= tick:
+                raise DomainError("ticks must rise", expected=f"ticks[{i}] > {self.ticks[i - 1]}", found=str(tick))
+            if tick % self.tick_spacing or not MIN_TICK <= tick <= MAX_TICK:
+                raise DomainError(
+                    f"ticks[{i}] cannot be initialised", expected=f"a multiple of {self.tick_spacing}", found=str(tick)
+                )
+        # the price is of its tick; a swap down that ends on a tick leaves the price at the upper end of the one below
+        if not MIN_TICK <= self.tick < MAX_TICK or not (
+            sqrt_at_tick(self.tick) <= self.sqrt_x96 <= sqrt_at_tick(self.tick + 1)
+        ):
+            raise DomainError(
+                "price and tick are not of one pool",
+                expected=f"sqrt_x96 within tick {self.tick}",
+                found=str(self.sqrt_x96),
+                fix="read slot0 at one block; a pool that was never initialised has no price",
             )
 
     def check(self) -> None:
@@ -168,8 +182,12 @@ def position_amounts(
     sqrt_x96: int, lower: int, upper: int, liquidity: int, *, round_up: bool = False
 ) -> tuple[int, int]:
     """(token0, token1) raw held by `liquidity` between two ticks: what burning pays (down) or minting costs (up)."""
-    if lower >= upper:
-        raise DomainError("range is empty", expected="lower < upper", found=f"{lower}, {upper}")
+    if lower >= upper or liquidity < 0 or sqrt_x96 <= 0:
+        raise DomainError(
+            "no such position",
+            expected="lower < upper, liquidity >= 0, price > 0",
+            found=f"{lower}, {upper}, liquidity {liquidity}, price {sqrt_x96}",
+        )
     low, high = sqrt_at_tick(lower), sqrt_at_tick(upper)
     inside = min(max(sqrt_x96, low), high)
     return (

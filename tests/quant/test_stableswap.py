@@ -37,8 +37,11 @@ GET_DY = [
     (2, 1, 1082986444091, 1082007466603), (2, 1, 27074661102282, 26557656799969),
 ]  # fmt: skip
 
-pools = st.tuples(
-    st.lists(st.integers(10**20, 10**27), min_size=2, max_size=4), st.integers(10, 5000), st.floats(1e-9, 2.0)
+# beyond a hundredfold imbalance integer Newton may dance for ever, here as in the contract
+pools = st.integers(10**20, 10**25).flatmap(
+    lambda least: st.tuples(
+        st.lists(st.integers(least, 99 * least), min_size=2, max_size=4), st.integers(10, 5000), st.floats(1e-9, 2.0)
+    )
 )
 
 
@@ -79,7 +82,6 @@ def exact_root(balances: list[int], a: int) -> mpmath.mpf:
 @given(pools)
 def test_integer_array_and_exact_roots_agree(pool: tuple[list[int], int, float]) -> None:
     balances, a, share = pool
-    assume(max(balances) < 100 * min(balances))
     with mpmath.workdps(60):
         d = exact_root(balances, a)
         assert abs(curve_invariant(balances, a) - d) <= max(10, d * mpmath.mpf("1e-17"))
@@ -102,11 +104,10 @@ def test_integer_array_and_exact_roots_agree(pool: tuple[list[int], int, float])
 def test_a_swap_never_lowers_the_invariant(pool: tuple[list[int], int, float]) -> None:
     """Fee-free trade rounded for the pool: D of the new balances is below the old by no more than Newton's own unit."""
     balances, a, share = pool
-    assume(max(balances) < 100 * min(balances))
     dx = int(share * balances[0])
     dy = balances[1] - curve_balance(0, 1, balances[0] + dx, balances, a) - 1
     after = [balances[0] + dx, balances[1] - max(dy, 0), *balances[2:]]
-    assume(max(after) < 100 * min(after))  # beyond, integer Newton may dance for ever, here as in the contract
+    assume(max(after) < 100 * min(after))
     assert curve_invariant(after, a) >= curve_invariant(balances, a) - 2
 
 
