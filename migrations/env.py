@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 
 from alembic import context
+from alembic.util import CommandError
 from sqlalchemy import Connection, inspect
 
-from aggregator.store.database import open_engine, parse_url
+from aggregator.store.database import one_writer, open_engine, parse_url, write_ahead
 from aggregator.store.facts import METADATA, create_views, drop_views
 
 
@@ -30,11 +31,15 @@ def _online() -> None:
     if given is not None:
         _run(given)
         return
+    if context.is_offline_mode():
+        raise CommandError("--sql is not supported: the migration needs the database to look at")
     url = context.get_x_argument(as_dictionary=True).get("url") or os.environ.get("SPILLOVER_STORE_URL")
     engine = open_engine(parse_url(url or "sqlite:///spillover.db"))
     try:
-        with engine.execution_options(spillover_write=True).begin() as connection:
-            _run(connection)
+        with one_writer(engine):
+            write_ahead(engine)
+            with engine.execution_options(spillover_write=True).begin() as connection:
+                _run(connection)
     finally:
         engine.dispose()
 

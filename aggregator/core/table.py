@@ -135,9 +135,15 @@ def _misfit(kind: str, column: Column, rows: Sequence[Row]) -> DomainError:
     return DomainError(
         f"{kind}.{column.name} does not fit its type",
         expected=wanted,
-        found=f"{row[place]!r} in {row!r}"[:500],
+        found=f"{_shown(row[place])} in {kind}({', '.join(map(_shown, row))})"[:500],
         fix="a value that a contract cannot mean is a Gap, not a row",
     )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 600:  # Python refuses to print what is very long
+        return f"an integer of {value.bit_length()} bits"
+    return repr(value)
 
 
 def raw_table(kind: str, columns: Mapping[str, list[Any]], names: Sequence[str]) -> RawTable:

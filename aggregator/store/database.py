@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
 from aggregator.core.errors import ConfigError, StoreError
@@ -97,7 +97,7 @@ def one_writer(engine: Engine) -> Iterator[None]:
     if engine.dialect.name != "sqlite" or path in (None, "", ":memory:") or fcntl is None:
         yield
         return
-    with Path(f"{path}-writer").open("ab") as file:
+    with _lock_file(f"{path}-writer") as file:
         deadline = time.monotonic() + BUSY_TIMEOUT_S
         while True:
             try:
@@ -113,8 +113,28 @@ def one_writer(engine: Engine) -> Iterator[None]:
                     ) from None
                 time.sleep(0.02)
         yield
-        with engine.connect() as connection:
+        # what is committed is safe in the log; a checkpoint that fails (a full disk) is left to the next writer
+        with suppress(sqlite3.Error, DBAPIError), engine.connect() as connection:
             Raw(connection).execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+
+
+def _lock_file(path: str) -> BinaryIO:
+    try:
+        return Path(path).open("ab")
+    except OSError as error:
+        raise StoreError(
+            "cannot write beside the database",
+            expected=f"to open {path}",
+            found=str(error),
+            fix="make the folder writable, or set [store] url to a file in one that is",
+        ) from error
+
+
+def write_ahead(engine: Engine) -> None:
+    """Readers beside the writer: SQLite's write-ahead log. The setting stays with the file."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            Raw(connection).execute("PRAGMA journal_mode=WAL").close()  # not inside a transaction
 
 
 class Raw:

@@ -94,6 +94,7 @@ def translated(engine: Engine) -> Iterator[None]:
 
 def _store_error(error: BaseException) -> StoreError:
     found = f"{type(error).__name__}: {error}"
-    busy = "locked" in found or "lock timeout" in found
+    busy, broken = "locked" in found or "lock timeout" in found, "malformed" in found or "not a database" in found
     fix = "another process may be writing; try again when it is done" if busy else "run spillover doctor"
+    fix = "restore a copy of the database, or collect again into a new one" if broken else fix
     return StoreError("the database refused", found=found, fix=fix)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aggregator.core.block import BlockRef, Cut
+from aggregator.core.errors import StoreError
 from aggregator.core.rows import Asset
 from aggregator.core.schema import PACK, POSITIONS, SCHEMA
 from aggregator.core.table import DEPLOYMENT, I8, RawColumn, RawTable
@@ -79,7 +80,7 @@ def tables(raw: Raw, cut_id: int, cut: Cut) -> dict[str, RawTable]:
                 fold.take(raw.chunks(f"SELECT {fold.sql} FROM fact_{kind} WHERE {where}", (block, block)))
         else:
             fold.take(raw.chunks(f"SELECT {fold.sql} FROM fact_{kind} WHERE cut_id = ?", (cut_id,)))
-        columns = fold.columns(place) | {DEPLOYMENT.name: place_d[fold.codes(DEPLOYMENT.name)]}
+        columns = fold.columns(place) | {DEPLOYMENT.name: fold.places(DEPLOYMENT.name, place_d)}
         out[kind] = RawTable(kind, fold.n, names, columns)
     return out
 
@@ -87,7 +88,7 @@ def tables(raw: Raw, cut_id: int, cut: Cut) -> dict[str, RawTable]:
 def _places_of(rows: Sequence[tuple[Any, ...]]) -> I8:
     """Id of a row -> its place."""
     ids = _int64(rows, 0)
-    out = np.zeros(1 + int(ids.max(initial=0)), dtype=np.int64)
+    out = np.full(1 + int(ids.max(initial=0)), -1, dtype=np.int64)
     out[ids] = np.arange(len(ids))
     return out
 
@@ -142,15 +143,32 @@ class _Fold:
         folded: I8 = self._folded[number][0]
         return folded >> (self._bits * self._groups[number].index(name)) & ((1 << self._bits) - 1)
 
+    def places(self, name: str, place: I8) -> I8:
+        """The codes of a column by their place among the names."""
+        codes = self.codes(name)
+        if self.n and (int(codes.max()) >= len(place) or int((found := place[codes]).min()) < 0):
+            raise self._damaged(name, "a code without a name")
+        return found if self.n else codes
+
     def columns(self, place: I8) -> dict[str, RawColumn]:
         """All but the deployment; place: of each code among the names."""
-        out: dict[str, RawColumn] = {c.name: place[self.codes(c.name)] for c in SCHEMA[self._kind] if c.type == "name"}
+        out: dict[str, RawColumn] = {c.name: self.places(c.name, place) for c in SCHEMA[self._kind] if c.type == "name"}
         for column, parts in zip(self._rest, self._found, strict=True):
             if column.type == "int":
                 out[column.name] = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
             else:
                 out[column.name] = b"".join(parts) if column.type in PACK else parts
+                if column.type in PACK and len(out[column.name]) != 32 * self.n:
+                    raise self._damaged(column.name, "integers that are not 32 bytes")
         return out
+
+    def _damaged(self, column: str, found: str) -> StoreError:
+        return StoreError(
+            f"table fact_{self._kind} is damaged in column {column}",
+            expected="what spillover has written",
+            found=found,
+            fix="restore a copy of the database, or collect again into a new one",
+        )
 
 
 def _int64(rows: Sequence[tuple[Any, ...]], place: int) -> I8:

@@ -14,7 +14,7 @@ from aggregator.core.errors import StoreError
 from aggregator.core.rows import Asset
 from aggregator.core.table import RawTable
 from aggregator.store import discovery, migrate, models, read, rewind
-from aggregator.store.database import BUSY_TIMEOUT_S, Raw, one_writer, open_engine, parse_url
+from aggregator.store.database import BUSY_TIMEOUT_S, Raw, one_writer, open_engine, parse_url, write_ahead
 from aggregator.store.discovery import StoredDiscovery
 from aggregator.store.read import StoredCoverage, StoredCut
 from aggregator.store.write import RunWriter, TargetKey
@@ -51,9 +51,8 @@ class Store:
         """Create or bring the schema to head, atomically."""
         if self._ready:
             return
-        with self._connect() as connection:
-            if connection.dialect.name == "sqlite":
-                Raw(connection).execute("PRAGMA journal_mode=WAL")  # stays with the file; not inside a transaction
+        with migrate.translated(self._engine):
+            write_ahead(self._engine)
         with self._writer() as connection:
             migrate.upgrade(connection)
         self._ready = True
@@ -77,6 +76,12 @@ class Store:
 
         StoreError if the cut is older than what is stored, or another branch of it (rewind first).
         """
+        if not cut.blocks or len({block.source for block in cut.blocks}) < len(cut.blocks):
+            raise StoreError(
+                "a cut is one block of each source",
+                expected="at least one source, none twice",
+                found=", ".join(block.source for block in cut.blocks) or "no block",
+            )
         with self._writer() as connection:
             raw = Raw(connection)
             self._check_follows(raw, cut)

@@ -160,13 +160,11 @@ class RunWriter:
             if not texts or not isinstance(asset.decimals, int) or not -1 <= asset.decimals <= 255:
                 raise DomainError("not an asset", expected="texts, and decimals in -1 .. 255", found=repr(asset)[:500])
         for asset in sorted(set(found)):
-            source, values = (
-                source_of(asset.id),
-                (clean_text(asset.symbol), asset.decimals, clean_text(asset.name), asset.src),
-            )
+            name, source = clean_text(asset.id), source_of(asset.id)
+            values = (clean_text(asset.symbol), asset.decimals, clean_text(asset.name), asset.src)
             block = self._cut.at(source)
             number = block.number if block else 0
-            old = known.get(asset.id)
+            old = known.get(name)
             if old is not None and tuple(old[:4]) == values:
                 continue
             if old is not None and block is None:
@@ -177,17 +175,15 @@ class RunWriter:
                     fix="give it an id of a source of this cut",
                 )
             if old is not None and old[4] < number:
-                self._raw.execute(
-                    "UPDATE asset SET valid_to = ? WHERE asset = ? AND valid_to IS NULL", (number, asset.id)
-                )
+                self._raw.execute("UPDATE asset SET valid_to = ? WHERE asset = ? AND valid_to IS NULL", (number, name))
             elif old is not None:
-                self._raw.execute("DELETE FROM asset WHERE asset = ? AND valid_to IS NULL", (asset.id,))
+                self._raw.execute("DELETE FROM asset WHERE asset = ? AND valid_to IS NULL", (name,))
             self._raw.execute(
                 "INSERT INTO asset (asset, valid_from, source, symbol, decimals, name, src)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (clean_text(asset.id), number, source, *values),
+                (name, number, source, *values),
             )
-            known[asset.id] = (*values, number)
+            known[name] = (*values, number)
 
     # -- how
 

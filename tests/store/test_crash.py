@@ -9,12 +9,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import event
 
+from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import StoreError
 from aggregator.core.rows import Exposure, Row
 from aggregator.store import Store
@@ -111,6 +114,87 @@ def test_a_second_writer_refuses_in_the_end(url: str, monkeypatch: pytest.Monkey
                 pass
             assert second.cuts() == []  # readers are not held up and see nothing half done
         assert len(second.cuts()) == 1
+
+
+def test_readers_and_writers_together(url: str) -> None:
+    """Two writers of a chain each, a reader: every cut that is seen is whole, and none is lost."""
+    wanted: dict[str, str] = {}
+    done = threading.Event()
+
+    def cut_of(source: int, number: int) -> Cut:
+        return Cut.of([BlockRef(f"eip155:{source}", number, f"{number}", number, "latest")])
+
+    def writer(source: int) -> None:
+        where = f"eip155:{source}/aave_v3/core"
+        with Store.open(url) as mine:
+            for number in range(1, 7):
+                found: list[Row] = [Exposure(where, f"h{i}", "", A, "debt", number) for i in range(40)]
+                with mine.write_run(cut_of(source, number)) as run:
+                    run.positions(where, [(where, f"h{i}", "") for i in range(40)], found)
+                    time.sleep(0.002)
+
+    def reader() -> None:
+        with Store.open(url) as mine:
+            while not done.is_set():
+                for stored in mine.cuts()[:3]:
+                    snap = snapshot(mine, stored.cut)
+                    shares = {row.shares for row in snap.rows("exposure")}
+                    assert (snap.tables["exposure"].n, shares) == (40, {stored.cut.blocks[0].number})
+                    assert wanted.setdefault(stored.cut.digest, snap.digest) == snap.digest
+
+    with Store.open(url) as store, ThreadPoolExecutor(3) as pool:
+        store.migrate()
+        looking, writing = pool.submit(reader), [pool.submit(writer, source) for source in (1, 10)]
+        wait(writing)
+        done.set()
+        for work in (*writing, looking):
+            work.result()
+        assert {s.cut.digest for s in store.cuts()} == {cut_of(s, n).digest for s in (1, 10) for n in range(1, 7)}
+        for stored in store.cuts():
+            digest = snapshot(store, stored.cut).digest
+            assert wanted.get(stored.cut.digest, digest) == digest
+
+
+@pytest.mark.parametrize("new_url", ["postgresql"], indirect=True)
+def test_a_server_that_ends_the_connection_leaves_the_previous_run(
+    postgres: str, new_store: Callable[[], Store]
+) -> None:
+    store = new_store()
+    write(store, 1)
+    digest = snapshot(store, cut_at(1)).digest
+
+    def cut_off() -> None:
+        with store.write_run(cut_at(2)) as run:
+            run.cut_rows(D, MARKET_ROWS)
+            with psycopg.connect(postgres, autocommit=True) as admin:
+                admin.execute("SELECT pg_terminate_backend(%s)", (run._raw.driver.info.backend_pid,))
+            run.positions(D, [(M, "h0", "")], rows(2)[:1])
+
+    with pytest.raises(StoreError):
+        cut_off()
+    assert [stored.cut for stored in store.cuts()] == [cut_at(1)]
+    assert snapshot(store, cut_at(1)).digest == digest
+    write(store, 2)
+    assert len(store.cuts()) == 2
+
+
+def test_a_checkpoint_that_fails_does_not_undo_a_run(tmp_path: Path) -> None:
+    with Store.open(f"sqlite:///{tmp_path}/one.db") as store:
+
+        def deny(action: int, what: str | None, *_: object) -> int:
+            pragma = action == sqlite3.SQLITE_PRAGMA and what == "wal_checkpoint"
+            return sqlite3.SQLITE_DENY if pragma else sqlite3.SQLITE_OK
+
+        event.listen(store._engine, "checkout", lambda connection, *_: connection.set_authorizer(deny))
+        store.migrate()
+        write(store, 1)
+        assert len(store.cuts()) == 1
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "one.db-writer").mkdir()
+    with Store.open(f"sqlite:///{tmp_path}/one.db") as store, pytest.raises(StoreError, match="beside the database"):
+        store.migrate()
 
 
 def test_a_second_writer_waits_its_turn(url: str) -> None:

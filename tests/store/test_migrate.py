@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.util import CommandError
 
 from aggregator.core.errors import StoreError
 from aggregator.store import Store
@@ -22,11 +23,34 @@ def test_models_and_migrations_agree(store: Store) -> None:
 
 
 def test_down_and_up_again(store: Store) -> None:
+    """With data in: what a step does not concern stays, and below the first there is nothing."""
+    write(store, cut_at(1))
+    store.save_discovery("eip155:1/x/y", cut_at(1).blocks[0], 1, [("m", "h", "")])
+    before = snapshot(store, cut_at(1)).digest
+    with store._writer() as connection:
+        command.downgrade(alembic_config(connection), "0001")
+        command.upgrade(alembic_config(connection), "head")
+    assert snapshot(store, cut_at(1)).digest == before
+    assert store.discovery("eip155:1/x/y") is None
     with store._writer() as connection:
         command.downgrade(alembic_config(connection), "base")
         command.upgrade(alembic_config(connection), "head")
+    assert store.cuts() == []
     write(store, cut_at(1))
     assert snapshot(store, cut_at(1)).rows("exposure")
+
+
+def test_the_command_line_of_alembic_makes_the_same_database(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPILLOVER_STORE_URL", url)
+    command.upgrade(alembic_config(), "head")
+    with Store.open(url) as store:
+        store.migrate()
+        write(store, cut_at(1))
+        if url.startswith("sqlite"):
+            with store._reader() as raw:
+                assert raw.fetch("PRAGMA journal_mode") == [("wal",)]
+    with pytest.raises(CommandError, match="--sql"):
+        command.upgrade(alembic_config(), "head", sql=True)
 
 
 def test_migrating_twice_is_nothing(url: str) -> None:

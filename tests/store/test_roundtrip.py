@@ -150,6 +150,7 @@ def test_targets_own_their_rows_and_no_others(store: Store) -> None:
         (TARGETS, [Exposure(M, H, "", A, "debt", 1), Exposure(M, H, "", A, "debt", 2)], "two exposure rows"),
         (TARGETS, [Exposure(M, H, "", A, "debt", -1)], "exposure.shares does not fit"),
         (TARGETS, [Exposure(M, H, "", A, "debt", U256_MAX + 1)], "exposure.shares does not fit"),
+        (TARGETS, [Exposure(M, H, "", A, "debt", 10**5000)], "exposure.shares does not fit"),
         (TARGETS, [Exposure(M, H, "", A, "debt", 1.0)], "exposure.shares does not fit"),  # type: ignore[arg-type]
         (TARGETS, [Exposure(M, H, "", None, "debt", 1)], "exposure.asset does not fit"),  # type: ignore[arg-type]
         (TARGETS, [AccountTerm(M, H, "", "k", I256_MAX + 1)], "account_term.raw does not fit"),
@@ -223,6 +224,27 @@ def test_time_only_moves_forward(store: Store) -> None:
     for cut in (cut_at(9), cut_at(10, branch="b")):
         with pytest.raises(StoreError, match="rewind to the fork"), store.write_run(cut):
             pass
+
+
+@pytest.mark.parametrize("cut", [Cut(()), Cut(cut_at(1).blocks + cut_at(2).blocks)])
+def test_a_cut_is_one_block_of_each_source(store: Store, cut: Cut) -> None:
+    with pytest.raises(StoreError, match="one block of each source"), store.write_run(cut):
+        pass
+
+
+@pytest.mark.parametrize(("column", "value"), [("shares", "x'00'"), ("asset", "99999999"), ("deployment_id", "77")])
+def test_a_damaged_row_is_named(tmp_path: Path, column: str, value: str) -> None:
+    with Store.open(f"sqlite:///{tmp_path}/x.db") as store:
+        store.migrate()
+        write(store, cut_at(1))
+        with store._writer() as connection:
+            if column == "deployment_id":  # the only reference that a read goes by
+                connection.exec_driver_sql("UPDATE fact_price SET deployment_id = 77")
+            else:
+                connection.exec_driver_sql(f"UPDATE fact_exposure SET {column} = {value} WHERE rowid = 2")
+        with pytest.raises(StoreError, match="is damaged in column") as caught:
+            store.read(cut_at(1))
+        assert "restore" in caught.value.fix
 
 
 def test_a_failed_deployment_is_not_part_of_the_cut(store: Store) -> None:
