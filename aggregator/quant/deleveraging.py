@@ -97,12 +97,12 @@ def deleverage(
     d = as_vector(depth, k, "depth", positive=True)
     sold, price, moved = np.zeros_like(pi), np.ones(k), np.zeros(k)
     history: list[Floats] = []
-    volume, rounds = np.inf, 0
+    volume, rounds, dust = np.inf, 0, 1e-12 * float(pi.sum())
     while rounds < max_rounds:
         gamma = sale_fraction(theta, pi.sum(axis=1), c, 0.0, max_leverage, target_leverage)
         sale = gamma[:, None] * pi
         volume = float(sale.sum())
-        if volume <= 1e-12 * float(pi.sum() + 1.0):
+        if volume <= dust:
             break
         rounds += 1
         # Impact is a function of everything sold so far: rounds walk down one curve, they do not restart it.
@@ -117,7 +117,7 @@ def deleverage(
         sold += sale
         history.append(lost)
     losses = np.array(history) if history else np.zeros((0, n))
-    done = volume <= 1e-12 * float(pi.sum() + 1.0)
+    done = volume <= dust
     return Deleveraging(pi, c, sold, price, losses, rounds, 0.0 if done else volume, done)
 
 

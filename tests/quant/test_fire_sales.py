@@ -66,6 +66,39 @@ def test_systemicness_is_what_one_seller_alone_costs() -> None:
         assert -(a * (m @ moves)).sum() / e.sum() == pytest.approx(found.systemicness[bank], abs=1e-12)
 
 
+@given(st.integers(0, 10**6))
+def test_one_asset_in_closed_form(seed: int) -> None:
+    """All hold one asset: sum(a) * l * sum(a b) |f| / sum(E); each sells a b |f| and loses a/E * l * sum(a b) |f|."""
+    rng = np.random.default_rng(seed)
+    a = rng.uniform(1, 9, 5)
+    e = a * rng.uniform(0.05, 0.5, 5)
+    impact, fall = rng.uniform(0, 0.01), rng.uniform(0, 0.2)
+    found = greenwood_landier_thesmar(a, e, np.ones((5, 1)), [impact], [-fall])
+    sales = (a - e) * a / e * fall
+    assert -found.sold[0] == pytest.approx(sales.sum())
+    assert found.aggregate == pytest.approx(a.sum() * impact * sales.sum() / e.sum())
+    assert found.systemicness == pytest.approx(a.sum() * impact * sales / e.sum())
+    assert found.indirect == pytest.approx(a / e * impact * sales.sum())
+
+
+@given(st.integers(0, 10**6))
+def test_slicing_and_merging_equals_changes_nothing(seed: int) -> None:
+    """Slices of a bank add up to it, which is also the merger of banks of one leverage and portfolio; and a
+    bank without debt takes out its own systemicness and leaves that of the others."""
+    rng = np.random.default_rng(seed)
+    a, m = rng.uniform(1, 9, 3), rng.dirichlet(np.ones(4), 3)
+    e, per_unit, f = a * rng.uniform(0.05, 0.5, 3), rng.uniform(0, 0.01, 4), -rng.random(4) * 0.1
+    whole = greenwood_landier_thesmar(a, e, m, per_unit, f)
+    part = np.array([0.5, 0.2, 0.3])
+    cut = greenwood_landier_thesmar([*part * a[0], *a[1:]], [*part * e[0], *e[1:]], m[[0, 0, 0, 1, 2]], per_unit, f)
+    assert cut.aggregate == pytest.approx(whole.aggregate)
+    assert cut.systemicness == pytest.approx([*part * whole.systemicness[0], *whole.systemicness[1:]])
+    assert cut.indirect[:3] == pytest.approx(whole.indirect[0])
+    unlevered = greenwood_landier_thesmar(a, [a[0], *e[1:]], m, per_unit, f)
+    lost, before = (x.aggregate * own for x, own in ((unlevered, a[0] + e[1:].sum()), (whole, e.sum())))
+    assert lost == pytest.approx(before - whole.systemicness[0] * e.sum())
+
+
 @pytest.mark.parametrize(("alpha", "price", "sold", "equity"), CFS)
 def test_cifuentes_ferrucci_shin_figures(alpha: float, price: float, sold: list, equity: list) -> None:
     found = cifuentes_ferrucci_shin(*BANKS, alpha)
@@ -177,6 +210,22 @@ def test_rounds_equal_a_scalar_walk_down_the_floored_price() -> None:
     assert found.capital == pytest.approx(own)
 
 
+def test_the_stress_test_of_oxford_gives_the_same_banks() -> None:
+    """ox-inet-resilience/firesale_stresstest dd861c6 (Farmer, Kleinnijenhuis, Nahai-Williamson and Wetzer 2020), run on
+    three banks: agents that raise cash at the middle of old and new price and repay with it a step later, buffer and
+    target both E/A = 5 %, no default; a fall of 1 % and 0.4 % when 5 % of all holdings are sold.  Its printed doubles.
+    """
+    holdings = np.array([[30.0, 10.0], [12.0, 25.0], [5.0, 18.0]])
+    illiquid, capital, hit = [60.0, 40.0, 50.0], np.array([5.2, 4.0, 3.9]), np.array([0.4, 0.2, 0.0])
+    depth = holdings.sum(axis=0) / (-20.0 * np.log1p([-0.01, -0.004]))
+    found = deleverage(holdings, illiquid, capital, depth, hit, 20.0, 20.0)
+    after = capital - hit - np.cumsum(found.loss_by_round, axis=0)
+    np.testing.assert_allclose(after[0], [4.41888231573521, 3.59688521117904, 3.79793962043125], rtol=1e-12)
+    np.testing.assert_allclose(after[1], [3.67335869885818, 3.12914103227369, 3.53661687536369], rtol=1e-12)
+    np.testing.assert_allclose(found.capital, [2.21529727905017, 1.56715370931081, 2.24291969842558], rtol=1e-12)
+    np.testing.assert_allclose(found.price, [0.8179069375972307, 0.9229682646014030], rtol=1e-12)
+
+
 def test_first_order_losses_are_the_overlap() -> None:
     """In a deep market where i alone sells everything, what j loses is Omega_ij, and i itself half of Omega_ii."""
     pi, depth = np.array([[30.0, 10.0], [5.0, 20.0], [0.0, 8.0]]), np.array([1e8, 3e8])
@@ -186,12 +235,103 @@ def test_first_order_losses_are_the_overlap() -> None:
     assert found.loss_by_round[0] == pytest.approx(omega[0] * [0.5, 1, 1], rel=1e-6)
 
 
+def leverage_targeting(
+    holdings: np.ndarray, leverage: np.ndarray, depth: np.ndarray, loss: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(first round's losses, all losses) of banks that hold nothing but `holdings` and keep one leverage, sold at once.
+
+    To first order in the loss: i sells (lambda - 1) L_i of its holdings in proportion, j loses Omega_ij of a full sale.
+    """
+    overlap = (holdings / depth) @ holdings.T
+    spread = overlap * ((leverage - 1.0) / holdings.sum(axis=1))
+    return spread @ loss, np.linalg.solve(np.eye(len(loss)) - spread, loss) - loss
+
+
+@given(st.integers(0, 10**6), st.integers(1, 5), st.floats(0.05, 0.9))
+def test_small_shocks_are_a_neumann_series_of_overlaps(seed: int, n: int, radius: float) -> None:
+    """Rounds of sales add up to (I - S)^-1 - I, S the overlap times leverage over holdings: linear algebra, no rounds.
+
+    For one bank and one asset that is rho/(1 - rho) with rho = x(lambda - 1)/D: all is sold once rho reaches 1.
+    """
+    rng = np.random.default_rng(seed)
+    holdings, leverage = rng.uniform(1, 40, (n, 3)), rng.uniform(5, 30)
+    depth = rng.uniform(1, 9, 3)
+    spread = ((holdings / depth) @ holdings.T) * ((leverage - 1.0) / holdings.sum(axis=1))
+    depth *= max(abs(np.linalg.eigvals(spread))) / radius
+    loss = rng.uniform(0.5e-7, 1e-7, n) * holdings.sum(axis=1)
+    first, everything = leverage_targeting(holdings, np.full(n, leverage), depth, loss)
+    own = (holdings.sum(axis=1) + loss) / leverage
+    found = deleverage(holdings, loss, own, depth, loss, leverage, leverage, execution=1.0, max_rounds=5000)
+    np.testing.assert_allclose(found.loss_by_round[0], first, rtol=1e-4)
+    # rounds end when one sells 1e-12 of all holdings, a share of so small a loss that shows
+    np.testing.assert_allclose(found.loss_by_round.sum(axis=0), everything, rtol=2e-3)
+
+
+def test_feedback_at_one_sells_everything() -> None:
+    """One bank, x(lambda - 1)/D either side of 1: below, losses end at rho/(1 - rho) of the shock; above, in ruin."""
+    x, leverage, loss = 40.0, 20.0, 1e-6
+    for rho, survives in ((0.9, True), (1.1, False)):
+        depth = [x * (leverage - 1.0) / rho]
+        found = deleverage([[x]], [loss], [(x + loss) / leverage], depth, [loss], leverage, leverage, execution=1.0)
+        assert found.converged
+        assert bool(found.holdings.sum() > 0.99 * x) == survives
+        if survives:
+            assert found.loss_by_round.sum() / loss == pytest.approx(rho / (1.0 - rho), rel=1e-2)
+
+
+@given(st.integers(0, 10**6))
+def test_one_round_of_cont_schaanning_is_greenwood_landier_thesmar(seed: int) -> None:
+    """Two programs of this library that share no formula: a small shock, everyone at its target, the same depth."""
+    rng = np.random.default_rng(seed)
+    holdings, depth = rng.uniform(1, 40, (4, 3)), rng.uniform(1e3, 1e4, 3)
+    a, leverage, loss = holdings.sum(axis=1), 20.0, rng.uniform(0, 1e-6, 4)
+    rounds = deleverage(
+        holdings, loss, (a + loss) / leverage, depth, loss, leverage, leverage, execution=1.0, max_rounds=1
+    )
+    # an asset of its own for each bank carries the shock, too thin to be sold and without impact
+    weights = np.column_stack([holdings / a[:, None], np.zeros((4, 4))]) * (1 - 1e-9)
+    weights[np.arange(4), 3 + np.arange(4)] = 1e-9
+    impact, shock = np.r_[1.0 / depth, np.zeros(4)], np.r_[np.zeros(3), -loss / (a * 1e-9)]
+    linear = greenwood_landier_thesmar(a, a / leverage, weights, impact, shock)
+    np.testing.assert_allclose(rounds.loss_by_round[0], -a * linear.second_return, rtol=1e-4)
+
+
+def test_the_unit_of_money_does_not_matter() -> None:
+    """Billions or cents: rounds end at a share of holdings, not at an amount."""
+    plain = deleverage([[40.0]], [60.0], [4.0], [2e3], [1.5], 33.0, 31.35)
+    for unit in (1e-9, 1e9):
+        found = deleverage([[40.0 * unit]], [60.0 * unit], [4.0 * unit], [2e3 * unit], [1.5 * unit], 33.0, 31.35)
+        assert found.rounds == plain.rounds
+        assert found.capital / unit == pytest.approx(plain.capital, rel=1e-12)
+
+
 def test_no_shock_is_no_sale_and_strangers_do_not_matter() -> None:
     still = deleverage([[40.0]], [60.0], [4.0], [1e3], [0.0], 33.0, 31.35)
     assert still.rounds == 0
     assert still.capital[0] == 4
     pair = deleverage([[40.0, 0], [0, 40.0]], [60.0, 60], [4.0, 40], [1e3, 1e3], [1.5, 0], 33.0, 31.35)
     assert pair.capital[1] == 40
+
+
+def test_indirect_contagion_index_in_closed_form() -> None:
+    """One asset: rank one, so holdings themselves and |x|^2/D.  Two banks, two assets: the quadratic formula.  Groups
+    that share nothing: the index stays in the group of the largest eigenvalue, or is not unique and says so."""
+    x, depth = np.array([30.0, 5.0, 1.0]), 7.0
+    one = indirect_contagion_index(x[:, None], [depth])
+    np.testing.assert_allclose(one.weight, x / x.sum(), rtol=1e-12)
+    assert one.eigenvalue == pytest.approx(float(x @ x) / depth)
+    assert one.unique
+    pi, d = np.array([[3.0, 1.0], [2.0, 2.0]]), np.array([2.0, 5.0])
+    p, q, r = 9 / 2 + 1 / 5, 3 * 2 / 2 + 1 * 2 / 5, 4 / 2 + 4 / 5
+    top = (p + r) / 2 + np.hypot((p - r) / 2, q)
+    two = indirect_contagion_index(pi, d)
+    assert two.eigenvalue == pytest.approx(top)
+    np.testing.assert_allclose(two.weight, np.array([q, top - p]) / (q + top - p), rtol=1e-12)
+    apart = indirect_contagion_index([[2.0, 0.0], [2.0, 0.0], [0.0, 2.5]], [1.0, 1.0])
+    np.testing.assert_allclose(apart.weight, [0.5, 0.5, 0.0], atol=1e-12)
+    strangers = indirect_contagion_index([[2.0, 0.0], [0.0, 2.0]], [1.0, 1.0])
+    assert not strangers.unique
+    np.testing.assert_allclose(strangers.weight, [0.5, 0.5], atol=1e-12)
 
 
 def test_indirect_contagion_index_is_the_principal_eigenvector() -> None:
