@@ -67,6 +67,8 @@ def stress(r: dict[str, Any]) -> None:
         + (f", USD {whole(latent)} more is not booked" if latent else "")
     )
     out.print(f"amplification {r['amplification']:.2f} (credit loss at the fixed point / after the first round)")
+    for note in r["notes"]:
+        out.print(printable(note), markup=False)
     full, gaps = sum(c["level"] == "full" for c in r["coverage"]), len(r["gaps"])
     rows = [row for row in _by_protocol(r) if row["accounts"] or row["level"] != "full"]
     money = [(key, title) for key, title in MONEY if any(row[key] for row in rows)]

@@ -112,12 +112,12 @@ def _rounds(result: StressResult, snap: Snapshot, names: Names) -> Section:
         Section("Round by round")
         .figure(
             "rounds",
-            f"{busy} rounds liquidate; debt is written off where collateral no longer covers it.",
+            f"{busy} round{'s' * (busy != 1)} with liquidations, and the debt that each leaves uncovered.",
             plots.rounds_bars(result.rounds) if busy else None,
         )
         .figure(
             "prices",
-            "Sales push prices below the blow itself; pools are of finite depth.",
+            _price_finding(paths),
             plots.price_paths(paths, steps),
         )
         .table("Flows of each round, USD", columns, rows, columns)
@@ -142,6 +142,15 @@ def price_paths(result: StressResult, snap: Snapshot, names: Names) -> dict[str,
     ranked = sorted(best.values(), key=lambda f: (-_spread(f[3]), f[2]))
     seen = [f for f in ranked if max(abs((s or 1.0) - 1.0) for s in f[3]) >= _SEEN_FRAC]
     return {names.asset(asset): shares for _, _, asset, shares in seen[:MOST_PATHS]}
+
+
+def _price_finding(paths: dict[str, list[float | None]]) -> str:
+    """What the cascade does to the price that it moves most."""
+    name, shares = next(iter(paths.items()), ("", [None]))
+    blow, last = shares[min(1, len(shares) - 1)], shares[-1] or 0.0
+    if blow is None:
+        return f"{name} ends at {last:.1%} of its price at the cut."
+    return f"{name} ends at {last:.1%} of its price at the cut; the blow alone leaves {blow:.1%}."
 
 
 def _spread(shares: list[float | None]) -> float:
@@ -208,9 +217,15 @@ def _wallets(result: StressResult) -> Section:
     )
     return (
         Section("Most fragile wallets", text)
-        .figure("health", "Liquidation lifts some over 1 and empties others.", plots.health(ranked))
+        .figure("health", _health_finding(ranked), plots.health(ranked))
         .table(f"Lowest health first, {_of(ranked)}, amounts in USD", columns, rows, columns[1:])
     )
+
+
+def _health_finding(indebted: list[WalletOutcome]) -> str:
+    below = sum(w.health_after is not None and w.health_after < 1.0 for w in indebted)
+    closed = sum(w.health_after is None for w in indebted)
+    return f"Of {len(indebted)} wallets with debt, {below} end below 1 and {closed} without any debt."
 
 
 def _derivatives(result: StressResult) -> Section:

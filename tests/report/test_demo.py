@@ -50,7 +50,8 @@ def test_the_demo_spares_a_configuration_and_a_store_that_are_not_its_own(tmp_pa
 def test_everything_is_read_in_full_and_the_one_gap_is_the_feed_left_stale(demo: Demo) -> None:
     found = demo.summary
     assert {c["level"] for c in found["coverage"]} == {"full"}
-    assert Counter(g["reason"] for g in found["gaps"]) == {"stale_price": 1}
+    assumed = {"assumed_depth": 1, "followed_quote": 2}  # by the cascade, of dollars and of tokens quoted in ether
+    assert Counter(g["reason"] for g in found["gaps"]) == {"stale_price": 1} | assumed
     protocols = {(c["chain"], c["protocol"].split("/")[0]) for c in found["coverage"]}
     assert {("eip155:1", "aave_v3"), ("eip155:42161", "aave_v3"), ("eip155:1", "morpho_blue"),
             ("eip155:1", "uniswap_v3"), ("eip155:1", "erc4626")} <= protocols  # fmt: skip

@@ -87,6 +87,14 @@ def test_every_price_path_can_be_told_from_the_others_and_starts_at_the_cut(demo
     assert len(set(ends)) == len(ends) > 3
 
 
+def test_captions_are_findings_of_this_run(demo: Demo) -> None:
+    captions = [a["aria-label"] or "" for t, a in Reader(demo.report.read_text()).elements if a.get("role") == "img"]
+    indebted = [w["health_after"] for w in demo.summary["wallets"] if w["health_before"] is not None]
+    below, closed = sum(h is not None and h < 1 for h in indebted), sum(h is None for h in indebted)
+    assert captions[5] == f"Of {len(indebted)} wallets with debt, {below} end below 1 and {closed} without any debt."
+    assert captions[1].endswith("the blow alone leaves 70.0%.")
+
+
 @pytest.mark.parametrize(
     ("usd", "label"),
     [(0.0, "0"), (12.54, "12.5"), (-1127.0, "1.13k"), (999_499.0, "999k"), (999_500.0, "1.00M"), (100_000.0, "100k"),
