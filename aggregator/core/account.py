@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from aggregator.core.errors import DomainError
 from aggregator.core.fixed import Fixed
+from aggregator.core.solmath import mul_div_down, mul_div_half_up, mul_div_up
+
+_ROUNDED = {"down": mul_div_down, "up": mul_div_up, "half_up": mul_div_half_up}
 
 
 class Leg(NamedTuple):
@@ -85,12 +88,6 @@ class Liquidation(NamedTuple):
 
 def mul_div(a: int, b: int, den: int, rounding: str) -> int:
     """a * b / den in the named rounding: down, up or half_up (Solidity's three)."""
-    if den <= 0:
-        raise DomainError("division by a non-positive denominator", expected="den > 0", found=str(den))
-    if rounding == "down":
-        return a * b // den
-    if rounding == "up":
-        return -(-a * b // den)
-    if rounding == "half_up":
-        return (a * b + den // 2) // den
-    raise DomainError("unknown rounding", expected="down, up or half_up", found=rounding)
+    if rounding not in _ROUNDED:
+        raise DomainError("unknown rounding", expected=", ".join(_ROUNDED), found=rounding)
+    return _ROUNDED[rounding](a, b, den)

@@ -6,7 +6,7 @@ Unsigned values are 32 big-endian bytes. Signed values are stored with 2^255 add
 from __future__ import annotations
 
 import re
-from decimal import ROUND_DOWN, Context, Decimal, Inexact
+from decimal import Context, Decimal, Inexact
 from typing import NamedTuple
 
 import numpy as np
@@ -97,10 +97,6 @@ def rescale(raw: int, exp: int, to_exp: int) -> int:
     """raw at `exp` places -> floor at `to_exp` places."""
     shift = to_exp - exp
     return raw * int(10**shift) if shift >= 0 else raw // int(10**-shift)
-
-
-def quantise(value: Decimal, places: int) -> Decimal:
-    return value.quantize(Decimal(1).scaleb(-places), rounding=ROUND_DOWN, context=Context(prec=200))
 
 
 U8 = npt.NDArray[np.uint8]

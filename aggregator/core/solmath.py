@@ -36,24 +36,8 @@ def ray_mul(a: int, b: int) -> int:
     return mul_div_half_up(a, b, RAY)
 
 
-def ray_mul_down(a: int, b: int) -> int:
-    return mul_div_down(a, b, RAY)
-
-
-def ray_mul_up(a: int, b: int) -> int:
-    return mul_div_up(a, b, RAY)
-
-
 def ray_div(a: int, b: int) -> int:
     return mul_div_half_up(a, RAY, b)
-
-
-def ray_div_down(a: int, b: int) -> int:
-    return mul_div_down(a, RAY, b)
-
-
-def ray_div_up(a: int, b: int) -> int:
-    return mul_div_up(a, RAY, b)
 
 
 def wad_mul(a: int, b: int) -> int:
@@ -84,20 +68,8 @@ def percent_mul_down(value: int, bps: int) -> int:
     return mul_div_down(value, bps, BPS)
 
 
-def percent_mul_up(value: int, bps: int) -> int:
-    return mul_div_up(value, bps, BPS)
-
-
 def percent_div(value: int, bps: int) -> int:
     return mul_div_half_up(value, BPS, bps)
-
-
-def percent_div_down(value: int, bps: int) -> int:
-    return mul_div_down(value, BPS, bps)
-
-
-def percent_div_up(value: int, bps: int) -> int:
-    return mul_div_up(value, BPS, bps)
 
 
 def linear_interest(rate_ray: int, elapsed_s: int) -> int:

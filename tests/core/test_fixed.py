@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -22,7 +21,6 @@ from aggregator.core.fixed import (
     pack_u256,
     parse_fixed,
     plain,
-    quantise,
     rescale,
     to_float,
     unpack_i256,
@@ -141,10 +139,6 @@ def test_rescale_floors(raw: int, exp: int, to_exp: int) -> None:
     exact = Fraction(raw) * Fraction(10) ** (to_exp - exp)
     found = rescale(raw, exp, to_exp)
     assert found <= exact < found + 1
-
-
-def test_quantise_cuts_towards_zero() -> None:
-    assert quantise(Decimal("-1.239"), 2) == Decimal("-1.23")
 
 
 @given(u256, u256, st.integers(1, U256_MAX))
