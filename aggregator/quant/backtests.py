@@ -29,6 +29,7 @@ from scipy import stats
 from scipy.special import xlogy
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import broadcast, floats, representable, require
 
 Flags = npt.NDArray[np.bool_]
 # Supplement of the multiplication factor, by violations in 250 days at 99 % (Basel Committee, January 1996, table 2).
@@ -61,12 +62,7 @@ class TrafficLight(NamedTuple):
 
 def kupiec(violations: int, days: int, rate: float) -> Verdict:
     """Equation (1).  DomainError unless 0 <= violations <= days, days > 0 and 0 < rate < 1."""
-    if days <= 0 or not 0 <= violations <= days or not 0.0 < rate < 1.0:
-        raise DomainError(
-            "counts are out of range",
-            expected="0 <= violations <= days, 0 < rate < 1",
-            found=f"{violations}, {days}, {rate}",
-        )
+    _check_counts(violations, days, rate)
     share = violations / days
     likelihood = float(_log(days - violations, violations, share) - _log(days - violations, violations, rate))
     return _chi2(2.0 * likelihood, 1)
@@ -77,7 +73,7 @@ def christoffersen(violated: npt.ArrayLike, rate: float) -> Coverage:
 
     With no violation on the day after one, or none at all, the likelihoods take their limits 0 ln 0 = 0.
     """
-    hit = np.asarray(violated)
+    hit = floats("violated", violated)
     if hit.ndim != 1 or len(hit) < 2 or not np.all((hit == 0) | (hit == 1)):
         raise DomainError("flags are out of range", expected="(T >= 2,) of 0 and 1", found=str(hit.shape))
     before, after = hit[:-1].astype(np.int64), hit[1:].astype(np.int64)
@@ -92,12 +88,7 @@ def christoffersen(violated: npt.ArrayLike, rate: float) -> Coverage:
 
 def traffic_light(violations: int, days: int = 250, rate: float = 0.01) -> TrafficLight:
     """Basel zone of a violation count; `plus` is defined for 250 days at 1 % only."""
-    if days <= 0 or not 0 <= violations <= days or not 0.0 < rate < 1.0:
-        raise DomainError(
-            "counts are out of range",
-            expected="0 <= violations <= days, 0 < rate < 1",
-            found=f"{violations}, {days}, {rate}",
-        )
+    _check_counts(violations, days, rate)
     cumulative = float(stats.binom.cdf(violations, days, rate))
     zone = "green" if cumulative < 0.95 else "yellow" if cumulative < 0.9999 else "red"
     plus = float("nan")
@@ -115,22 +106,32 @@ class ShortfallTest(NamedTuple):
     rejected: bool
 
 
+@representable
 def acerbi_szekely(profit: npt.ArrayLike, var: npt.ArrayLike, es: npt.ArrayLike, tail: float = 0.025) -> ShortfallTest:
     """Equations (3).  profit (T,), var and es (T,) or scalar, 0 < var <= es; tail: alpha, the share beyond VaR."""
-    x = np.asarray(profit, dtype=np.float64)
-    if x.ndim != 1 or not len(x) or not np.all(np.isfinite(x)) or not 0.0 < tail < 1.0:
+    length = floats("profit", profit).shape
+    x, v, s = broadcast(profit=profit, var=var, es=es)
+    if x.ndim != 1 or x.shape != length or not len(x) or not 0.0 < tail < 1.0:
         raise DomainError(
-            "profits are out of range", expected="(T,) finite, 0 < tail < 1", found=f"{x.shape}, tail {tail}"
+            "profits are out of range", expected="(T >= 1,), 0 < tail < 1", found=f"{length}, tail {tail}"
         )
-    v, s = (np.broadcast_to(np.asarray(a, dtype=np.float64), x.shape) for a in (var, es))
-    wrong = ~((v > 0.0) & (s >= v) & np.isfinite(s))
-    if np.any(wrong):
-        at = int(np.argmax(wrong))
-        raise DomainError(f"forecast {at} is out of range", expected="0 < VaR <= ES", found=f"VaR {v[at]}, ES {s[at]}")
+    require("profit", x, np.isfinite(x), "a finite number")
+    require("var", v, v > 0.0, "> 0")
+    require("es", s, (s >= v) & np.isfinite(s), "finite, at least VaR")
     hit = x < -v
     total, count = float(np.sum(x[hit] / s[hit])), int(hit.sum())
     z2 = total / (len(x) * tail) + 1.0
     return ShortfallTest(total / count + 1.0 if count else float("nan"), z2, count, z2 < -0.70)
+
+
+def _check_counts(violations: int, days: int, rate: float) -> None:
+    whole = 0 < days < np.inf and 0 <= violations <= days and days % 1 == 0 and violations % 1 == 0
+    if not whole or not 0.0 < rate < 1.0:
+        raise DomainError(
+            "counts are out of range",
+            expected="whole 0 <= violations <= days, 0 < rate < 1",
+            found=f"{violations}, {days}, {rate}",
+        )
 
 
 def _log(quiet: int, hits: int, rate: float) -> float:

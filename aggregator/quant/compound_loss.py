@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import floats
 from aggregator.quant._jit import jit
 
 Floats = npt.NDArray[np.float64]
@@ -41,8 +42,9 @@ class LossLaw(NamedTuple):
 def panjer_poisson(rate: float, severity: npt.ArrayLike, units: int) -> LossLaw:
     """Compound Poisson.  rate >= 0; severity (m,): probability of 0..m-1 units a claim; table of `units` >= 1."""
     f = _severity(severity)
-    if not 0.0 <= rate < np.inf or units < 1:
-        raise DomainError("frequency is out of range", expected="rate >= 0, units >= 1", found=f"{rate}, {units}")
+    if not 0.0 <= rate < np.inf:
+        raise DomainError("frequency is out of range", expected="0 <= rate < inf", found=str(rate))
+    _check_units(units)
     halvings = max(int(np.ceil(np.log2(rate / 500.0))), 0) if rate > 0.0 else 0
     part = rate / 2.0**halvings
     g = recursion(0.0, part, float(np.exp(-part * (1.0 - f[0]))), f, units)
@@ -54,8 +56,9 @@ def panjer_poisson(rate: float, severity: npt.ArrayLike, units: int) -> LossLaw:
 def panjer_negative_binomial(r: float, success: float, severity: npt.ArrayLike, units: int) -> LossLaw:
     """Claims negative binomial, p_n = C(n+r-1, n) success^r (1-success)^n; r > 0, 0 < success < 1."""
     f = _severity(severity)
-    if not r > 0.0 or not 0.0 < success < 1.0 or units < 1:
+    if not 0.0 < r < np.inf or not 0.0 < success < 1.0:
         raise DomainError("frequency is out of range", expected="r > 0, 0 < success < 1", found=f"{r}, {success}")
+    _check_units(units)
     a = 1.0 - success
     first = float((success / (1.0 - a * f[0])) ** r)
     if first == 0.0:
@@ -98,7 +101,9 @@ def layer(law: LossLaw, attachment: float, limit: float = np.inf) -> float:
 
 
 def loaded_premium(law: LossLaw, loading: float) -> float:
-    """Standard-deviation principle: E[S] + loading * sd(S)."""
+    """Standard-deviation principle: E[S] + loading * sd(S), loading >= 0."""
+    if not 0.0 <= loading < np.inf:
+        raise DomainError("loading is out of range", expected="0 <= loading < inf", found=str(loading))
     _whole(law)
     return law.mean + loading * float(np.sqrt(law.variance))
 
@@ -128,12 +133,17 @@ def recursion_by_rows(a: float, b: float, first: float, f: Floats, units: int) -
 
 
 def _severity(severity: npt.ArrayLike) -> Floats:
-    f = np.ascontiguousarray(severity, dtype=np.float64)
+    f = np.ascontiguousarray(floats("severity", severity))
     if f.ndim != 1 or not len(f) or not np.all(f >= 0.0) or abs(float(f.sum()) - 1.0) > 1e-9 or f[0] >= 1.0:
         raise DomainError(
             "severity is not a distribution", expected="(m,) >= 0 summing to 1, not all at 0", found=f"sum {f.sum()}"
         )
     return f
+
+
+def _check_units(units: int) -> None:
+    if isinstance(units, bool) or not isinstance(units, int | np.integer) or units < 1:
+        raise DomainError("table has no size", expected="a whole number of units >= 1", found=str(units))
 
 
 def _whole(law: LossLaw) -> None:

@@ -18,26 +18,30 @@ from scipy import stats
 from scipy.special import xlogy
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import broadcast, floats, representable, require
 from aggregator.quant.backtests import Verdict
 
 Floats = npt.NDArray[np.float64]
 
 
+@representable
 def qlike(realised: npt.ArrayLike, forecast: npt.ArrayLike) -> Floats:
     """Loss per day, broadcasting; mean() is the score.  Both must be > 0: a zero forecast is infinitely wrong."""
-    rv, h = _numbers("realised", realised), _numbers("forecast", forecast)
+    rv, h = _pair(realised, forecast)
     require("realised", rv, rv > 0.0, "> 0: QLIKE needs positive variances")
     require("forecast", h, h > 0.0, "> 0: QLIKE needs positive variances")
     ratio = rv / h
     return np.asarray(ratio - np.log(ratio) - 1.0)
 
 
+@representable
 def squared_error(realised: npt.ArrayLike, forecast: npt.ArrayLike) -> Floats:
     """Loss per day in the square of the unit given, broadcasting; DomainError names an element that is not finite."""
-    return np.asarray((_numbers("realised", realised) - _numbers("forecast", forecast)) ** 2)
+    rv, h = _pair(realised, forecast)
+    return (rv - h) ** 2
 
 
+@representable
 def diebold_mariano(loss_a: npt.ArrayLike, loss_b: npt.ArrayLike, horizon: int = 1) -> Verdict:
     """Equation (1) on losses (n,), two-sided; negative: a is better.
 
@@ -66,6 +70,7 @@ class ConfidenceSet(NamedTuple):
     p_values: dict[str, float]
 
 
+@representable
 def model_confidence_set(
     losses: npt.ArrayLike, names: list[str], seed: int, size: float = 0.1, reps: int = 1000, block: int | None = None
 ) -> ConfidenceSet:
@@ -73,16 +78,35 @@ def model_confidence_set(
     from arch.bootstrap import MCS  # 0.5 s to import; only this needs it
 
     table = _numbers("losses", losses)
-    if table.ndim != 2 or table.shape[1] != len(names) or len(names) < 2 or not 0.0 < size < 1.0:
+    if (
+        table.ndim != 2
+        or table.shape[1] != len(set(names))
+        or not 2 <= len(names) == len(set(names))
+        or len(table) < 2
+        or not 0.0 < size < 1.0
+        or reps < 1
+        or not (block is None or 1 <= block <= len(table))
+    ):
         raise DomainError(
-            "losses do not match the names", expected=f"(n, {len(names)}), two models or more", found=str(table.shape)
+            "losses do not match the names",
+            expected="(n >= 2, models >= 2), a name for each, 0 < size < 1, reps and block from 1",
+            found=f"{table.shape}, {names}, size {size}, {reps} reps, block {block}",
         )
+    for i, name in enumerate(names):
+        for j in range(i):
+            if np.array_equal(table[:, i], table[:, j]):
+                raise DomainError(f"{names[j]} and {name} lose the same on every day", expected="models that differ")
     found = MCS(table, size=size, reps=reps, block_size=block, method="R", bootstrap="stationary", seed=seed)
-    found.compute()
-    p_values = found.pvalues["Pvalue"]
+    try:
+        found.compute()
+        included, p_values = set(found.included), found.pvalues["Pvalue"]
+    except ValueError as error:  # `arch` cannot order models of exactly one mean loss
+        raise DomainError(
+            "models tie", expected="mean losses that differ", found=str(table.mean(axis=0)), fix="drop one of them"
+        ) from error
     return ConfidenceSet(
-        tuple(name for i, name in enumerate(names) if i in found.included),
-        {names[i]: float(p_values.loc[i]) for i in range(len(names))},
+        tuple(name for i, name in enumerate(names) if i in included),
+        {name: float(p_values.loc[i]) for i, name in enumerate(names)},
     )
 
 
@@ -118,14 +142,18 @@ def _events(probability: npt.ArrayLike, happened: npt.ArrayLike) -> tuple[Floats
 
 
 def _check_flags(values: Floats, flags: Floats) -> None:
-    if values.shape != flags.shape or values.ndim != 1 or not len(flags) or not np.all((flags == 0) | (flags == 1)):
-        raise DomainError(
-            "events do not pair", expected="(n,) and (n,) of 0 and 1", found=f"{values.shape}, {flags.shape}"
-        )
+    if values.shape != flags.shape or values.ndim != 1:
+        raise DomainError("events do not pair", expected="(n,) twice", found=f"{values.shape}, {flags.shape}")
+    require("happened", flags, (flags == 0) | (flags == 1), "0 or 1")
+
+
+def _pair(realised: npt.ArrayLike, forecast: npt.ArrayLike) -> tuple[Floats, Floats]:
+    rv, h = broadcast(realised=_numbers("realised", realised), forecast=_numbers("forecast", forecast))
+    return rv, h
 
 
 def _numbers(name: str, values: npt.ArrayLike) -> Floats:
-    column = np.asarray(values, dtype=np.float64)
+    column = floats(name, values)
     if not column.size:
         raise DomainError(f"{name} is empty", expected="numbers", found=str(column.shape))
     require(name, column, np.isfinite(column), "a finite number")

@@ -20,7 +20,7 @@ from scipy import sparse, stats
 from scipy.optimize import linprog
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import broadcast, floats, representable, require
 from aggregator.quant.tail_risk import MIN_TAIL
 
 Floats = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ class CoVaR(NamedTuple):
 
 def gaussian_covar(correlation: float, sigma_system: float, tail: float) -> CoVaR:
     """Equations (2); tail q in (0, 0.5), for example 0.05."""
-    if not -1.0 <= correlation <= 1.0 or not sigma_system > 0.0:
+    if not -1.0 <= correlation <= 1.0 or not 0.0 < sigma_system < np.inf:
         raise DomainError(
             "law is out of range", expected="|rho| <= 1, sigma > 0", found=f"{correlation}, {sigma_system}"
         )
@@ -59,6 +59,8 @@ def quantile_regression(x: npt.ArrayLike, y: npt.ArrayLike, quantile: float) -> 
     n = len(a)
     if not 0.0 < quantile < 1.0 or n < 3:
         raise DomainError("regression is undefined", expected="0 < quantile < 1, n >= 3", found=f"{quantile}, n = {n}")
+    if np.all(a == a[0]):
+        raise DomainError("regression has no slope", expected="an x that moves", found=f"{a[0]} throughout")
     cost = np.concatenate([np.zeros(2), np.full(n, quantile), np.full(n, 1.0 - quantile)])
     eye = sparse.eye_array(n)
     equal = sparse.hstack([sparse.csr_array(np.column_stack([np.ones(n), a])), eye, -eye])
@@ -73,7 +75,7 @@ def quantile_regression(x: npt.ArrayLike, y: npt.ArrayLike, quantile: float) -> 
 
 def gaussian_mes(correlation: float, sigma: float, tail: float) -> float:
     """Equation (3), a positive loss."""
-    if not -1.0 <= correlation <= 1.0 or not sigma > 0.0:
+    if not -1.0 <= correlation <= 1.0 or not 0.0 < sigma < np.inf:
         raise DomainError("law is out of range", expected="|rho| <= 1, sigma > 0", found=f"{correlation}, {sigma}")
     z = float(stats.norm.ppf(_tail(tail)))
     return float(correlation * sigma * stats.norm.pdf(z) / tail)
@@ -87,20 +89,22 @@ def empirical_mes(own: npt.ArrayLike, system: npt.ArrayLike, tail: float, min_ta
     return float(-x[worst].mean())
 
 
+@representable
 def lrmes(beta: npt.ArrayLike, market_drop: float = 0.4) -> Floats:
     """Long-run MES (4): share of equity lost when the market falls by market_drop in (0, 1)."""
     if not 0.0 < market_drop < 1.0:
         raise DomainError("market drop is out of range", expected="0 < d < 1", found=str(market_drop))
-    slope = np.asarray(beta, dtype=np.float64)
+    slope = floats("beta", beta)
     require("beta", slope, np.isfinite(slope), "a finite number")
     return np.asarray(-np.expm1(slope * np.log1p(-market_drop)))
 
 
+@representable
 def srisk(
     debt: npt.ArrayLike, equity: npt.ArrayLike, long_run_mes: npt.ArrayLike, capital_ratio: float = 0.08
 ) -> Floats:
     """Capital missing in a crisis (4), broadcasting; negative is a surplus."""
-    d, e, loss = (np.asarray(v, dtype=np.float64) for v in (debt, equity, long_run_mes))
+    d, e, loss = broadcast(debt=debt, equity=equity, long_run_mes=long_run_mes)
     require("debt", d, (d >= 0.0) & np.isfinite(d), "finite and >= 0")
     require("equity", e, (e >= 0.0) & np.isfinite(e), "finite and >= 0")
     require("long_run_mes", loss, np.isfinite(loss), "a finite share of equity")
@@ -120,7 +124,7 @@ def _enough(n: int, tail: float, min_tail: int) -> None:
 
 
 def _pair(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    a, b = floats("the first series", x), floats("the second series", y)
     if a.ndim != 1 or a.shape != b.shape:
         raise DomainError("series do not pair", expected="two finite (n,)", found=f"{a.shape}, {b.shape}")
     require("the first series", a, np.isfinite(a), "a finite number")

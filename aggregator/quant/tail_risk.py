@@ -27,7 +27,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import floats, representable, require
 
 Floats = npt.NDArray[np.float64]
 MIN_TAIL = 10
@@ -45,6 +45,7 @@ class TailRisk(NamedTuple):
     in_tail: float
 
 
+@representable
 def historical(losses: npt.ArrayLike, level: float, min_tail: int = MIN_TAIL) -> TailRisk:
     """Equation (1) on outcomes (n,).  DomainError if fewer than min_tail lie beyond the level or one is NaN."""
     outcomes = np.sort(_outcomes(losses))
@@ -72,11 +73,12 @@ def historical(losses: npt.ArrayLike, level: float, min_tail: int = MIN_TAIL) ->
     return TailRisk(var, es, var_error, es_error, n, beyond)
 
 
+@representable
 def filtered_historical(
     losses: npt.ArrayLike, volatility: npt.ArrayLike, volatility_now: float, level: float, min_tail: int = MIN_TAIL
 ) -> TailRisk:
     """`historical` on losses (n,) scaled by volatility_now / volatility (n,), both > 0 and of the same horizon."""
-    outcomes, sigma = _outcomes(losses), np.asarray(volatility, dtype=np.float64)
+    outcomes, sigma = _outcomes(losses), floats("volatility", volatility)
     if sigma.shape != outcomes.shape:
         raise DomainError("volatility does not pair with losses", expected=str(outcomes.shape), found=str(sigma.shape))
     require("volatility", sigma, (sigma > 0.0) & np.isfinite(sigma), "finite and > 0")
@@ -84,6 +86,7 @@ def filtered_historical(
     return historical(outcomes / sigma * volatility_now, level, min_tail)
 
 
+@representable
 def delta_gamma(
     delta: npt.ArrayLike, gamma: npt.ArrayLike, covariance: npt.ArrayLike, level: float, theta: float = 0.0
 ) -> TailRisk:
@@ -92,20 +95,16 @@ def delta_gamma(
     ES integrates the same expansion over the tail.  DomainError if the expansion is not monotone in the tail, where
     its quantile means nothing (strongly short gamma: use `monte_carlo`).
     """
-    d, g, sigma = (np.asarray(v, dtype=np.float64) for v in (delta, gamma, covariance))
+    d, g, sigma = floats("delta", delta), floats("gamma", gamma), floats("covariance", covariance)
     k = d.size
-    if (
-        d.shape != (k,)
-        or g.shape != (k, k)
-        or sigma.shape != (k, k)
-        or not np.allclose(g, g.T)
-        or not np.allclose(sigma, sigma.T)
-    ):
+    if k == 0 or d.shape != (k,) or g.shape != (k, k) or sigma.shape != (k, k):
         raise DomainError(
-            "shapes do not match", expected="(k,), symmetric (k, k) twice", found=f"{d.shape}, {g.shape}, {sigma.shape}"
+            "shapes do not match", expected="(k >= 1,), (k, k) twice", found=f"{d.shape}, {g.shape}, {sigma.shape}"
         )
     for name, column in (("delta", d), ("gamma", g), ("covariance", sigma), ("theta", np.asarray(theta))):
         require(name, column, np.isfinite(column), "a finite number")
+    for name, column in (("gamma", g), ("covariance", sigma)):
+        require(name, column, np.isclose(column, column.T), "equal to its mirror: the matrix is symmetric")
     _level(level)
     values, vectors = np.linalg.eigh(sigma)
     if np.any(values < -1e-10 * max(float(np.max(values, initial=0.0)), 1e-300)):
@@ -154,12 +153,14 @@ def monte_carlo(
     min_tail: int = 100,
 ) -> TailRisk:
     """`historical` on loss_of(draw(generator, draws)) -> (draws,); seeded, with standard errors."""
+    if draws < 1:
+        raise DomainError("nothing to draw", expected="draws >= 1", found=str(draws))
     scenarios = draw(np.random.default_rng(seed), draws)
     return historical(loss_of(scenarios), level, min_tail)
 
 
 def _outcomes(losses: npt.ArrayLike) -> Floats:
-    outcomes = np.array(losses, dtype=np.float64)
+    outcomes = floats("losses", losses)
     if outcomes.ndim != 1 or not len(outcomes):
         raise DomainError("losses must be a non-empty line", expected="(n,)", found=str(outcomes.shape))
     require("losses", outcomes, np.isfinite(outcomes), "a finite number")

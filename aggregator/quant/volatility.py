@@ -19,19 +19,21 @@ from scipy.optimize import minimize
 from scipy.signal import lfilter
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require
+from aggregator.quant._checks import floats, representable, require
 from aggregator.quant._jit import jit
 
 Floats = npt.NDArray[np.float64]
 HAR_LAGS = (1, 5, 22)
 
 
+@representable
 def realised_variance(returns: npt.ArrayLike) -> Floats:
     """RV over the last axis: (..., n) intraday returns -> (...).  DomainError for NaN or infinite returns."""
     r = _returns(returns)
     return np.asarray(np.sum(r * r, axis=-1))
 
 
+@representable
 def bipower_variation(returns: npt.ArrayLike) -> Floats:
     """BV of (1) over the last axis, n >= 2; RV - BV estimates the jump part."""
     r = np.abs(_returns(returns))
@@ -52,14 +54,19 @@ class Har(NamedTuple):
     forecast: float
 
 
+@representable
 def har(realised: npt.ArrayLike, lags: tuple[int, ...] = HAR_LAGS, newey_west_lag: int = 22) -> Har:
     """Equation (2) on a series (T,), oldest first.  DomainError if it is shorter than three times the longest lag."""
     x, y = har_design(realised, lags)
-    if len(y) < 2 * max(lags):
+    if len(y) < 2 * max(lags) or not 0 <= newey_west_lag < len(y):
         raise DomainError(
-            "series is too short", expected=f"at least {3 * max(lags)} days", found=str(len(y) + max(lags))
+            "series is too short",
+            expected=f"at least {3 * max(lags)} days, 0 <= newey_west_lag < days",
+            found=f"{len(y) + max(lags)}, {newey_west_lag}",
         )
-    coefficients, *_ = np.linalg.lstsq(x, y, rcond=None)
+    coefficients, _, rank, _ = np.linalg.lstsq(x, y, rcond=None)
+    if rank < x.shape[1]:
+        raise DomainError("regressors do not move apart", expected="a series that varies at every lag", found=f"{lags}")
     left = y - x @ coefficients
     moments = x * left[:, None]
     meat = moments.T @ moments
@@ -69,7 +76,7 @@ def har(realised: npt.ArrayLike, lags: tuple[int, ...] = HAR_LAGS, newey_west_la
     bread = np.linalg.inv(x.T @ x)
     errors = np.sqrt(np.diag(bread @ meat @ bread))
     r2 = 1.0 - float(left @ left) / float(np.sum((y - y.mean()) ** 2))
-    series = np.asarray(realised, dtype=np.float64)
+    series = floats("series", realised)
     today = np.array([1.0, *(series[-lag:].mean() for lag in lags)])
     return Har(
         np.asarray(coefficients, dtype=np.float64),
@@ -80,11 +87,12 @@ def har(realised: npt.ArrayLike, lags: tuple[int, ...] = HAR_LAGS, newey_west_la
     )
 
 
+@representable
 def har_design(realised: npt.ArrayLike, lags: tuple[int, ...] = HAR_LAGS) -> tuple[Floats, Floats]:
     """Regressors (T - max lag, 1 + len(lags)) and targets of (2); row t uses days up to t only."""
     series = _returns(realised)
-    if series.ndim != 1 or len(series) <= max(lags) or min(lags) < 1:
-        raise DomainError("series is too short", expected=f"(T > {max(lags)},)", found=str(series.shape))
+    if not lags or min(lags) < 1 or series.ndim != 1 or len(series) <= max(lags):
+        raise DomainError("series is too short", expected=f"(T > lags {lags},), lags >= 1", found=str(series.shape))
     sums = np.concatenate([[0.0], np.cumsum(series)])
     ends = np.arange(max(lags), len(series))
     columns = [(sums[ends] - sums[ends - lag]) / lag for lag in lags]
@@ -107,6 +115,7 @@ class Garch(NamedTuple):
     converged: bool
 
 
+@representable
 def fit_garch(returns: npt.ArrayLike, *, asymmetric: bool = False, presample_mean: bool = False) -> Garch:
     """GARCH(1,1) or GJR(1,1,1) with constant mean and normal errors, through `arch`.
 
@@ -171,8 +180,8 @@ def variances_by_filter(e: Floats, start: float, omega: float, alpha: float, gam
 
 
 def _returns(values: npt.ArrayLike) -> Floats:
-    r = np.asarray(values, dtype=np.float64)
-    if r.ndim == 0:
-        raise DomainError("a series is needed", expected="(..., n) of numbers", found="one number")
+    r = floats("series", values)
+    if r.ndim == 0 or r.shape[-1] == 0:
+        raise DomainError("a series is needed", expected="(..., n >= 1) of numbers", found=f"shape {r.shape}")
     require("series", r, np.isfinite(r), "a finite number")
     return r
