@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-import random
+import os
 import signal
 import subprocess
 import sys
-import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from aggregator.app import App
+from aggregator.chain import endpoint
 from aggregator.core.errors import WrongChainError
+from aggregator.store.database import Raw
 from tests.devnet import configuration
 from tests.devnet.tokens import UINT256_MAX
 from tests.devnet.worlds import World
@@ -73,20 +78,24 @@ def test_a_reorg_leaves_the_store_as_if_the_dropped_blocks_had_never_been(world:
     app, chain, aave = open_app(world), world.chains[1], world.aave[1]
     app.collect(quiet)
     first = app.snapshot()
-    before = chain.block("latest")["number"]
-    for user in world.wallets[:4]:
+    before = chain.block()["number"]
+    stranger = "0x" + "5a" * 20
+    chain.fund(stranger)
+    for user in (*world.wallets[:4], stranger):
         aave.supply(user, "USDC", 5_000 * 10**6)
     world.assets[1]["WETH"].set_price(2_345)
     second = app.collect(quiet).data["cut"]
     assert second["digest"] != first.cut.digest
-    head = chain.block("latest")["number"]
-    chain.reorg(int(head, 16) - int(before, 16) if isinstance(head, str) else head - before)
+    chain.reorg(chain.block()["number"] - before)
     chain.mine(3)
     app.collect(quiet)
     fresh = open_app(world, "fresh")
     fresh.collect(quiet)
     assert app.snapshot().digest == fresh.snapshot().digest
     assert second["digest"] not in {cut.digest for cut in app.cuts()}
+    for where in (d for d in app.config.deployments if d.source == "eip155:1"):
+        name = f"{where.source}/{where.adapter}/{where.name}"
+        assert app.store.known_targets(name) == fresh.store.known_targets(name)
     assert app.snapshot(first.cut.digest).digest == first.digest
 
 
@@ -102,25 +111,64 @@ def test_an_incremental_run_equals_a_full_one(world: World, open_app: Opener) ->
     assert app.snapshot().digest == fresh.snapshot().digest
 
 
-def test_sigkill_at_any_point_leaves_the_previous_run_whole(world: World, open_app: Opener) -> None:
+def collect_until(file: Path, point: str, count: int) -> None:
+    """A collect that kills itself: before its nth request, after its nth change of the database, at its commit."""
+    changed, passed = False, 0
+
+    def here(where: str) -> None:
+        nonlocal passed
+        passed += where == point
+        if passed == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def send(*arguments: Any, do: Callable[..., Any] = endpoint.send) -> Any:
+        here("request")
+        return await do(*arguments)
+
+    def change(name: str, do: Callable[..., Any]) -> Callable[..., Any]:
+        def done(raw: Raw, sql: str, *rest: Any) -> Any:
+            nonlocal changed
+            answer = do(raw, sql, *rest)
+            if name != "execute" or sql.lstrip().startswith(("INSERT", "UPDATE", "DELETE")):
+                changed = True
+                here("change")
+            return answer
+
+        return done
+
+    endpoint.send = send
+    for name in ("execute", "executemany", "insert"):
+        setattr(Raw, name, change(name, getattr(Raw, name)))
+    event.listen(Engine, "commit", lambda _: here("commit") if changed else None)
+    with App.open(file) as app:
+        app.collect(quiet)
+
+
+@pytest.mark.parametrize(
+    ("point", "counts"),
+    [("request", (1, 9, 30)), ("change", (1, 6, 25, 80)), ("commit", (1,))],
+    ids=["request", "change", "commit"],
+)
+def test_sigkill_at_any_point_leaves_the_previous_run_whole(
+    world: World, open_app: Opener, point: str, counts: tuple[int, ...]
+) -> None:
     app = open_app(world)
     app.collect(quiet)
-    first = app.snapshot().digest
+    first = app.snapshot()
     world.aave[1].supply(world.wallets[1], "USDC", 10**9)
-    command = [sys.executable, "-m", "aggregator", "collect", "--config", str(app.config.path), "--json"]
-    chance = random.Random(7)
-    killed = 0
-    for _ in range(8):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.8, 4.5))
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        killed += 1
+    world.chains[10].mine()
+    app.store.close()
+    for count in counts:
+        child = os.fork()
+        if child == 0:
+            try:
+                collect_until(app.config.path, point, count)
+            finally:
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, f"it never came to {count}"
         with App.open(app.config.path) as again:
-            assert again.snapshot().digest == first or len(again.cuts()) == 2
-    assert killed > 0
+            assert [cut.digest for cut in again.cuts()] == [first.cut.digest]
+            assert again.snapshot().digest == first.digest
     with App.open(app.config.path) as again:
         again.collect(quiet)
         fresh = open_app(world, "fresh")
@@ -146,7 +194,7 @@ def test_a_recording_replays_to_the_same_snapshot_in_any_slices(
 
 def test_explained_lines_answer_with_the_stored_integers(collected: App, three_chains_world: World) -> None:
     """`cast call` lines run as plain eth_call at that block."""
-    checked = 0
+    checked = Counter[str]()
     for wallet in three_chains_world.wallets[:8]:
         for figure in ("health_factor", "collateral_usd", "debt_usd"):
             if all(p[figure] is None for p in collected.wallet(wallet)["positions"]):
@@ -155,15 +203,16 @@ def test_explained_lines_answer_with_the_stored_integers(collected: App, three_c
             for part in tree["positions"]:
                 for leaf in _leaves(part):
                     source = leaf["source"]
-                    if "call" not in source or leaf["figure"] not in ("shares", "account emode"):
+                    if "call" not in source or "derived" in source:  # bits of a word, or accrued from it: said beside it
                         continue
                     words = source["call"].split()
                     chain = three_chains_world.chains[int(words[-1].strip('"').rsplit("_", 1)[1])]
                     answer = chain.rpc("eth_call", {"to": words[2], "data": words[3]}, hex(int(words[5])))
                     word = answer[2 + 64 * source["word"] : 66 + 64 * source["word"]]
                     assert int(word, 16) == int(leaf["value"]) % 2**256, leaf
-                    checked += 1
-    assert checked > 20
+                    checked[leaf["figure"].split(" ")[0]] += 1
+    assert {"shares", "index", "price", "lltv_wad", "account"} <= set(checked)
+    assert checked.total() > 100
 
 
 def _leaves(node: dict) -> list[dict]:
