@@ -138,6 +138,24 @@ def test_a_debt_of_exactly_2000_closes_half_and_leaves_exactly_1000(market: Aave
 
 
 @NEWER
+def test_exactly_1000_may_be_left_and_not_a_unit_less(market: Aave) -> None:
+    user, weth, wbtc = market.chain.accounts[3], market.asset("WETH"), market.asset("WBTC")
+    market.supply(user, "WBTC", 10**8)
+    market.borrow(user, "WETH", WAD)
+    time_s = market.chain.block()["timestamp"] + 60
+    wbtc.set_price(1_990 * 0.97 / 0.75)
+    weth.feed.send("set", 1_990 * USD)
+    account = at_time(market, time_s, user)
+    owed = next(leg for leg in account.legs if leg.side == "debt").amount
+    for left, allowed in ((1_000 * USD, True), (1_000 * USD - 1, False)):
+        cover = owed - left * WAD // (1_990 * USD)
+        said = outcome(rule_for(market), account, ("WBTC", "WETH"), cover)
+        assert (said is not None) == allowed
+        with market.chain.undone():
+            call_pool(market, time_s, account, ("WBTC", "WETH"), cover, said)
+
+
+@NEWER
 def test_a_small_collateral_is_taken_whole_beside_a_large_debt(market: Aave) -> None:
     """2,550 owed, 1,425 and 1,700 pledged: half of the debt would not be worth the 1,425."""
     user = market.chain.accounts[3]
