@@ -79,7 +79,8 @@ def test_every_leg_is_repriced_in_full_and_the_pool_is_the_other_side(facts: Fac
     fall, more_vol = -0.3, 0.25
     run = cascade(from_snapshot(snap), Scenario("s", price={"sETH": fall}, vol={"sETH": more_vol}))
     d, book = run.derivatives, run.book
-    found = sorted(zip(book.options.size.tolist(), book.options.strike.tolist(), d.leg_pnl_usd.tolist(), strict=True))
+    o, margin = book.options, book.options.margin_units * run.state.value_usd[book.options.margin_asset]
+    found = sorted(zip(*(x.tolist() for x in (o.size, o.strike, d.leg_pnl_usd, margin)), strict=True))
     expected = []
     for row in live_legs(snap):
         terms = {t.key: t for t in snap.rows("term", market=row.market, asset=row.underlying)
@@ -92,17 +93,18 @@ def test_every_leg_is_repriced_in_full_and_the_pool_is_the_other_side(facts: Fac
         after = float(black.price(right, spot * (1 + fall), strike, years, vol + more_vol, rate))
         expected.append((size, strike, size * (after - before)))
     assert len(expected) > 10
+    ((_, fees),) = book.option_fees
     kept = ~d.bought_back[np.lexsort((d.leg_pnl_usd, book.options.strike, book.options.size))]
     assert kept.sum() > 10
     assert d.bought_back.any()
-    for (size, strike, pnl), (size_x, strike_x, pnl_x), whole in zip(found, sorted(expected), kept, strict=True):
+    for (size, strike, pnl, held), (size_x, strike_x, pnl_x), whole in zip(found, sorted(expected), kept, strict=True):
         assert (size, strike) == (size_x, strike_x)
         if whole:
             assert pnl == pytest.approx(pnl_x, rel=1e-9, abs=1e-9)
         else:
-            assert pnl >= pnl_x - 1e-9  # he loses no more than his margin
+            assert pnl >= pnl_x - max(fees.least_quote, fees.penalty_frac * held) - 1e-9  # beside the move, the fee
     hedge = float((book.option_pools.hedge_units * d.spot_before).sum()) * fall
-    assert float(d.pool_pnl_usd.sum()) == pytest.approx(hedge - float(d.leg_pnl_usd.sum()), rel=1e-12)
+    assert float(d.pool_pnl_usd.sum()) == pytest.approx(hedge - float(d.leg_pnl_usd.sum()) - d.fees_usd, rel=1e-12)
     assert run.conservation["largest_round_error"] <= 1e-12 * 1e9  # of the world's billion dollars
 
 
