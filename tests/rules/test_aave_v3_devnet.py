@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from aggregator.core.account import Account, Liquidation
+from aggregator.core.fixed import RAY
 from aggregator.core.solmath import compounded_interest, compounded_interest_v30, linear_interest, ray_mul
 from tests.devnet import aave_v30, aave_v36
 from tests.devnet.aave import Aave, EMode, Reserve
@@ -121,6 +122,9 @@ def test_interest_series_are_the_pools(market: Aave) -> None:
     """Linear income and compounded debt over 200 days and more: a binomial series in 3.0, Taylor's since 3.4."""
     compounded = compounded_interest_v30 if market.version == "3.0" else compounded_interest
     with market.chain.undone():
+        whale = market.chain.accounts[4]
+        market.supply(whale, "DAI", market.asset("DAI").worth(2e9))
+        market.borrow(whale, "WBTC", market.asset("WBTC").worth(9e8))  # nine tenths: hundreds of percent a year
         market.chain.warp(77 * DAY + 13)
         now = market.chain.block()["timestamp"]
         for reserve in market.reserves.values():
@@ -132,6 +136,8 @@ def test_interest_series_are_the_pools(market: Aave) -> None:
             assert income == market.pool.call("getReserveNormalizedIncome", where)
             debt = ray_mul(compounded(data["currentVariableBorrowRate"], elapsed), data["variableBorrowIndex"])
             assert debt == market.pool.call("getReserveNormalizedVariableDebt", where)
+        wbtc = market.pool.read("getReserveData", market.asset("WBTC").address)
+        assert wbtc["currentVariableBorrowRate"] > RAY
 
 
 def sink(market: Aave, user: str, target: float) -> None:
@@ -163,11 +169,17 @@ def kind_of(account: Account, pair: tuple[str, str], said: Liquidation | None, h
     return "half" if health > 95 * 10**16 else "part"
 
 
+def profit_usd(account: Account, call: Liquidation) -> float:
+    """To the liquidator, at the assets' own prices."""
+    worth = {leg.asset: leg.price.raw / 1e8 / 10**leg.decimals for leg in account.legs if leg.price}
+    return call.to_liquidator * worth[call.collateral] - call.repaid * worth[call.debt]
+
+
 @pytest.mark.parametrize("target", [0.975, 0.9, 0.45])
 def test_liquidation_is_what_the_pool_does(market: Aave, target: float) -> None:
     """Each account in turn falls to about the target health; half of the calls offer the most, half a random part."""
     rng, rule, seen = random.Random(target), rule_for(market), Counter[str]()
-    for user in wallets(77, PEOPLE):
+    for i, user in enumerate(wallets(77, PEOPLE)):
         with market.chain.undone():
             sink(market, user, target * rng.uniform(0.985, 1.015))
             time_s = market.chain.block()["timestamp"] + rng.choice([10, 3_600, 9 * DAY])
@@ -178,13 +190,16 @@ def test_liquidation_is_what_the_pool_does(market: Aave, target: float) -> None:
             assert judged.health_factor is not None
             pair = rng.choice([(c.asset, d.asset) for c in account.side("collateral") for d in account.side("debt")])
             debt = next(leg for leg in account.side("debt") if leg.asset == pair[1])
-            for cover in (MAX, rng.randint(1, debt.amount)):
+            for cover in (MAX, rng.randint(1, debt.amount), *((1, 2) if i < 4 else ())):
                 said = outcome(rule, account, pair, cover)
                 with market.chain.undone():
                     call_pool(market, time_s, account, pair, cover, said)
                 seen[kind_of(account, pair, said, judged.health_factor)] += 1
             best = rule.best_liquidation(account)
             if best is not None:
+                calls = [outcome(rule, account, (c.asset, d.asset), MAX)
+                         for c in account.side("collateral") for d in account.side("debt")]  # fmt: skip
+                assert profit_usd(account, best) >= max(profit_usd(account, call) for call in calls if call) - 1e-6
                 pair = (best.collateral, best.debt)
                 offer = MAX if outcome(rule, account, pair, MAX) else best.repaid
                 with market.chain.undone():
