@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
+from sqlmodel import Session, select
 
 from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import StoreError
@@ -14,6 +15,7 @@ from aggregator.core.rows import Asset
 from aggregator.core.schema import PACK, POSITIONS, SCHEMA
 from aggregator.core.table import DEPLOYMENT, I8, RawColumn, RawTable
 from aggregator.store.database import Raw
+from aggregator.store.models import Coverage, Deployment
 
 
 class StoredCut(NamedTuple):
@@ -43,11 +45,11 @@ def cuts(raw: Raw) -> list[StoredCut]:
 
 
 def coverage(raw: Raw, cut_id: int) -> list[StoredCoverage]:
-    sql = (
-        "SELECT d.name, c.level, c.accounts_read, c.accounts_known FROM coverage c"
-        " JOIN deployment d ON d.id = c.deployment_id WHERE c.cut_id = ?"
-    )
-    return sorted(StoredCoverage(*row) for row in raw.fetch(sql, (cut_id,)))
+    took_part = select(Deployment, Coverage).where(Coverage.deployment_id == Deployment.id, Coverage.cut_id == cut_id)
+    with Session(raw.connection) as session:
+        return sorted(
+            StoredCoverage(d.name, c.level, c.accounts_read, c.accounts_known) for d, c in session.exec(took_part)
+        )
 
 
 def assets(raw: Raw, cut: Cut) -> list[Asset]:

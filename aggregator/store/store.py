@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert
+from sqlalchemy import Connection, Engine
+from sqlmodel import Session, select
 
 from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import StoreError
@@ -90,17 +91,13 @@ class Store:
                 raw.execute("DELETE FROM block WHERE cut_id = ?", (known,))
             used = "SELECT id FROM run UNION SELECT cut_id FROM block"
             cut_id = 1 + int(raw.fetch(f"SELECT coalesce(max(id), 0) FROM ({used}) AS used")[0][0])
-            connection.execute(
-                insert(models.Run).values(
-                    id=cut_id,
-                    digest=cut.digest,
-                    version=version,
-                    config_digest=config_digest,
-                    started_s=started_s,
-                    time_s=cut.time_s,
-                )
-            )
-            connection.execute(insert(models.Block), [{"cut_id": cut_id, **block._asdict()} for block in cut.blocks])
+            run = models.Run(
+                id=cut_id, digest=cut.digest, version=version, config_digest=config_digest,
+                started_s=started_s, time_s=cut.time_s,
+            )  # fmt: skip
+            with Session(connection) as session:
+                session.add_all([run, *(models.Block(cut_id=cut_id, **block._asdict()) for block in cut.blocks)])
+                session.flush()
             writer = RunWriter(raw, cut, cut_id, config_digest)
             yield writer
             writer.finish()
@@ -121,10 +118,12 @@ class Store:
 
     def save_stress(self, job: str, cut_digest: str, scenario_digest: str, version: str, result: bytes) -> None:
         """Keep the JSON bytes of a StressResult under its job digest; the same job again replaces it."""
-        values = {"job": job, "cut_digest": cut_digest, "scenario_digest": scenario_digest, "version": version}
-        with self._writer() as connection:
-            Raw(connection).execute("DELETE FROM stress WHERE job = ?", (job,))
-            connection.execute(insert(models.Stress).values(**values, result=result))
+        stress = models.Stress(
+            job=job, cut_digest=cut_digest, scenario_digest=scenario_digest, version=version, result=result
+        )
+        with self._writer() as connection, Session(connection) as session:
+            session.merge(stress)
+            session.flush()
 
     # -- reading
 
@@ -197,9 +196,9 @@ class Store:
         return sorted((market, holder, ref) for market, holder, ref in rows)
 
     def stress(self, job: str) -> bytes | None:
-        with self._reader() as raw:
-            rows = raw.fetch("SELECT result FROM stress WHERE job = ?", (job,))
-        return bytes(rows[0][0]) if rows else None
+        with self._reader() as raw, Session(raw.connection) as session:
+            found = session.get(models.Stress, job)
+            return found.result if found else None
 
     # -- transactions
 
@@ -253,7 +252,8 @@ class Store:
 
 
 def _number(raw: Raw, cut: Cut) -> int:
-    found = raw.fetch("SELECT id FROM run WHERE digest = ?", (cut.digest,))
-    if not found:
+    with Session(raw.connection) as session:
+        found = session.exec(select(models.Run.id).where(models.Run.digest == cut.digest)).first()
+    if found is None:
         raise StoreError("no such cut", expected="a cut of Store.cuts()", found=cut.digest, fix="spillover collect")
-    return int(found[0][0])
+    return found

@@ -7,7 +7,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import insert
+from sqlmodel import Session
 
 from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import DomainError, StoreError
@@ -64,11 +64,13 @@ class RunWriter:
         block = self.at(name)
         if name not in self._deployments:
             found = max(self._deployments.values(), default=0) + 1
-            entity = insert(models.Deployment).values(
+            entity = models.Deployment(
                 id=found, name=name, source=block.source, adapter=adapter_of(name),
                 config_digest=self._config_digest, first_block=block.number,
             )  # fmt: skip
-            self._raw.connection.execute(entity)
+            with Session(self._raw.connection) as session:
+                session.add(entity)
+                session.flush()
             self._deployments[name] = found
         code = self._deployments[name]
         self._levels.setdefault(code, ("full", -1, -1))
@@ -190,10 +192,14 @@ class RunWriter:
     def finish(self) -> None:
         """Write what is known only at the end: who took part, and new names."""
         self._flush_names()
-        self._raw.executemany(
-            "INSERT INTO coverage (cut_id, deployment_id, level, accounts_read, accounts_known) VALUES (?, ?, ?, ?, ?)",
-            [(self._cut_id, code, *level) for code, level in sorted(self._levels.items())],
-        )
+        with Session(self._raw.connection) as session:
+            session.add_all(
+                models.Coverage(
+                    cut_id=self._cut_id, deployment_id=code, level=level, accounts_read=read, accounts_known=known
+                )
+                for code, (level, read, known) in sorted(self._levels.items())
+            )
+            session.flush()
 
     def _flush_names(self) -> None:
         if self._names.added:
