@@ -99,7 +99,8 @@ class PerpCurie(Adapter):
         for part, events in EVENTS.items():
             async for log in view.logs([parts[part]], events, since):
                 traders |= {log.args[who] for who in ("trader", "liquidator") if who in log.args}
-        known = sorted({t.holder for t in where.targets} - traders)
+        # the state is the cut's in every window: to ask those known from before once, at the end, is enough
+        known = sorted({t.holder for t in where.targets} - traders) if view.last == view.at.number else []
         (inside,) = await ask(view, [{who: Call(parts["balance"], ACCOUNT["bases"][1], (who,)) for who in known}])
         traders |= {who for who, bases in inside.items() if isinstance(bases, Revert) or bases.value}
         for target in sorted(found | {Target(where.id, who) for who in traders}):

@@ -40,6 +40,10 @@ class BaseView:
     def at(self) -> BlockRef:
         return self._at
 
+    @property
+    def last(self) -> int:
+        return self._last
+
     def until(self, block: int) -> Self:
         """The same view, its calls at the same block, whose logs end at `block`."""
         part = copy(self)

@@ -143,6 +143,11 @@ class View(Protocol):
     @property
     def at(self) -> BlockRef: ...
 
+    @property
+    def last(self) -> int:
+        """Where logs end: at.number, or what `until` says."""
+        ...
+
     async def calls(self, calls: Sequence[Call]) -> list[Answer | Revert]:
         """Any number of reads at the block, answers aligned with calls."""
         ...

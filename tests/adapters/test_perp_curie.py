@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.perp_curie import ADAPTER
+from adapters.perp_curie import ACCOUNT, ADAPTER, EVENTS, EXCHANGE_PARTS, PARTS, VAULT_PARTS
 from aggregator.core.account import Account
 from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import SourceError
@@ -16,6 +16,7 @@ from aggregator.core.ids import USD, erc20
 from aggregator.core.rows import AccountTerm, Backstop, Exposure, Gap, Market, PerpPosition, Price, Term
 from aggregator.core.table import raw_tables
 from aggregator.rules.perp_curie import PerpCurie
+from aggregator.sdk.testing import FakeView, discover
 from aggregator.snapshot.accounts import accounts
 from aggregator.snapshot.snapshot import build
 from tests.adapters.reading import (
@@ -33,6 +34,7 @@ from tests.devnet.tokens import Asset, deploy_asset, deploy_feed
 from tests.devnet.worlds import World
 
 RULE, WAD, DAY = PerpCurie(), 10**18, 86_400
+DEPOSITED = EVENTS["vault"][0]
 
 
 def the(world: World) -> Perp:
@@ -257,3 +259,21 @@ async def test_an_address_that_is_no_clearing_house_says_what_to_do(three_chains
     addresses = {**house.addresses, "clearing_house": house.collateral.address}
     with pytest.raises(SourceError, match=r"(?s)config/deployments/perp_curie\.toml"):
         await read(ADAPTER, three_chains_world.chains[10], at_address("perp_curie", 10, addresses))
+
+
+async def test_known_traders_are_asked_once_however_many_windows() -> None:
+    house, owners = f"0x{1:040x}", {"house": f"0x{1:040x}"}
+    view, number = FakeView(), 2
+    for owner, parts in (("house", PARTS), ("exchange", EXCHANGE_PARTS), ("vault", VAULT_PARTS)):
+        for part, sig in parts.items():
+            owners[part], number = f"0x{number:040x}", number + 1
+            view.answer(owners[owner], sig, (), (owners[part],))
+    view.function(owners["balance"], ACCOUNT["bases"][1], lambda who: ((owners["token"],),))
+    for block in range(1, 1001):
+        view.log(owners["vault"], DEPOSITED, {"token": house, "trader": f"0x{block + 99:040x}", "amount": 1}, block)
+    where = at_address("perp_curie", 1, {"clearing_house": house})
+    for low in range(1, 1000, 100):
+        where = await discover(ADAPTER, view.until(low + 99), where, low)
+    assert len(where.targets) == 1001  # and the insurance fund
+    asked = [data for to, data in view.asked if to == owners["balance"]]
+    assert len(asked) == len(set(asked)) == 900  # those of the last window need not be asked
