@@ -23,14 +23,22 @@ class Erc4626(Adapter):
     name = "erc4626"
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
+        known = {m.market for m in where.markets}
+        vaults = {vault: Target(f"{where.id}/{vault}") for vault in _vaults(where)}
+        new = [vault for vault, target in vaults.items() if target.market not in known]
         seen = set[Target]()
-        if vaults := _vaults(where):
-            async for log in view.logs(vaults, [TRANSFER], since):
+        # a vault added to the configuration later has a history before what was read last
+        for begin, some in ((where.start_block, new), (since, [vault for vault in vaults if vault not in new])):
+            if not some:
+                continue
+            async for log in view.logs(some, [TRANSFER], begin):
                 for holder in (log.args["from"], log.args["to"]):
-                    target = Target(f"{where.id}/{log.address}", holder)
+                    target = vaults[log.address]._replace(holder=holder)
                     if holder != ZERO and target not in seen:
                         seen.add(target)
                         yield target
+        for vault in new:
+            yield vaults[vault]
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         vaults = _vaults(where)

@@ -9,7 +9,7 @@ import pytest
 from adapters.erc4626 import ADAPTER
 from aggregator.core.ids import erc20
 from aggregator.core.rows import Asset, Claim, Exposure, Gap, Market, Term, Total
-from aggregator.sdk.testing import FakeView
+from aggregator.sdk.testing import FakeView, discover
 from tests.adapters.reading import (
     Reading,
     assert_incremental,
@@ -18,6 +18,7 @@ from tests.adapters.reading import (
     at_address,
     read,
     read_view,
+    viewing,
     where_is,
 )
 from tests.devnet.anvil import Chain
@@ -153,3 +154,13 @@ async def test_without_any_rate_there_is_no_claim() -> None:
     assert not reading.of(Claim)
     assert reading.one(Gap).reason == "reverted"
     assert {a.symbol for a in reading.of(Asset)} == {"ODD", "USD"}
+
+
+async def test_a_vault_that_was_configured_later_is_read_from_its_first_block(three_chains_world: World) -> None:
+    chain, first, second = three_chains_world.chains[1], *(three_chains_world.vaults[n].address for n in VAULTS)
+    before = await read(ADAPTER, chain, at_address("erc4626", 1, {}, vaults=[first]))
+    both = await read(ADAPTER, chain, at_address("erc4626", 1, {}, vaults=[first, second]))
+    async with viewing(chain) as view:
+        later = both.where._replace(markets=before.where.markets, targets=before.where.targets)
+        assert await discover(ADAPTER, view, later, before.at.number + 1) == both.where
+    assert len(both.where.targets) > len(before.where.targets)
