@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ def examine(path: Path | None) -> list[Finding]:
     """Findings {check, status ok | warn | fail, detail, fix}; ConfigError for a configuration that cannot be read."""
     config = load_config(path)
     findings = [_finding("configuration", "ok", f"{len(config.chains)} chains, {len(config.deployments)} deployments")]
+    findings += [_stray(name) for name in stray_endpoints(config)]
     findings += _adapters(config)
     findings += [_recording(config)] if config.replay.recording else asyncio.run(_chains(config))
     findings += _database(config)
@@ -37,6 +40,20 @@ def _adapters(config: Config) -> list[Finding]:
     except SpilloverError as error:
         return [_finding("adapters", "fail", error.message, error.fix)]
     return [_finding("adapters", "ok", ", ".join(known) or "none configured")]
+
+
+def stray_endpoints(config: Config, env: Mapping[str, str] = os.environ) -> list[str]:
+    """SPILLOVER_RPC_ variables of chains that are not configured: nobody would read them."""
+    known = {f"SPILLOVER_RPC_{c.id}" for c in config.chains}
+    return sorted(name for name in env if name.startswith("SPILLOVER_RPC_") and name not in known)
+
+
+def _stray(name: str) -> Finding:
+    number = name.removeprefix("SPILLOVER_RPC_")
+    fix = (
+        f"add [[chains]] id = {number}" if number.isdigit() else "use SPILLOVER_RPC_<chain id>, such as SPILLOVER_RPC_1"
+    )
+    return _finding(name, "warn", "is set, but no chain of the configuration has this id", fix)
 
 
 def _recording(config: Config) -> Finding:

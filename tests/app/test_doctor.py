@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from aggregator.app.demo import Demo
 from aggregator.app.doctor import examine
 from tests.devnet.anvil import Chain
@@ -66,3 +68,14 @@ def test_a_recording_stands_in_for_endpoints_and_a_torn_one_fails(demo: Demo, tm
     file = _config(tmp_path, 1, [])
     file.write_text(f'[replay]\nrecording = "{torn.name}"\n' + file.read_text())
     assert _by_check(examine(file))["recording"]["status"] == "fail"
+
+
+def test_an_endpoint_of_a_chain_that_is_not_configured_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SPILLOVER_RPC_5000", "SPILLOVER_RPC_ETH"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/SECRET")
+    found = _by_check(examine(_config(tmp_path, 1, [])))
+    assert "id = 5000" in found["SPILLOVER_RPC_5000"]["fix"]
+    assert "SPILLOVER_RPC_1" in found["SPILLOVER_RPC_ETH"]["fix"]
+    assert "SECRET" not in str(found)
