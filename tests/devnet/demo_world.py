@@ -12,25 +12,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from tests.devnet import aave_v30, aave_v36, crowds_derivatives, lyra, morpho, perp, uniswap
-from tests.devnet.aave import Aave, EMode, Reserve
+from tests.devnet import crowds_derivatives, lyra, morpho, perp, uniswap
+from tests.devnet.aave import Aave, EMode
 from tests.devnet.anvil import start_chains
-from tests.devnet.erc4626 import VaultShare, a_token, deploy_vault
+from tests.devnet.erc4626 import VaultShare
 from tests.devnet.morpho import Market, Morpho
-from tests.devnet.tokens import Asset, deploy_asset, deploy_feed
+from tests.devnet.tokens import Asset, deploy_feed
 from tests.devnet.toolchain import Toolchain
 from tests.devnet.uniswap import Uniswap
-from tests.devnet.worlds import (
-    ARBITRUM,
-    DAY,
-    ETHEREUM,
-    GENTLE,
-    OPTIMISM,
-    STEEP,
-    World,
-    standard_reserves,
-    wallets,
-)  # fmt: skip
+from tests.devnet.worlds import ARBITRUM, DAY, ETHEREUM, OPTIMISM, World, arbitrum_aave, ethereum_aave, wallets
 
 ETH, BTC, STETH = 1_980.0, 41_250.0, 2_321.0  # at the cut
 PEOPLE, STALE = 36, "CRV"
@@ -91,28 +81,11 @@ def demo_world(tools: Toolchain) -> World:
 def _ethereum(tools: Toolchain, world: World) -> None:
     chain, rng = world.chains[ETHEREUM], random.Random("demo ethereum")
     lender, saver, maker, arbitrageur = chain.accounts[1:5]
-    reserves = standard_reserves(tools, chain)
-    weth, usdc, wbtc = (r.asset for r in reserves)
-    steth, dai = deploy_asset(tools, chain, "wstETH", 18, STETH), deploy_asset(tools, chain, "DAI", 18, 1)
-    crv = deploy_asset(tools, chain, STALE, 18, 0.48)
-    _prices({weth: ETH, wbtc: BTC})
-    share = deploy_vault(tools, chain, weth, "svETH")
-    share.deposit(saver, weth.raw(1_450))
-    share.earn(weth.raw(61.25))
-    reserves += [
-        Reserve(steth, 7_800, 8_100, 10_600, 1_500, STEEP),
-        Reserve(dai, 6_300, 7_700, 10_500, 2_500, GENTLE),
-        Reserve(crv, 5_500, 6_100, 10_830, 3_500, STEEP),
-        Reserve(share, 6_500, 7_000, 10_750, 2_000, STEEP, borrowable=False),
-    ]
-    emodes = [
-        EMode(1, "ETH correlated", 9_300, 9_500, 10_100, ("WETH", "wstETH"), ("WETH",)),
-        EMode(2, "stablecoins", 9_000, 9_300, 10_200, ("USDC", "DAI")),
-    ]
-    market = world.aave[ETHEREUM] = aave_v36.deploy(tools, chain, reserves, emodes)
-    wrapped = deploy_vault(tools, chain, a_token(market, "USDC"), "waUSDC", offset=6)
-    world.vaults = {v.symbol: v for v in (share, wrapped)}
-    world.assets[ETHEREUM] = {a.symbol: a for a in (weth, usdc, wbtc, steth, dai, crv, share, wrapped)}
+    usd = {"WETH": ETH, "WBTC": BTC, "wstETH": STETH, STALE: 0.48}
+    market, emodes = ethereum_aave(tools, world, usd, saver, 1_450, 61.25)
+    weth, usdc, wbtc, steth, dai, crv, share, wrapped = world.assets[ETHEREUM].values()
+    assert isinstance(share, VaultShare)
+    assert isinstance(wrapped, VaultShare)
     _lend(market, {lender: {"USDC": 2.1e7, "WETH": 8e6, "WBTC": 3e6, "DAI": 4e6}, saver: {"USDC": 5.5e6, "DAI": 1e6}})
     wrapped.deposit(saver, usdc.raw(4_200_000))
     _borrow(market, world.wallets, ETHEREUM_LOANS, emodes, rng)
@@ -169,14 +142,8 @@ def _optimism(tools: Toolchain, world: World) -> None:
 def _arbitrum(tools: Toolchain, world: World) -> None:
     chain, rng = world.chains[ARBITRUM], random.Random("demo arbitrum")
     lender, maker, arbitrageur = chain.accounts[1:4]
-    reserves = standard_reserves(tools, chain)
-    weth, usdc, wbtc = (r.asset for r in reserves)
-    arb = deploy_asset(tools, chain, "ARB", 18, 0.82)
-    _prices({weth: ETH, wbtc: BTC})
-    reserves += [Reserve(arb, 5_000, 6_000, 11_000, 2_000, STEEP)]
-    world.assets[ARBITRUM] = {r.asset.symbol: r.asset for r in reserves}
-    emodes = [EMode(1, "blue chips", 8_800, 9_000, 10_300, ("WETH", "WBTC"))]
-    market = world.aave[ARBITRUM] = aave_v30.deploy(tools, chain, reserves, emodes)
+    market, emodes = arbitrum_aave(tools, world, {"WETH": ETH, "WBTC": BTC, "ARB": 0.82})
+    weth, usdc, wbtc, arb = world.assets[ARBITRUM].values()
     _lend(market, {lender: {"USDC": 7e6, "WETH": 3e6, "WBTC": 1e6}})
     _borrow(market, world.wallets[10:], ARBITRUM_LOANS, emodes, rng)
     pools = world.uniswaps[ARBITRUM] = uniswap.deploy(tools, chain)

@@ -145,18 +145,24 @@ def standard_reserves(tools: Toolchain, chain: Chain) -> list[Reserve]:
     ]
 
 
-def _ethereum(tools: Toolchain, world: World, rng: random.Random) -> None:
+def ethereum_aave(
+    tools: Toolchain, world: World, usd: Mapping[str, float], staker: str, staked: float, earned: float
+) -> tuple[Aave, Sequence[EMode]]:
+    """Aave v3.6 with seven reserves, one the share of a WETH vault, two e-modes, and a vault over aUSDC.
+
+    usd: prices of wstETH and CRV, and of WETH and WBTC if not the standard ones. The staker's WETH opens the vault.
+    """
     chain = world.chains[ETHEREUM]
     reserves = standard_reserves(tools, chain)
-    wsteth = deploy_asset(tools, chain, "wstETH", 18, 2_300)
-    dai = deploy_asset(tools, chain, "DAI", 18, 1)
-    crv = deploy_asset(tools, chain, "CRV", 18, 0.52)
     weth, usdc, wbtc = (r.asset for r in reserves)
+    steth, dai = deploy_asset(tools, chain, "wstETH", 18, usd["wstETH"]), deploy_asset(tools, chain, "DAI", 18, 1)
+    crv = deploy_asset(tools, chain, "CRV", 18, usd["CRV"])
+    _reprice((weth, wbtc), usd)
     share = deploy_vault(tools, chain, weth, "svETH")
-    share.deposit(chain.accounts[1], weth.raw(5_000))
-    share.earn(weth.raw(137.5))
+    share.deposit(staker, weth.raw(staked))
+    share.earn(weth.raw(earned))
     reserves += [
-        Reserve(wsteth, 7_800, 8_100, 10_600, 1_500, STEEP),
+        Reserve(steth, 7_800, 8_100, 10_600, 1_500, STEEP),
         Reserve(dai, 6_300, 7_700, 10_500, 2_500, GENTLE),
         Reserve(crv, 5_500, 6_100, 10_830, 3_500, STEEP),
         Reserve(share, 6_500, 7_000, 10_750, 2_000, STEEP, borrowable=False),
@@ -168,7 +174,35 @@ def _ethereum(tools: Toolchain, world: World, rng: random.Random) -> None:
     market = world.aave[ETHEREUM] = aave_v36.deploy(tools, chain, reserves, emodes)
     wrapped = deploy_vault(tools, chain, a_token(market, "USDC"), "waUSDC", offset=6)
     world.vaults = {v.symbol: v for v in (share, wrapped)}
-    world.assets[ETHEREUM] = {a.symbol: a for a in (weth, usdc, wbtc, wsteth, dai, crv, share, wrapped)}
+    world.assets[ETHEREUM] = {a.symbol: a for a in (weth, usdc, wbtc, steth, dai, crv, share, wrapped)}
+    return market, emodes
+
+
+def arbitrum_aave(tools: Toolchain, world: World, usd: Mapping[str, float]) -> tuple[Aave, Sequence[EMode]]:
+    """Aave v3.0 with four reserves and an e-mode. usd: the price of ARB, and of WETH and WBTC if not the standard."""
+    chain = world.chains[ARBITRUM]
+    reserves = standard_reserves(tools, chain)
+    arb = deploy_asset(tools, chain, "ARB", 18, usd["ARB"])
+    _reprice((reserves[0].asset, reserves[2].asset), usd)
+    reserves += [Reserve(arb, 5_000, 6_000, 11_000, 2_000, STEEP)]
+    world.assets[ARBITRUM] = {r.asset.symbol: r.asset for r in reserves}
+    emodes = [EMode(1, "blue chips", 8_800, 9_000, 10_300, ("WETH", "WBTC"))]
+    market = world.aave[ARBITRUM] = aave_v30.deploy(tools, chain, reserves, emodes)
+    return market, emodes
+
+
+def _reprice(assets: Sequence[Asset], usd: Mapping[str, float]) -> None:
+    for asset in assets:
+        if asset.symbol in usd:
+            asset.set_price(usd[asset.symbol])
+
+
+def _ethereum(tools: Toolchain, world: World, rng: random.Random) -> None:
+    chain = world.chains[ETHEREUM]
+    market, emodes = ethereum_aave(tools, world, {"wstETH": 2_300, "CRV": 0.52}, chain.accounts[1], 5_000, 137.5)
+    weth, usdc, wbtc, wsteth, dai, crv, share, wrapped = world.assets[ETHEREUM].values()
+    assert isinstance(share, VaultShare)
+    assert isinstance(wrapped, VaultShare)
     crowds.lend_deep(market, chain.accounts[1])
     book = crowds.AavePeople(market, rng, "CRV")
     book.arrive(world.wallets, emodes)
@@ -243,12 +277,7 @@ def _optimism(tools: Toolchain, world: World, rng: random.Random) -> None:
 
 def _arbitrum(tools: Toolchain, world: World, rng: random.Random) -> None:
     chain = world.chains[ARBITRUM]
-    reserves = standard_reserves(tools, chain)
-    arb = deploy_asset(tools, chain, "ARB", 18, 0.8125)
-    reserves += [Reserve(arb, 5_000, 6_000, 11_000, 2_000, STEEP)]
-    world.assets[ARBITRUM] = {r.asset.symbol: r.asset for r in reserves}
-    emodes = [EMode(1, "blue chips", 8_800, 9_000, 10_300, ("WETH", "WBTC"))]
-    market = world.aave[ARBITRUM] = aave_v30.deploy(tools, chain, reserves, emodes)
+    market, emodes = arbitrum_aave(tools, world, {"ARB": 0.8125})
     crowds.lend_deep(market, chain.accounts[1])
     book = crowds.AavePeople(market, rng, "ARB")
     book.arrive(world.wallets, emodes)
