@@ -234,6 +234,9 @@ async def test_incremental_read_equals_full_read(world: World) -> None:
     house.trade(user, "ETH", -20_000)
     house.deposit(other, 900)
     house.withdraw(other, 900 * 10**6)
+    opener, saver = chain.accounts[7], world.wallets[6]  # who only deposits, and who only withdraws
+    house.deposit(opener, 12)
+    house.withdraw(saver, 1)
     token = list_collateral(world, house)
     token.provide(other, house.vault, 50 * WAD)
     house.vault.send("deposit", token.address, 50 * WAD, sender=other)
