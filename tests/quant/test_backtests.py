@@ -96,6 +96,40 @@ def test_acerbi_szekely_critical_values_by_simulation() -> None:
     assert z2.mean() == pytest.approx(0, abs=0.02)
 
 
+# Student degrees of freedom: 5 % critical value of Z2 at T = 250, alpha = 2.5 %, by simulation elsewhere.
+STUDENT = {3: -0.8124, 5: -0.7406, 10: -0.7151, 100: -0.7022}
+
+
+@pytest.mark.parametrize(("freedom", "critical"), STUDENT.items())
+def test_acerbi_szekely_critical_value_hardly_depends_on_the_tail(freedom: int, critical: float) -> None:
+    """Published -0.70 and -1.8 (0.01 %) across tails; Z2 is drawn from the binomial count and the law of the tail."""
+    rng = np.random.default_rng(freedom)
+    alpha, days = 0.025, 250
+    law = stats.t(freedom)
+    var = -law.ppf(alpha)
+    es = law.pdf(var) / alpha * (freedom + var**2) / (freedom - 1)
+    counts = rng.binomial(days, alpha, 200_000)
+    tail = law.ppf(alpha * rng.random(int(counts.sum())))
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    sums = np.diff(np.concatenate([[0.0], np.cumsum(tail)])[ends])
+    z2 = sums / (days * alpha * es) + 1.0
+    assert np.quantile(z2, 0.05) == pytest.approx(critical, abs=0.02)
+    # the library's statistic of one such year is the same sum
+    year = np.concatenate([tail[: counts[0]], np.full(days - counts[0], var)])
+    assert acerbi_szekely(year, var, es).z2 == pytest.approx(z2[0], rel=1e-9)
+
+
+def test_acerbi_szekely_one_in_ten_thousand() -> None:
+    rng = np.random.default_rng(11)
+    var, es = stats.norm.ppf(0.975), stats.norm.pdf(stats.norm.ppf(0.975)) / 0.025
+    counts = rng.binomial(250, 0.025, 500_000)
+    tail = np.cumsum(stats.norm.ppf(0.025 * rng.random(int(counts.sum()))))
+    sums = np.diff(np.concatenate([[0.0], tail])[np.concatenate([[0], np.cumsum(counts)])])
+    # published -1.8; a simulation elsewhere gives -1.756
+    assert np.quantile(sums / (250 * 0.025 * es) + 1.0, 1e-4) == pytest.approx(-1.78, abs=0.08)
+    assert acerbi_szekely(np.full(250, var), var, es).z2 == 1.0
+
+
 def test_acerbi_szekely_by_hand() -> None:
     found = acerbi_szekely([-3.0, 1.0, -2.0, 0.5], 1.0, 2.0, tail=0.25)
     assert found.z1 == pytest.approx(1 - (3 + 2) / 2 / 2)

@@ -92,21 +92,45 @@ def test_no_silent_failure_on_tiny_time_values_of_a_3000_underlying() -> None:
     assert labelled > 0
 
 
-def test_a_time_value_of_1e_8_where_a_widely_used_library_fails() -> None:
+# Out-of-the-money quotes at F = 3000, T = 30/365: K, kind, price, what fast-vollib 0.2.4 (numpy backend) answers.
+# It stops once the price is within an absolute tolerance, with no word about the volatility.
+FAST_VOLLIB = [
+    (4500.0, "c", 1e-8, 0.22160738),
+    (4500.0, "c", 1e-6, 0.24042451),
+    (1500.0, "p", 1e-8, 0.34413456),
+    (1500.0, "p", 1e-6, 0.34414629),
+    (6000.0, "c", 1e-6, 0.34414617),
+    (3150.0, "c", 1e-8, 0.02565949),
+    (2850.0, "p", 1e-8, 0.02657628),
+]
+
+
+@pytest.mark.parametrize(("K", "kind", "price", "theirs"), FAST_VOLLIB)
+def test_tiny_time_values_where_a_fast_library_is_silently_wrong(
+    K: float, kind: str, price: float, theirs: float
+) -> None:
+    F, T = 3000.0, 30 / 365
+    found = iv.implied_vol(kind, price, F, K, T)
+    assert found.status == iv.OK
+    with mpmath.workdps(40):
+        ours, other = (
+            float(exact_price(1 if kind == "c" else -1, F, K, mpmath.mpf(vol) * mpmath.sqrt(mpmath.mpf(T))) / price)
+            for vol in (float(found.sigma), theirs)
+        )
+    # repriced in 40 digits, ours is the quote; theirs is worth a small part of it, up to ten volatility points away
+    assert ours == pytest.approx(1.0, abs=1e-11)
+    assert other < 0.6
+    assert abs(found.sigma - theirs) > 0.003
+
+
+def test_another_library_agrees_down_to_a_time_value_of_1e_8() -> None:
     from vollib.black.implied_volatility import implied_volatility as vollib_iv
 
-    F, K, T = 3000.0, 4500.0, 7 / 365
-    with mpmath.workdps(40):
-        low, high = mpmath.mpf("1e-3"), mpmath.mpf(3)
-        for _ in range(120):
-            middle = (low + high) / 2
-            low, high = (middle, high) if exact_price(1, F, K, middle) < mpmath.mpf("1e-8") else (low, middle)
-        truth = float(low / mpmath.sqrt(T))
-    assert iv.implied_vol("c", 1e-8, F, K, T).sigma == pytest.approx(truth, rel=1e-13)
-    # where that library solves, the two agree
-    price = float(black.black76_price("c", F, 3100.0, T, 0.8))
-    ours = iv.implied_vol("c", price, F, 3100.0, T).sigma
-    assert ours == pytest.approx(vollib_iv(price, F, 3100.0, 0.0, T, "c"), abs=1e-8)
+    F, T = 3000.0, 30 / 365
+    for K, kind in ((4500.0, "c"), (6000.0, "c"), (3150.0, "c"), (1500.0, "p"), (2850.0, "p")):
+        for price in (1e-8, 1e-6, 1e-4, 1e-2, 1.0):
+            ours = iv.implied_vol(kind, price, F, K, T).sigma
+            assert ours == pytest.approx(vollib_iv(price, F, K, 0.0, T, kind), abs=1e-8)
 
 
 @given(
