@@ -65,33 +65,25 @@ class UniswapV3(Adapter):
     name = "uniswap_v3"
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
-        addresses = {m.market.rsplit("/", 1)[1] for m in where.markets} | {p.lower() for p in _option(where, "pools")}
+        known_pools = {m.market.rsplit("/", 1)[1] for m in where.markets}
+        addresses, made = known_pools | {p.lower() for p in _option(where, "pools")}, set[str]()
         if tokens := sorted({t.lower() for t in _option(where, "tokens")}):
             sig, factory = "getPool(address,address,uint24)(address)", where.address("factory")
             pairs = [(a, b, fee) for a, b in combinations(tokens, 2) for fee in FEES]
             answers = await view.calls([Call(factory, sig, pair) for pair in pairs])
             addresses |= {need(answer, "getPool of the factory", FIX).value for answer in answers} - {ZERO}
         elif not _option(where, "pools"):
-            async for log in view.logs([where.address("factory")], [CREATED], since):
-                addresses.add(log.args["pool"])
+            made = await _made(view, where, since)
+            addresses |= made
+        if "nonfungible_position_manager" in where.addresses and addresses:
+            old = addresses - known_pools - made if since > where.start_block else set()
+            if old and "factory" in where.addresses:
+                old -= await _made(view, where, since)
+            # a pool that was configured later has positions older than what was read last
+            async for target in _found(view, where, sorted(addresses), where.start_block if old else since):
+                yield target
         for address in sorted(addresses):
             yield Target(f"{where.id}/{address}")
-        if "nonfungible_position_manager" not in where.addresses or not addresses:
-            return
-        manager = where.address("nonfungible_position_manager")
-        touched = {log.args["tokenId"]: "" async for log in view.logs([manager], EVENTS, since)}
-        known = {int(t.ref): t for t in where.targets if t.ref}
-        new = [i for i in touched if i not in known]
-        markets = {(*p.tokens, p.fee_pips): p.market for p in await _pools(view, where, sorted(addresses))}
-        for i in touched:
-            if i in known:
-                yield known[i]
-        for first in range(0, len(new), CHUNK):
-            ids = new[first : first + CHUNK]
-            answers = await view.calls([Call(manager, POSITION, (i,)) for i in ids])
-            for i, answer in zip(ids, answers, strict=True):
-                if isinstance(answer, Answer) and (market := markets.get(answer.values[2:5])):
-                    yield Target(market, ref=str(i))
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         pools = await _pools(view, where, [m.market.rsplit("/", 1)[1] for m in where.markets])
@@ -129,6 +121,29 @@ ADAPTER = UniswapV3()
 def _option(where: Where, key: str) -> Iterable[str]:
     listed: Iterable[str] = where.options.get(key, ())
     return listed
+
+
+async def _made(view: View, where: Where, since: int) -> set[str]:
+    """Pools that the factory made from `since` on."""
+    return {log.args["pool"] async for log in view.logs([where.address("factory")], [CREATED], since)}
+
+
+async def _found(view: View, where: Where, addresses: Sequence[str], since: int) -> AsyncIterator[Target]:
+    """Positions that the manager's events name: known ones, and new ones in these pools."""
+    manager = where.address("nonfungible_position_manager")
+    touched = {log.args["tokenId"]: "" async for log in view.logs([manager], EVENTS, since)}
+    known = {int(t.ref): t for t in where.targets if t.ref}
+    for i in touched:
+        if i in known:
+            yield known[i]
+    new = [i for i in touched if i not in known]
+    markets = {(*p.tokens, p.fee_pips): p.market for p in await _pools(view, where, addresses)}
+    for first in range(0, len(new), CHUNK):
+        ids = new[first : first + CHUNK]
+        answers = await view.calls([Call(manager, POSITION, (i,)) for i in ids])
+        for i, answer in zip(ids, answers, strict=True):
+            if isinstance(answer, Answer) and (market := markets.get(answer.values[2:5])):
+                yield Target(market, ref=str(i))
 
 
 async def _pools(view: View, where: Where, addresses: Sequence[str]) -> list[Pool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from aggregator.core.ids import erc20, erc721
 from aggregator.core.rows import Claim, Depth, Exposure, Gap, Market, Term
 from aggregator.quant import uniswap_v3 as quant
 from aggregator.quant.uniswap_v3_math import MAX_TICK, sqrt_at_tick
+from aggregator.sdk.testing import discover
 from tests.adapters.reading import Reading, assert_incremental, assert_replays, assert_sources, read, viewing, where_is
 from tests.devnet.uniswap import FAR_FUTURE, TICK_SPACING, Pool, Uniswap
 from tests.devnet.worlds import World
@@ -245,3 +247,27 @@ async def test_an_address_that_is_no_pool_says_what_to_do(three_chains_world: Wo
     token = three_chains_world.assets[1]["WETH"].address
     with pytest.raises(SourceError, match=r"(?s)config/deployments/uniswap_v3\.toml"):
         await reading_of(three_chains_world, pools=[token])
+
+
+@pytest.mark.parametrize("known", [0, 1])
+async def test_a_pool_that_was_configured_later_is_read_from_its_first_block(
+    three_chains_world: World, known: int
+) -> None:
+    pools = [pool.contract.address for pool in the(three_chains_world).pools.values()]
+    both = await reading_of(three_chains_world, pools=pools)
+    before = both.where._replace(markets=(), targets=())
+    if known:
+        one = (await reading_of(three_chains_world, pools=pools[:1])).where
+        before = both.where._replace(markets=one.markets, targets=one.targets)
+    async with viewing(three_chains_world.chains[1]) as view:
+        assert await discover(ADAPTER, view, before, both.at.number + 1) == both.where
+    assert len(both.where.targets) > len(before.targets)
+
+
+async def test_a_pool_made_since_the_last_cut_costs_no_second_search(world: World) -> None:
+    chain, before, pools = world.chains[1], await reading_of(world), replace(the(world), pools={})
+    made = pools.create_pool(world.assets[1]["WETH"], world.assets[1]["USDC"], 10_000)
+    pools.add_liquidity(chain.accounts[5], made, 0.8, 1.25, 10_000)
+    async with viewing(chain) as view:
+        found = [t async for t in ADAPTER.discover(view, before.where, before.at.number + 1) if t.ref]
+    assert [t.market for t in found] == [market_of(before, made)]
