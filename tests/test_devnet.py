@@ -300,11 +300,20 @@ def test_a_world_has_every_kind_of_account(world: World) -> None:
         indebted = [a for a in accounts if a.debt_usd_e8]
         assert any(a.health_e18 < 10**18 for a in indebted), "somebody can be liquidated"
         assert any(a.debt_usd_e8 > a.collateral_usd_e8 for a in indebted), "somebody is underwater"
-        owed = [market.owed(w, s) for w in world.wallets for s in market.reserves]
-        assert any(0 < raw < 1_000 for raw in owed), "somebody owes next to nothing"
+        both = [(w, s) for w in world.wallets for s in market.reserves]
+        for balance in (market.supplied, market.owed):
+            amounts = {(w, s): raw for w, s in both if (raw := balance(w, s))}
+            assert {market.asset(s).decimals for _, s in amounts} == {6, 8, 18}
+            assert any(raw < 1_000 for raw in amounts.values()), "somebody has, and somebody owes, next to nothing"
+        assert (
+            max(a.collateral_usd_e8 for a in accounts)
+            > 5e7 * 1e8
+            > 1e2 * 1e8
+            > min(a.collateral_usd_e8 for a in accounts if a.collateral_usd_e8)
+        )
         assert any(a.collateral_usd_e8 and not a.debt_usd_e8 for a in accounts)
         assert any(a.collateral_usd_e8 == 0 for a in accounts)
-        assert any(market.pool.call("getUserEMode", w) for w in world.wallets)
+        assert any(market.pool.call("getUserEMode", w) and market.account(w).debt_usd_e8 for w in world.wallets)
         used = [r for r in market.reserves.values() if r.borrowable]
         assert all(market.pool.read("getReserveData", r.asset.address)["variableBorrowIndex"] > 10**27 for r in used)
     assert world.aave[worlds.ETHEREUM].deficit("USDC") > 0
@@ -312,6 +321,17 @@ def test_a_world_has_every_kind_of_account(world: World) -> None:
     blue = world.morpho.contract
     done = blue.events(blue.chain.logs(address=blue.address), "Liquidate")
     assert {bool(e["badDebtAssets"]) for e in done} == {True, False}
+    lent = [m for m in world.morpho.markets.values() if world.morpho.state(m).borrow_assets]
+    assert {m.loan.decimals for m in lent} == {6, 18}
+    assert {m.collateral.decimals for m in lent} == {8, 12, 18}
+    held = {(m.id, w): world.morpho.position(m, w) for m in lent for w in world.wallets}.values()
+    assert any(0 < p.collateral < 1_000 for p in held)
+    assert any(p.collateral and not p.borrow_shares for p in held)
+    assert any(p.supply_shares and not p.collateral for p in held)
+    assert any(p.borrow_shares and not p.collateral for p in held) or any(
+        world.morpho.owed(m, w) * 10**36 > world.morpho.position(m, w).collateral * m.oracle.call("price")
+        for m in lent for w in world.wallets if world.morpho.position(m, w).borrow_shares
+    ), "somebody is underwater"  # fmt: skip
 
 
 def test_the_derivatives_world_is_lived_in(world: World) -> None:
