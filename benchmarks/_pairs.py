@@ -8,7 +8,7 @@ from typing import Any
 
 
 def pair_seconds(ours: Callable[[], Any], reference: Callable[[], Any], repeats: int) -> tuple[float, float]:
-    """(ours, reference) seconds of CPU, after one warm-up each; both are serial, so other processes do not count."""
+    """(ours, reference) seconds of CPU, the best turn of each; both are serial, so other processes do not count."""
     best = [float("inf"), float("inf")]
     ours()
     for turn in range(repeats):

@@ -13,8 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,12 @@ from eth_abi.abi import decode, encode
 from aggregator.chain.abi import function
 from aggregator.chain.aggregate3 import decode_aggregate3
 from aggregator.chain.decode import Words, uint_values
+from benchmarks._pairs import pair_seconds, row
 
 COUNT, WIDTH = 2_000, 6
 TYPES = ["uint256"] * WIDTH
 ACCOUNT_DATA = function(f"getUserAccountData(address)({','.join(TYPES)})")
 BITS = (30, 60, 75, 90, 256)
-BARS = {"decode.columns": 50.0, "decode.ints": 25.0}
 
 
 def answer_of(count: int) -> bytes:
@@ -53,13 +52,6 @@ def reference(answer: bytes) -> list[Any]:
     return [decode(TYPES, data) for _, data in members]
 
 
-def timed(work: Callable[[bytes], Any], answer: bytes) -> float:
-    """CPU seconds."""
-    started = time.process_time()
-    work(answer)
-    return time.process_time() - started
-
-
 def benchmarks(quick: bool = True) -> list[dict[str, Any]]:
     """name, what, ours and reference in CPU seconds, ratio = reference / ours, bar, and whether it holds."""
     answer = answer_of(COUNT)
@@ -67,24 +59,12 @@ def benchmarks(quick: bool = True) -> list[dict[str, Any]]:
     exact = zip(*(uint_values(*words.column(i)) for i in range(WIDTH)), strict=True)
     if not expected == ints(answer) == list(exact):
         raise AssertionError("the decoders disagree")
-    best = dict.fromkeys(("reference", *BARS), float("inf"))
-    for _ in range(4 if quick else 20):
-        best["reference"] = min(best["reference"], timed(reference, answer))
-        for _ in range(5):
-            best["decode.columns"] = min(best["decode.columns"], timed(columns, answer))
-            best["decode.ints"] = min(best["decode.ints"], timed(ints, answer))
-    return [
-        {
-            "name": name,
-            "what": f"{COUNT:,} sub-calls x {WIDTH} uint256 to exact {name.partition('.')[2]}: eth-abi / ours",
-            "ours": round(best[name], 6),
-            "reference": round(best["reference"], 6),
-            "ratio": round(best["reference"] / best[name], 1),
-            "bar": bar,
-            "holds": best["reference"] / best[name] >= bar,
-        }
-        for name, bar in BARS.items()
-    ]
+    rows = []
+    for name, decoder, bar in (("columns", columns, 50.0), ("ints", ints, 25.0)):
+        seconds = pair_seconds(partial(decoder, answer), partial(reference, answer), 20 if quick else 100)
+        what = f"{COUNT:,} sub-calls x {WIDTH} uint256 to exact {name}: eth-abi / ours"
+        rows.append(row(f"decode.{name}", what, *seconds, bar))
+    return rows
 
 
 if __name__ == "__main__":
