@@ -87,12 +87,21 @@ async def test_every_position_is_the_contracts_own(three_chains_world: World) ->
     """Sizes of a market add up to nothing: what one is long another is short, but for what the pool rounds away."""
     house, reading = the(three_chains_world), await reading_of(three_chains_world)
     at, sums, seen = reading.at.hash, Counter[str](), 0
+    world, fund = three_chains_world, house.insurance_fund.address.lower()
+    everybody = {
+        fund,
+        *(who.lower() for who in (*world.wallets, *world.chains[10].accounts)),
+    }  # named by an event or not
+    assert {t.holder for t in reading.where.targets} <= everybody
+    for who in everybody:
+        held = house.vault.call("getBalance", who, block=at)
+        assert [r.shares for r in reading.of(Exposure, holder=who)] == ([held] if held > 0 else [])
     for symbol, base in house.bases.items():
         asset = erc20(10, base.token.address)
-        for target in reading.where.targets:
-            size = house.size(target.holder, symbol, at)
-            notional = house.account_balance.call("getTotalOpenNotional", target.holder, base.token.address, block=at)
-            rows = [(r.size, r.open_notional) for r in reading.of(PerpPosition, holder=target.holder, asset=asset)]
+        for who in everybody:
+            size = house.size(who, symbol, at)
+            notional = house.account_balance.call("getTotalOpenNotional", who, base.token.address, block=at)
+            rows = [(r.size, r.open_notional) for r in reading.of(PerpPosition, holder=who, asset=asset)]
             assert rows == ([(size, notional)] if size or notional else [])
             sums[symbol] += size
             seen += len(rows)
@@ -252,6 +261,7 @@ async def test_incremental_read_equals_full_read(world: World) -> None:
     full = await assert_incremental(ADAPTER, chain, before)
     assert full.one(PerpPosition, holder=user.lower()).size < 0
     assert not full.of(PerpPosition, holder=closing.holder)
+    assert full.one(Exposure, holder=opener.lower()).shares == 12 * 10**6
     maker = chain.accounts[1].lower()
     assert full.of(PerpPosition, holder=maker) != before.of(PerpPosition, holder=maker)
     assert_judged_as_by_the_contracts(house, full)
