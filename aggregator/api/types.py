@@ -52,9 +52,12 @@ class LegOut(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LiquidationPrice(msgspec.Struct, forbid_unknown_fields=True):
+    """The price of one asset, counted in quote, at which the account reaches its threshold, all else as it is."""
+
     asset: str
     symbol: str
     price: str
+    quote: str
     move_frac: str
 
 

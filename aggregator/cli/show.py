@@ -179,9 +179,15 @@ def _edge(position: dict[str, Any]) -> list[str]:
     ways = sorted(found["prices"], key=lambda p: abs(float(p["move_frac"])))[:2]
     return [
         f"liquidated if {printable(p['symbol'])} alone {'falls' if float(p['move_frac']) < 0 else 'rises'} "
-        f"{abs(float(p['move_frac'])):.1%} to {amount(p['price'])}"
+        f"{abs(float(p['move_frac'])):.1%} to {amount(p['price'])} {_unit(position, p['quote'])}"
         for p in ways
     ]
+
+
+def _unit(position: dict[str, Any], quote: str) -> str:
+    """Symbol of what a price is counted in; its id's end where no leg of the account knows it."""
+    known = {leg["asset"]: leg["symbol"] for leg in position["legs"]}
+    return printable(known.get(quote) or short(quote.rsplit(":", 1)[-1]))
 
 
 def exposure(e: dict[str, Any]) -> None:

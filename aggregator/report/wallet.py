@@ -93,6 +93,12 @@ def _quote(snap: Snapshot, market: str) -> str:
     return quotes.pop() if len(quotes) == 1 else ""
 
 
+def _quote_of(snap: Snapshot, market: str, asset: str, price: Fixed) -> str:
+    """What the price that an account is judged by is counted in: USD, or the loan asset of a pair."""
+    rows = snap.rows("price", market=market, asset=asset)
+    return next((p.quote for p in rows if (p.raw, p.exp) == (price.raw, price.exp)), "")
+
+
 def unit_usd(snap: Snapshot, judgement: Judgement, amount: int) -> str | None:
     """An amount in the judgement's unit -> decimal string of dollars, None without a price of the unit."""
     if amount == 0:
@@ -200,6 +206,7 @@ def _liquidation_prices(snap: Snapshot, account: Account, rule: Rule, now: Judge
                 "asset": asset,
                 "symbol": symbol,
                 "price": plain(round(at), first.price.exp),
+                "quote": _quote_of(snap, account.market, asset, first.price) or now.unit,
                 "move_frac": f"{float(move):.6f}",
             }
         )

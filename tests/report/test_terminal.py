@@ -50,6 +50,8 @@ def test_a_wallet_says_what_takes_it_down(demo: Demo, config: Path, monkeypatch:
     lines = _shown(lambda: show.wallet(found), monkeypatch, width=100)
     assert any("health factor 1.004" in line for line in lines)
     assert any(line.startswith("liquidated if waUSDC alone falls") for line in lines)
+    assert any(line.startswith("liquidated if WETH alone falls") and line.endswith(" USD") for line in lines)
+    assert any(line.startswith("liquidated if waUSDC alone falls") and line.endswith(" DAI") for line in lines)
 
 
 def test_a_strangers_symbol_moves_no_cursor(demo: Demo, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
