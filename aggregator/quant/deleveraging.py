@@ -26,9 +26,9 @@ import numpy.typing as npt
 from scipy import linalg
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import broadcast, floats, require
+from aggregator.quant._checks import broadcast, floats, representable, require
 from aggregator.quant.impact import exponential_impact
-from aggregator.quant.network import Floats, as_vector
+from aggregator.quant.network import Floats, as_vector, check_solver
 
 
 class Deleveraging(NamedTuple):
@@ -53,10 +53,10 @@ def sale_fraction(
 
     DomainError for leverage bounds out of order and a figure that is not finite.
     """
-    if not 1.0 <= target_leverage <= max_leverage:
+    if not 1.0 <= target_leverage <= max_leverage < np.inf:
         raise DomainError(
             "leverage bounds are out of order",
-            expected="1 <= target <= max",
+            expected="1 <= target <= max < inf",
             found=f"{target_leverage}, {max_leverage}",
         )
     theta, pi, c, lost = broadcast(illiquid=illiquid, marketable=marketable, capital=capital, loss=loss)
@@ -69,6 +69,7 @@ def sale_fraction(
     return np.where(pi > 0.0, gamma, 0.0)
 
 
+@representable
 def deleverage(
     holdings: npt.ArrayLike,
     illiquid: npt.ArrayLike,
@@ -86,10 +87,9 @@ def deleverage(
     holdings (N, K) >= 0, illiquid (N,) >= 0, capital (N,), depth (K,) > 0, all in one money; floor_frac in [0, 1);
     execution in [0, 1].  DomainError names a figure out of range.
     """
-    pi = np.array(np.atleast_2d(floats("holdings", holdings)))
-    require("max_rounds", max_rounds, max_rounds >= 1, ">= 1")
+    pi = np.array(_holdings(holdings))
+    check_solver(1e-12, max_rounds)
     n, k = pi.shape
-    require("holdings", pi, (pi >= 0.0) & np.isfinite(pi), "finite and >= 0")
     require("execution", execution, 0.0 <= execution <= 1.0, "0 <= execution <= 1")
     hit = as_vector(loss, n, "loss")
     theta = as_vector(illiquid, n, "illiquid") - hit
@@ -131,13 +131,13 @@ class Overlap(NamedTuple):
     unique: bool
 
 
+@representable
 def indirect_contagion_index(holdings: npt.ArrayLike, depth: npt.ArrayLike) -> Overlap:
     """Principal eigenvector of the overlap Omega.  holdings (N, K) >= 0, depth (K,) > 0.
 
     DomainError if nobody holds anything.
     """
-    pi = np.atleast_2d(floats("holdings", holdings))
-    require("holdings", pi, (pi >= 0.0) & np.isfinite(pi), "finite and >= 0")
+    pi = _holdings(holdings)
     if not pi.any():
         raise DomainError("nobody holds anything", expected="a holding > 0", found="all zero")
     omega = (pi / as_vector(depth, pi.shape[1], "depth", positive=True)) @ pi.T
@@ -145,3 +145,11 @@ def indirect_contagion_index(holdings: npt.ArrayLike, depth: npt.ArrayLike) -> O
     top = vector[:, value >= value[-1] * (1.0 - 1e-10)]
     weight = np.abs(top @ top.sum(axis=0))  # Perron: one sign up to rounding
     return Overlap(weight / weight.sum(), float(value[-1]), omega, top.shape[1] == 1)
+
+
+def _holdings(holdings: npt.ArrayLike) -> Floats:
+    pi = np.atleast_2d(floats("holdings", holdings))
+    if pi.ndim != 2:
+        raise DomainError("holdings are no table", expected="(N, K)", found=str(pi.shape))
+    require("holdings", pi, (pi >= 0.0) & np.isfinite(pi), "finite and >= 0")
+    return pi

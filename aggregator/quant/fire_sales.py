@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import floats, require
+from aggregator.quant._checks import floats, representable, require
 from aggregator.quant.network import Floats, as_vector, check_solver
 
 
@@ -85,6 +85,7 @@ class Vulnerability(NamedTuple):
     indirect: Floats
 
 
+@representable
 def greenwood_landier_thesmar(
     assets: npt.ArrayLike, equity: npt.ArrayLike, weights: npt.ArrayLike, impact: npt.ArrayLike, shock: npt.ArrayLike
 ) -> Vulnerability:

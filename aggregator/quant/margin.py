@@ -160,7 +160,7 @@ def margin_book(
     still-moving part of the forward (they add up), signed amount, volatility, rate, price discount factor, least
     confidence of the feeds.  Account arguments broadcast to (n,).  DomainError names the first bad element.
     """
-    if accounts != int(accounts) or accounts < 0:
+    if not isinstance(accounts, int | np.integer) or accounts < 0:
         raise DomainError("accounts cannot be counted", expected="a whole number >= 0", found=str(accounts))
     owner = np.atleast_1d(indices("account", account, accounts))
     given = dict(

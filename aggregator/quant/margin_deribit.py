@@ -43,7 +43,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aggregator.quant._checks import require
+from aggregator.quant._checks import representable, require
 from aggregator.quant._option_inputs import Floats, Signs
 from aggregator.quant.black import SECONDS_PER_YEAR
 from aggregator.quant.inverse import inverse_price
@@ -152,6 +152,7 @@ class DeribitPortfolio:
         relief = beyond * self.dampener_usd / (self._edges() * index_usd)
         return np.sign(extended) * np.maximum(np.abs(extended) - relief, 0.0)
 
+    @representable
     def shocks(self, book: MarginBook, index_usd: float) -> tuple[Floats, Floats]:
         """(roll shock, delta shock) of (5), coin, each (n,)."""
         delta = option_deltas(book, coin=True) * book.column("amount")

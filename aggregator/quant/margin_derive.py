@@ -127,7 +127,10 @@ class DeriveStandard:
 
 
 def derive_standard_mainnet() -> DeriveStandard:
-    """ETH parameters in use on Derive (recorded 2026-11; read them from the manager before relying on them)."""
+    """ETH parameters of the v2 manager in use (recorded 2026-11; read them from the manager before relying on them).
+
+    The documentation of v3 has others: perps at 6.6 % and 5 %.
+    """
     return DeriveStandard(
         min_spot_frac=0.13, call_maintenance_frac=0.09, put_maintenance_frac=0.09, put_mark_frac=0.09,
         base_initial_scale=0.9375, confidence_threshold=0.55,

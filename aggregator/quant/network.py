@@ -139,9 +139,9 @@ def as_vector(values: npt.ArrayLike, size: int, name: str, *, positive: bool = F
 
 
 def check_solver(tolerance: float, max_rounds: int) -> None:
-    """DomainError unless 0 < tolerance < 1 and max_rounds >= 1: anything else never ends, or never starts."""
-    require("tolerance", tolerance, 0.0 < tolerance < 1.0, "0 < tolerance < 1")
-    require("max_rounds", max_rounds, max_rounds >= 1, ">= 1")
+    """DomainError unless 0 < tolerance < 1 and max_rounds is a whole number >= 1: else it never ends, or starts."""
+    require("tolerance", floats("tolerance", tolerance), 0.0 < tolerance < 1.0, "0 < tolerance < 1")
+    require("max_rounds", max_rounds, isinstance(max_rounds, int | np.integer) and max_rounds >= 1, "an integer >= 1")
 
 
 def iterate_down(

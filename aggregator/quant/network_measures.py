@@ -45,7 +45,9 @@ def impact_matrix(claims: Matrix, buffer: npt.ArrayLike, *, binary: bool = False
 def communicability(impact: npt.ArrayLike) -> Floats:
     """Matrix exponential (n, n) of impacts (n, n); DomainError names a negative or infinite entry, or an overflow."""
     v = _impacts(impact)
-    return np.asarray(linalg.expm(v)) if v.size else v
+    paths = np.asarray(linalg.expm(v)) if v.size else v
+    require("communicability", paths, np.isfinite(paths), "finite: smaller impacts")
+    return paths
 
 
 class Diffusion(NamedTuple):
@@ -97,7 +99,7 @@ def contagion_impossible(
     n = len(w)
     w, c = as_vector(w, n, "net_worth", positive=True), as_vector(outside_assets, n, "outside_assets")
     beta = _share(inside_share, n)
-    indices("source", source, n)
+    source = int(indices("source", source, n))
     at = np.unique(indices("targets", np.atleast_1d(targets), n))  # a target named twice has its net worth once
     if at.size == 0 or source in at:
         raise DomainError("targets are unusable", expected="nodes other than the source", found=f"{source}, {at}")

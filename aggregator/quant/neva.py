@@ -142,7 +142,7 @@ def merton(assets: npt.ArrayLike, volatility: npt.ArrayLike, recovery_frac: floa
     def value(equity: Floats) -> Floats:
         with np.errstate(divide="ignore"):
             distance = np.log(np.maximum(1.0 - equity / a, 0.0))
-        return np.where(equity < 0.0, recovery, 1.0 + (recovery - 1.0) * ndtr((s * s / 2.0 + distance) / s))
+        return np.where(equity < 0.0, recovery, 1.0 + (recovery - 1.0) * ndtr(s / 2.0 + distance / s))
 
     return value
 
@@ -159,8 +159,8 @@ def black_cox(assets: npt.ArrayLike, volatility: npt.ArrayLike, recovery_frac: f
         debt = np.clip(1.0 - equity / a, 1e-300, None)
         k = np.minimum(np.log(debt), 0.0)
         # The image term is e^(2*mu*k/s^2) = e^-k; where k is very low its normal factor underflows first.
-        image = np.exp(-k) * ndtr((k - s * s / 2.0) / s)
-        default = np.where(equity <= 0.0, 1.0, np.clip(ndtr((k + s * s / 2.0) / s) + image, 0.0, 1.0))
+        image = np.exp(-k) * ndtr(k / s - s / 2.0)
+        default = np.where(equity <= 0.0, 1.0, np.clip(ndtr(k / s + s / 2.0) + image, 0.0, 1.0))
         return 1.0 + (recovery - 1.0) * default
 
     return value

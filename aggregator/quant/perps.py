@@ -56,8 +56,7 @@ def cross_margin(
     account (m,) index into equity (n,); size (m,) signed contracts; mark (m,) price; maintenance_frac (m,) in (0, 1).
     An account already below maintenance gets the price at which it would be back on it.  DomainError names the row.
     """
-    value = np.atleast_1d(floats("equity", equity))
-    require("equity", value, np.isfinite(value), "a finite number")
+    value = _equity(equity)
     owner, n, p, share = _positions(account, size, mark, maintenance_frac, value.size)
     maintenance = np.bincount(owner, weights=share * np.abs(n) * p, minlength=value.size).astype(np.float64)
     excess = value - maintenance
@@ -80,7 +79,7 @@ def joint_liquidation_move(
     inf if none does while all its prices are positive; 0 for an account that is already below maintenance.  Shapes as
     in `cross_margin`, direction (m,) finite.  DomainError names a bad row.
     """
-    value = np.atleast_1d(floats("equity", equity))
+    value = _equity(equity)
     owner, n, p, share = _positions(account, size, mark, maintenance_frac, value.size)
     d = _per_position("direction", direction, owner)
     require("direction", d, np.isfinite(d), "a finite number")
@@ -94,6 +93,7 @@ def joint_liquidation_move(
     return np.where(excess < 0.0, 0.0, move)
 
 
+@representable
 def adl_score(size: npt.ArrayLike, entry: npt.ArrayLike, mark: npt.ArrayLike, account_value: npt.ArrayLike) -> Floats:
     """Eq. (3), any broadcast shape; the highest score is closed first. DomainError names a bad element."""
     n, p0, p, value = broadcast(size=size, entry=entry, mark=mark, account_value=account_value)
@@ -230,6 +230,14 @@ def _positions(
             found=f"size={n[i]}, mark={p[i]}, maintenance_frac={share[i]}",
         )
     return owner, n, p, share
+
+
+def _equity(equity: npt.ArrayLike) -> Floats:
+    value = np.atleast_1d(floats("equity", equity))
+    if value.ndim != 1:
+        raise DomainError("equity is no list of accounts", expected="(n,)", found=str(value.shape))
+    require("equity", value, np.isfinite(value), "a finite number")
+    return value
 
 
 def _per_position(name: str, values: npt.ArrayLike, owner: Ints) -> Floats:

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import floats, indices, require
+from aggregator.quant._checks import floats, indices, joint_shape, require
 from aggregator.quant._option_inputs import Floats, kind_sign
 
 SCENARIOS = 16
@@ -98,11 +98,14 @@ def risk_of_arrays(
     arrays = np.atleast_2d(floats("arrays_usd", arrays_usd))
     if arrays.shape != (*rows, SCENARIOS):
         raise DomainError("risk arrays do not fit", expected=str((*rows, SCENARIOS)), found=str(arrays.shape))
-    held, each = (np.broadcast_to(floats(n, v), rows) for n, v in (("quantity", quantity), ("delta", delta)))
+    what = np.asarray(kind)
+    columns = {"quantity": floats("quantity", quantity), "delta": floats("delta", delta), "tier": floats("tier", tier)}
+    if joint_shape(account=rows, kind=what.shape, **{name: c.shape for name, c in columns.items()}) != rows:
+        raise DomainError("columns do not pair with account", expected=str(rows), found="longer ones")
+    held, each, tiers = (np.broadcast_to(column, rows) for column in columns.values())
     for name, column in (("quantity", held), ("delta", each), ("arrays_usd", arrays)):
         require(name, column, np.isfinite(column), "a finite number")
-    place = np.broadcast_to(indices("tier", tier, 100), rows)
-    what = np.broadcast_to(np.asarray(kind), rows)
+    place, what = indices("tier", tiers, 100), np.broadcast_to(what, rows)
     option = what.astype(str) != "0"
     sign = np.zeros(rows, np.int8)
     sign[option] = kind_sign(what[option])

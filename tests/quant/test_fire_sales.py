@@ -361,6 +361,11 @@ def test_indirect_contagion_index_is_the_principal_eigenvector() -> None:
         lambda: deleverage([[1.0]], [1.0], [1.0], [0.0], [0.0], 30.0, 20.0),
         lambda: deleverage([[float("nan")]], [1.0], [1.0], [1.0], [0.0], 30.0, 20.0),
         lambda: indirect_contagion_index([[0.0]], [1.0]),
+        lambda: sale_fraction(60.0, 40.0, 4.0, 1.5, float("inf"), 31.35),
+        lambda: deleverage(np.ones((2, 2, 2)), [1.0] * 2, [1.0] * 2, [1.0] * 2, [0.0] * 2, 30.0, 20.0),
+        lambda: deleverage([[1.0]], [1.0], [1.0], [1.0], [0.0], 30.0, 20.0, max_rounds=2.5),  # type: ignore[arg-type]
+        lambda: indirect_contagion_index([[1e300]], [1.0]),
+        lambda: greenwood_landier_thesmar([1e300], [1.0], [[1.0]], [1e300], [-0.1]),
         lambda: sale_fraction([60.0, float("nan")], 40.0, 4.0, 1.5, 33.0, 31.35),
         lambda: sale_fraction(60.0, -40.0, 4.0, 1.5, 33.0, 31.35),
         lambda: greenwood_landier_thesmar([], [], np.zeros((0, 0)), [], []),

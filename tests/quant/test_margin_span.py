@@ -204,6 +204,8 @@ def test_bad_input() -> None:
         (lambda: of([1.0], [[*future(1.0)[:15], np.nan]]), r"arrays_usd\[0, 15\]"),
         (lambda: risk_of_arrays(1, [1], [1.0], [future(1.0)], 1.0), r"account\[0\]"),
         (lambda: of([1.0], [future(1.0)], kind=["x"]), r"kind\[0\]"),
+        (lambda: of([1.0], [future(1.0)], delta=[1.0, 1.0]), "pair with account"),
+        (lambda: of([1.0, 1.0], [future(1.0)] * 2, tier=[0, 0.5]), r"tier\[1\]"),
         (lambda: charge(good, [CalendarSpread(0, 1, 1.0)]), r"calendar spread \[0\]"),
         (lambda: charge(good, short_minimum_usd=np.nan), "short_minimum_usd"),
         (lambda: with_credits(products, [ProductSpread((("a", 1.0), ("b", -1.0)), 0.5)]), r"product spread \[0\]"),

@@ -140,6 +140,7 @@ def test_amplification_bound_by_hand_and_its_limits() -> None:
         lambda: contagion_impossible([1, 1], [1, 1], [0, 0], 0, []),
         lambda: contagion_impossible([1, 1], [1, 1], [0, 0], 0, [0.7]),
         lambda: communicability([[np.nan]]),
+        lambda: communicability([[0.0, 1e300], [1.0, 0.0]]),
         lambda: communicability([[1.0, 2.0]]),
         lambda: communicability([[0.0, 1e3], [1e3, 0.0]]),
         lambda: susceptibility([[0.0, -1.0], [1.0, 0.0]]),

@@ -151,6 +151,10 @@ def test_bad_input() -> None:
         perps.adl_score(1.0, [1.0, np.inf], 1.0, 1.0)
     with pytest.raises(DomainError, match=r"account\[0\]"):  # not account 0
         perps.cross_margin([0.7], 1.0, 1.0, 0.1, [1.0])
+    with pytest.raises(DomainError, match="equity is no list"):
+        perps.cross_margin([0], 1.0, 1.0, 0.1, [[1.0]])
+    with pytest.raises(DomainError, match="adl_score"):
+        perps.adl_score(1e200, 1.0, 1e200, 1.0)
     with pytest.raises(DomainError, match="broadcast"):
         perps.cross_margin([0, 0], [1.0, 1.0, 1.0], 1.0, 0.1, [1.0])
     with pytest.raises(DomainError, match=r"pnl_usd\[1\]"):  # a NaN compares as not liquidatable
