@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from aggregator.core.result import Coverage
 from aggregator.core.rows import Gap
+from aggregator.core.table import Table
 from aggregator.snapshot.values import amount_raw, price_usd, value_usd
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ _ASSET_SIDES = ("supply", "collateral", "margin", "long")
 
 def price_gaps(snap: Snapshot) -> list[tuple[str, Gap]]:
     """(deployment, Gap) for every price that is not positive or older than its heartbeat at the cut, and every asset
-    held without a USD price or an index: how many accounts hold it, and what they hold in USD where that is known."""
+    held, or underlying a perpetual or option, without a USD price or an index: how many accounts hold it, and what they
+    hold in USD where that is known."""
     holdings = _Holdings(snap)
     out: list[tuple[str, Gap]] = []
     table = snap.tables["price"]
@@ -39,41 +41,50 @@ def price_gaps(snap: Snapshot) -> list[tuple[str, Gap]]:
         elif row.updated_s > 0 and 0 < row.heartbeat_s < age_s:
             detail = f"{where}: {age_s} s old, heartbeat {row.heartbeat_s} s"
             out.append((deployment, Gap(row.asset, "stale_price", detail, *holdings.size(row.asset))))
-    for deployment, asset, accounts in holdings.grouped(np.isnan(holdings.amount)):
+    held = holdings.table["shares_f"] > 0
+    for deployment, asset, accounts in _grouped(snap, "exposure", "asset", held & np.isnan(holdings.amount)):
         out.append((deployment, Gap(asset, "unread", "held, and its market gives no index for that side", accounts)))
-    for deployment, asset, accounts in holdings.grouped(np.isnan(holdings.price)):
-        out.append((deployment, Gap(asset, "no_price", "held, and no row leads to a USD price", accounts)))
+    unpriced = np.isnan(price_usd(snap))
+    for kind, column, nil, how in (
+        ("exposure", "asset", ~held, "held"),
+        ("perp", "asset", snap.tables["perp"]["size_f"] == 0, "open perpetuals"),
+        ("option", "underlying", snap.tables["option"]["size_f"] == 0, "open options"),
+    ):
+        which = unpriced[snap.tables[kind][column]] & ~nil
+        for deployment, asset, accounts in _grouped(snap, kind, column, which):
+            out.append((deployment, Gap(asset, "no_price", f"{how}, and no row leads to a USD price", accounts)))
     return sorted(out)
 
 
+def _grouped(snap: Snapshot, kind: str, column: str, which: npt.NDArray[np.bool_]) -> list[tuple[str, str, int]]:
+    """(deployment, asset in that column, accounts) of the rows chosen."""
+    table, names, places = snap.tables[kind], snap.names, np.flatnonzero(which)
+    pair = table["deployment"][places].astype(np.int64) * len(names) + table[column][places]
+    both, which_pair = np.unique(pair, return_inverse=True)
+    return [
+        (names[p // len(names)], names[p % len(names)], _accounts(snap, table, places[which_pair == number]))
+        for number, p in enumerate(both.tolist())
+    ]
+
+
+def _accounts(snap: Snapshot, table: Table, places: npt.NDArray[np.int64]) -> int:
+    market, holder = table["market"][places].astype(np.int64), table["holder"][places]
+    return len(np.unique(market * len(snap.names) + holder))
+
+
 class _Holdings:
-    """Who holds what: distinct (market, holder) and USD by asset."""
+    """What accounts hold, and its USD."""
 
     def __init__(self, snap: Snapshot) -> None:
         self.snap, self.table = snap, snap.tables["exposure"]
-        self.amount, self.price = amount_raw(snap), price_usd(snap)[self.table["asset"]]
-        self.value = self.amount * self.price
+        self.amount = amount_raw(snap)
+        self.value = self.amount * price_usd(snap)[self.table["asset"]]
 
     def size(self, asset: str) -> tuple[int, str]:
         """(accounts, value_usd) of every exposure to the asset; value '' if any of it is unknown."""
         places = self.snap.find("exposure", asset=asset)
         value = self.value[places]
-        return self._accounts(places), "" if np.isnan(value).any() else f"{fsum(value.tolist()):.2f}"
-
-    def grouped(self, which: npt.NDArray[np.bool_]) -> list[tuple[str, str, int]]:
-        """(deployment, asset, accounts) of the exposures that are not nil among those chosen."""
-        places = np.flatnonzero(which & (self.table["shares_f"] > 0))
-        deployment, asset = self.table["deployment"][places], self.table["asset"][places]
-        names = self.snap.names
-        both, which_pair = np.unique(deployment.astype(np.int64) * len(names) + asset, return_inverse=True)
-        return [
-            (names[pair // len(names)], names[pair % len(names)], self._accounts(places[which_pair == number]))
-            for number, pair in enumerate(both.tolist())
-        ]
-
-    def _accounts(self, places: npt.NDArray[np.int64]) -> int:
-        market, holder = self.table["market"][places].astype(np.int64), self.table["holder"][places]
-        return len(np.unique(market * len(self.snap.names) + holder))
+        return _accounts(self.snap, self.table, places), "" if np.isnan(value).any() else f"{fsum(value.tolist()):.2f}"
 
 
 def coverage(snap: Snapshot) -> list[Coverage]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aggregator.core.fixed import Fixed
 from aggregator.core.ids import USD
-from aggregator.core.rows import Asset, Claim, Exposure, Gap, Market, Price, Row
+from aggregator.core.rows import Asset, Claim, Exposure, Gap, Market, OptionLeg, PerpPosition, Price, Row
 from aggregator.snapshot.coverage import coverage
 from aggregator.snapshot.prices import all_usd, usd
 from tests.snapshot.world import ASSETS, NOW_S, POOL, POOL_ROWS, USDC, VAULT, WETH, freeze, price
@@ -119,6 +119,20 @@ def test_stale_bad_and_missing_prices_are_gaps_with_their_size() -> None:
     assert "3601 s old" in snap.gaps[0].detail
     assert snap.rows("price", asset=VAULT)[0].raw == -1  # kept and shown, never used
     assert usd(snap, WETH) == (Fixed(2000 * 10**8, 8), "feed")
+
+
+def test_perpetuals_and_options_on_what_has_no_price_are_gaps() -> None:
+    rows: list[Row] = [
+        PerpPosition(POOL, "a", "", WETH, -1, 1, 18),
+        PerpPosition(POOL, "b", "", WETH, 0, 0, 18),
+        *(OptionLeg(POOL, h, "1", VAULT, USDC, "C", "european", USDC, 1, 1, 1, 18) for h in ("a", "b")),
+    ]
+    assert [(g.subject, g.reason, g.accounts) for g in freeze(rows).gaps] == [
+        (WETH, "no_price", 1),
+        (VAULT, "no_price", 2),
+    ]
+    priced = [*rows, price("", WETH, 1), price("", VAULT, 1)]
+    assert freeze(priced).gaps == []
 
 
 def test_gaps_of_the_run_stay_beside_ours() -> None:
