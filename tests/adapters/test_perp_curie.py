@@ -88,10 +88,7 @@ async def test_every_position_is_the_contracts_own(three_chains_world: World) ->
     house, reading = the(three_chains_world), await reading_of(three_chains_world)
     at, sums, seen = reading.at.hash, Counter[str](), 0
     world, fund = three_chains_world, house.insurance_fund.address.lower()
-    everybody = {
-        fund,
-        *(who.lower() for who in (*world.wallets, *world.chains[10].accounts)),
-    }  # named by an event or not
+    everybody = {fund, *map(str.lower, (*world.wallets, *world.chains[10].accounts))}  # named by an event or not
     assert {t.holder for t in reading.where.targets} <= everybody
     for who in everybody:
         held = house.vault.call("getBalance", who, block=at)
