@@ -11,7 +11,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.quant._jit import jit
+from aggregator.quant.jit import jit
 from aggregator.quant.normal import INV_SQRT_2PI, cdf_given_pdf
 
 Floats = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.quant._jit import jit
+from aggregator.quant.jit import jit
 
 Floats = npt.NDArray[np.float64]
 Pointers = npt.NDArray[np.uint64]

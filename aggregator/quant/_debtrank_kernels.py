@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.quant._jit import jit
+from aggregator.quant.jit import jit
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.quant._jit import jit
+from aggregator.quant.jit import jit
 from aggregator.quant.normal import INV_SQRT_2PI, SQRT_HALF, erfcx
 
 Floats = npt.NDArray[np.float64]

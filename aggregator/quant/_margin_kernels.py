@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.quant._jit import jit
+from aggregator.quant.jit import jit
 from aggregator.quant.margin_rules import DOWN, LINEAR, UP, ScanRules
 from aggregator.quant.normal import INV_SQRT_2PI, cdf_given_pdf
 

@@ -39,8 +39,8 @@ import numpy.typing as npt
 
 from aggregator.quant import _black_kernels as kernels
 from aggregator.quant._checks import floats, representable
-from aggregator.quant._jit import in_chunks
 from aggregator.quant._option_inputs import Floats, columns, kind_sign, reject
+from aggregator.quant.jit import in_chunks
 
 SECONDS_PER_YEAR = 31_536_000  # 365 days
 OK, EXPIRED, ZERO_VOL, KINK = 0, 1, 2, 3

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
 from aggregator.quant._checks import floats
-from aggregator.quant._jit import jit
+from aggregator.quant.jit import jit
 
 Floats = npt.NDArray[np.float64]
 

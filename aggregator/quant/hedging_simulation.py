@@ -22,8 +22,8 @@ import numpy.typing as npt
 from aggregator.core.errors import DomainError
 from aggregator.quant import black, hedging
 from aggregator.quant._checks import representable, require
-from aggregator.quant._jit import jit
 from aggregator.quant._option_inputs import Floats, kind_sign
+from aggregator.quant.jit import jit
 from aggregator.quant.normal import INV_SQRT_2PI, cdf
 
 Rule = Literal["delta", "leland", "whalley_wilmott", "zakamouline"]

@@ -35,8 +35,8 @@ import numpy.typing as npt
 
 from aggregator.quant import _implied_kernels as kernels
 from aggregator.quant._checks import broadcast
-from aggregator.quant._jit import in_chunks
 from aggregator.quant._option_inputs import Floats, columns, kind_sign
+from aggregator.quant.jit import in_chunks
 
 OK = kernels.OK
 BAD_INPUT = kernels.BAD_INPUT

@@ -33,8 +33,8 @@ import numpy.typing as npt
 from aggregator.quant import _black_kernels as kernels
 from aggregator.quant import black
 from aggregator.quant._checks import floats, representable
-from aggregator.quant._jit import in_chunks, jit
 from aggregator.quant._option_inputs import Floats, columns, kind_sign
+from aggregator.quant.jit import in_chunks, jit
 
 
 class InverseFirstGreeks(NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erfcx as _scipy_erfcx
 
-from aggregator.quant._jit import jit
+from aggregator.quant.jit import jit
 
 SQRT_HALF = math.sqrt(0.5)
 SQRT_2PI = math.sqrt(2.0 * math.pi)

@@ -20,7 +20,7 @@ from scipy.signal import lfilter
 
 from aggregator.core.errors import DomainError
 from aggregator.quant._checks import floats, representable, require
-from aggregator.quant._jit import jit
+from aggregator.quant.jit import jit
 
 Floats = npt.NDArray[np.float64]
 HAR_LAGS = (1, 5, 22)

@@ -31,6 +31,6 @@ def test_index_names_every_page_and_every_model_has_one() -> None:
     index = (METHODS / "README.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"\]\((\w+)\.md\)", index)) == PAGES
     named = set(re.findall(r"`(\w+)`", index))
-    helpers = {"__init__", "normal", "network"}
+    helpers = {"__init__", "jit", "normal", "network"}
     models = {m for m in MODULES if not m.startswith("_") and not m.endswith("_reference")} - helpers
     assert models <= named, models - named
