@@ -14,9 +14,8 @@ from aggregator.core.fixed import RAY
 from aggregator.core.ids import USD, erc20
 from aggregator.core.rows import AccountTerm, Claim, Exposure, Gap, Index, Market, PositionRow, Price, Row, Term, Total
 from aggregator.sdk.adapter import Adapter, Answer, Call, Each, Revert, Target, View, Where
-from aggregator.sdk.rows import ask, assets, fill, gap, need
+from aggregator.sdk.rows import ZERO, ask, assets, fill, gap, need, priced
 
-ZERO = "0x" + "00" * 20
 MINOR = {1: 0, 2: 0, 3: 0, 4: 1, 5: 2, 6: 2, 7: 3, 8: 4, 9: 5, 10: 6, 11: 7}  # POOL_REVISION -> x of 3.x
 # Every change of a scaled balance emits a Transfer of its token; collateral flags and e-mode are the pool's events.
 EVENTS = (
@@ -114,16 +113,14 @@ class AaveV3(Adapter):
         ratios = await view.calls([Call(source, "RATIO_PROVIDER()(address)") for source in sources])
         paths = ["feed" if isinstance(ratio, Revert) else "rate" for ratio in ratios]
         named = await assets(view, [a for r in pool.reserves for a in (r.address, r.a_token)])
+        for row in named.rows:
+            yield row
         for r, got, path in zip(pool.reserves, asked, paths, strict=True):
-            for row in (*named[r.address][1], *named[r.a_token][1], *_reserve(market, r, got, pool.minor)):
+            for row in _reserve(market, r, got, pool.minor):
                 yield row
             # an aToken rebases: one raw unit of its balanceOf is one raw unit of the underlying
-            yield Claim(named[r.a_token][0].id, r.asset, "receipt", 1, 1, market, src=r.data.src(8))
-            price = fill(got["price"], Price(market, r.asset, quote, 0, exp, path, 0, 0), r.asset, "getAssetPrice")
-            if isinstance(price, Gap) or price.raw == 0:
-                why = price.detail if isinstance(price, Gap) else "getAssetPrice answers 0"
-                price = Gap(r.asset, "no_price", f"{why} in {market}", src=price.src)
-            yield price
+            yield Claim(named[r.a_token].id, r.asset, "receipt", 1, 1, market, src=r.data.src(8))
+            yield priced(got["price"], Price(market, r.asset, quote, 0, exp, path, 0, 0), "getAssetPrice")
         async for row in _own_emodes(view, market, pool, exp) if pool.minor < 2 else _emodes(view, market, pool):
             yield row
 

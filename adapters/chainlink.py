@@ -33,9 +33,8 @@ class Chainlink(Adapter):
                 yield Gap(where.id, "stale_price", "the sequencer is down: feeds do not move", src=down.src)
         feeds = [_parse(where, feed) for feed in where.options.get("feeds", ())]
         tokens = [i.rsplit(":", 1)[1] for asset, quote, *_ in feeds for i in (asset, quote) if "/erc20:" in i]
-        for _, rows in (await assets(view, tokens)).values():
-            for row in rows:
-                yield row
+        for row in (await assets(view, tokens)).rows:
+            yield row
         sigs = {"decimals": "decimals()(uint8)", "round": ROUND}
         answers = await ask(view, [{key: Call(feed, sig) for key, sig in sigs.items()} for _, _, feed, _ in feeds])
         for (asset, quote, feed, heartbeat_s), got in zip(feeds, answers, strict=True):

@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from aggregator.core.ids import erc20
 from aggregator.core.rows import Asset, Claim, Exposure, Gap, Index, Market, PositionRow, Row, Term, Total
 from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
-from aggregator.sdk.rows import ask, assets, fill, gap
+from aggregator.sdk.rows import ZERO, ask, assets, fill, gap
 
-ZERO = "0x" + "00" * 20
 SAMPLE = 10**36
 TRANSFER = "Transfer(address indexed from,address indexed to,uint256 value)"
 
@@ -50,15 +49,14 @@ class Erc4626(Adapter):
         asked = await ask(view, [{key: Call(vault, sig) for key, sig in questions.items()} for vault in vaults])
         known = [(v, got, a) for v, got in zip(vaults, asked, strict=True) if isinstance(a := got["asset"], Answer)]
         named = await assets(view, [a for vault, _, asset in known for a in (vault, asset.value)])
-        more = await ask(view, [_rates(vault, asset.value, named[vault][0]) for vault, _, asset in known])
-        for _, rows in named.values():
-            for row in rows:
-                yield row
+        more = await ask(view, [_rates(vault, asset.value, named[vault]) for vault, _, asset in known])
+        for row in named.rows:
+            yield row
         for vault, got in zip(vaults, asked, strict=True):
             if isinstance(got["asset"], Revert):
                 yield gap(got["asset"], f"{where.id}/{vault}", "asset")
         for (vault, got, asset), rates in zip(known, more, strict=True):
-            for row in _terms(f"{where.id}/{vault}", named[vault][0], named[asset.value][0], {**got, **rates}):
+            for row in _terms(f"{where.id}/{vault}", named[vault], named[asset.value], {**got, **rates}):
                 yield row
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:

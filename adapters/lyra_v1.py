@@ -23,12 +23,12 @@ from aggregator.core.rows import (  # isort: skip
 )  # fmt: skip
 from aggregator.core.solmath import wad_mul_down
 from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
-from aggregator.sdk.rows import ask, assets, fill, gap, need
+from aggregator.sdk.rows import ZERO, ask, assets, fill, gap, need, priced
 
 Got = Answer | Revert
 Answers = Mapping[str, Got]
 FIX = "check option_market_viewer and chain in config/deployments/lyra_v1.toml"
-ZERO, LP, CHUNK = "0x" + "00" * 20, "lp", 200
+LP, CHUNK = "lp", 200
 REFERENCE, ACTIVE = 2, 1  # BaseExchangeAdapter.PriceType: what liquidations go by; OptionToken.PositionState
 LONG_PUT, SHORT_CALL_BASE, SHORT_PUT_QUOTE = 1, 2, 4  # OptionMarket.OptionType; 0 is a long call, 3 a call on quote
 POSITION = "(uint256,uint256,uint8,uint256,uint256,uint8)"  # id, strike, type, amount, collateral, state
@@ -104,11 +104,10 @@ class LyraV1(Adapter):
             yield Gap(gone, "unread", "the viewer no longer lists this market")
         known = list(markets.values())
         named = await assets(view, [a for p in known for a in (p.base, p.quote, p.shares)])
-        for _, rows in named.values():
-            for row in rows:
-                yield row
+        for row in named.rows:
+            yield row
         for parts, got in zip(known, await ask(view, [_questions(p) for p in known]), strict=True):
-            base, quote, shares = (named[a][0] for a in (parts.base, parts.quote, parts.shares))
+            base, quote, shares = (named[a] for a in (parts.base, parts.quote, parts.shares))
             for row in _market_rows(parts, got, base, quote, shares):
                 yield row
             async for row in _series(view, where, parts, got, base.id):
@@ -175,8 +174,7 @@ def _market_rows(p: Parts, got: Answers, base: Asset, quote: Asset, shares: Asse
     for name, (_, _, first, keys) in MARKET.items():
         for word, key in enumerate(keys, first):
             yield fill(got[name], blank._replace(key=key, exp=0 if key.endswith("_s") else 18), p.market, key, word)
-    spot = fill(got["spot"], Price(p.market, base.id, quote.id, 0, 18, "live", 0, 0), base.id, "spot")
-    yield spot if isinstance(spot, Price) else spot._replace(reason="no_price", detail=f"{spot.detail} in {p.market}")
+    yield priced(got["spot"], Price(p.market, base.id, quote.id, 0, 18, "live", 0, 0), "spot")
     for asset in (base, quote):
         if asset.decimals >= 0:
             more = asset.decimals - 18

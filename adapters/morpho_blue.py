@@ -13,9 +13,8 @@ from aggregator.core.ids import erc20
 from aggregator.core.rows import Asset, Exposure, Gap, Index, Market, PositionRow, Price, Row, Term, Total
 from aggregator.core.solmath import MorphoTotals, morpho_accrue
 from aggregator.sdk.adapter import Adapter, Answer, Call, Log, Revert, Target, View, Where
-from aggregator.sdk.rows import ask, assets, fill, gap, need
+from aggregator.sdk.rows import ZERO, ask, assets, gap, need, priced
 
-ZERO = "0x" + "00" * 20
 VIRTUAL_ASSETS, VIRTUAL_SHARES = 1, 10**6
 PARAMS = "(address,address,address,address,uint256)"  # loan, collateral, oracle, irm, lltv
 STATE = "(uint128,uint128,uint128,uint128,uint128,uint128)"  # supply assets, shares, borrow assets, shares, time, fee
@@ -75,13 +74,11 @@ class MorphoBlue(Adapter):
             for market, got in zip(markets, asked, strict=True)
         ]
         named = await assets(view, [a for _, params, _ in known for a in params.values[:2] if a != ZERO])
-        for _, rows in named.values():
-            for row in rows:
-                yield row
+        for row in named.rows:
+            yield row
         asked = await ask(view, [_questions(params, state) for _, params, state in known])
         for (market, params, state), got in zip(known, asked, strict=True):
-            assets_of = {a: named[a][0] for a in params.values[:2] if a != ZERO}
-            for row in _terms(view.at.time_s, market, params, state, got, assets_of):
+            for row in _terms(view.at.time_s, market, params, state, got, named):
                 yield row
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
@@ -194,12 +191,7 @@ def _price(market: str, collateral: Asset, loan: Asset, got: dict[str, Answer | 
     if collateral.decimals < 0 or loan.decimals < 0:
         return Gap(collateral.id, "bad_decimals", f"price in {market} has no scale")
     exp = 36 + loan.decimals - collateral.decimals
-    blank = Price(market, collateral.id, loan.id, 0, exp, _path(got), 0, 0)
-    price = fill(got["price"], blank, collateral.id, "price")
-    if isinstance(price, Gap) or price.raw == 0:
-        why = price.detail if isinstance(price, Gap) else "the oracle answers 0"
-        return Gap(collateral.id, "no_price", f"{why} in {market}", src=price.src)
-    return price
+    return priced(got["price"], Price(market, collateral.id, loan.id, 0, exp, _path(got), 0, 0), "price")
 
 
 def _path(got: dict[str, Answer | Revert]) -> str:

@@ -18,7 +18,7 @@ from aggregator.core.rows import (  # isort: skip
     AccountTerm, Asset, Backstop, Exposure, Gap, Market, PerpPosition, PositionRow, Price, Row, Term,
 )  # fmt: skip
 from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
-from aggregator.sdk.rows import ask, assets, fill, gap, need
+from aggregator.sdk.rows import ask, assets, fill, gap, need, priced
 
 Answers = Mapping[str, Answer | Revert]
 FIX = "check addresses.clearing_house and chain in config/deployments/perp_curie.toml"
@@ -110,11 +110,10 @@ class PerpCurie(Adapter):
         parts = await _parts(view, where)
         registry, tokens = parts["registry"], [m.market.rsplit("/", 1)[1] for m in where.markets]
         named = await assets(view, [parts["token"], *tokens])
-        for _, rows in named.values():
-            for row in rows:
-                yield row
+        for row in named.rows:
+            yield row
         (got,) = await ask(view, [{key: Call(parts[part], sig) for key, (part, sig) in TERMS.items()}])
-        settlement, fund = named[parts["token"]][0], got["insurance_fund_capacity"]
+        settlement, fund = named[parts["token"]], got["insurance_fund_capacity"]
         src = need(got["mm_ratio_pips"], "getMmRatio", FIX).src()
         yield Market(where.id, "perp", "perp_curie@1", f"Curie in {settlement.symbol}", src)
         for key, answer in got.items():
@@ -127,7 +126,7 @@ class PerpCurie(Adapter):
         for token, answers in zip(tokens, asked, strict=True):
             pool = answers["pool"]
             rows_of = _collateral_rows if isinstance(pool, Revert) or int(pool.values[0], 16) == 0 else _base_rows
-            for row in rows_of(where.id, named[token][0], answers):
+            for row in rows_of(where.id, named[token], answers):
                 yield row
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
@@ -183,8 +182,7 @@ def _base_rows(market: str, base: Asset, got: Answers) -> Iterator[Row]:
     closed = isinstance(is_closed := got["closed"], Answer) and is_closed.value
     price = got["closed_price" if closed else "paused_price" if halted else "mark"]
     path = "constant" if halted else "mark"
-    row = fill(price, Price(market, base.id, USD, 0, 18, path, 0, 0), base.id, "the price accounts are judged by")
-    yield row._replace(reason="no_price") if isinstance(row, Gap) else row
+    yield priced(price, Price(market, base.id, USD, 0, 18, path, 0, 0), "the price accounts are judged by")
     yield fill(got["index"], Term(market, base.id, "", "index_price", 0, 18), base.id, "getIndexPrice")
     yield fill(got["pool"], Term(market, base.id, "", "exchange_fee_pips", 0, 6), base.id, "getMarketInfo", 1)
     yield fill(got["pool"], Term(market, base.id, "", "insurance_fund_fee_pips", 0, 6), base.id, "getMarketInfo", 3)
@@ -195,12 +193,9 @@ def _collateral_rows(market: str, token: Asset, got: Answers) -> Iterator[Row]:
     for word, key in ((1, "collateral_ratio_pips"), (2, "discount_ratio_pips")):
         yield fill(got["config"], Term(market, token.id, "", key, 0, 6), token.id, "getCollateralConfig", word)
     places = got["places"]
+    price = places if isinstance(places, Revert) else got["price"]  # without its places the number says nothing
     exp = places.value if isinstance(places, Answer) else 18
-    row = fill(got["price"], Price(market, token.id, USD, 0, exp, "feed", 0, 0), token.id, "getPrice of the collateral")
-    if isinstance(row, Gap) or isinstance(places, Revert) or row.raw == 0:
-        yield Gap(token.id, "no_price", f"the collateral manager of {market} gives none", src=row.src)
-    else:
-        yield row
+    yield priced(price, Price(market, token.id, USD, 0, exp, "feed", 0, 0), "getPrice of the collateral manager")
 
 
 def _account(where: Where, who: str, settlement: str, got: Answers, more: Answers) -> Iterator[PositionRow | Gap]:

@@ -16,9 +16,8 @@ from aggregator.core.ids import erc20, erc721
 from aggregator.core.rows import Asset, Claim, Depth, Exposure, Gap, Market, PositionRow, Row, Term
 from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
 from aggregator.sdk.amm import fee_growth_inside, fees_owed, position_amounts
-from aggregator.sdk.rows import ask, assets, fill, gap, need
+from aggregator.sdk.rows import ZERO, ask, assets, fill, gap, need
 
-ZERO = "0x" + "00" * 20
 FEES = (100, 200, 300, 400, 500, 3_000, 10_000)  # pips; UniswapV3Factory and what its owner has enabled since
 MAX_TICK = 887272
 CHUNK = 10_000  # positions looked up together: the manager serves all pools of a chain, a million tokens on the largest
@@ -87,9 +86,8 @@ class UniswapV3(Adapter):
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         pools = await _pools(view, where, [m.market.rsplit("/", 1)[1] for m in where.markets])
-        for _, rows in (await assets(view, [t for p in pools for t in p.tokens])).values():
-            for row in rows:
-                yield row
+        for row in (await assets(view, [t for p in pools for t in p.tokens])).rows:
+            yield row
         reserves = [{t: Call(t, "balanceOf(address)(uint256)", (p.address,)) for t in p.tokens} for p in pools]
         for pool, held in zip(pools, await ask(view, reserves), strict=True):
             for row in _pool_rows(where, pool, held):

@@ -11,6 +11,7 @@ from aggregator.core.fixed import I256_MAX
 from aggregator.core.rows import Asset, Gap, Index, Price, Row, Term, Total
 from aggregator.sdk.adapter import Answer, Call, Revert, View
 
+ZERO = "0x" + "00" * 20  # no address
 Filled = TypeVar("Filled", Index, Price, Term, Total)
 
 
@@ -43,14 +44,31 @@ def fill(answer: Answer | Revert, row: Filled, subject: str, what: str, word: in
     return row._replace(raw=value, src=src)
 
 
+def priced(answer: Answer | Revert, price: Price, what: str) -> Price | Gap:
+    """`price` with the answer's number and its source; Gap no_price of its asset where there is none, or zero."""
+    found = fill(answer, price, price.asset, what)
+    if isinstance(found, Price) and found.raw:
+        return found
+    why = found.detail if isinstance(found, Gap) else f"{what} answers 0"
+    return Gap(price.asset, "no_price", f"{why} in {price.market}", src=found.src)
+
+
 async def ask(view: View, questions: Sequence[Mapping[str, Call]]) -> list[dict[str, Answer | Revert]]:
     """Several named questions about several things in one large read, answers under the same names."""
     answers = iter(await view.calls([call for asked in questions for call in asked.values()]))
     return [{key: next(answers) for key in asked} for asked in questions]
 
 
-async def assets(view: View, addresses: Sequence[str]) -> dict[str, tuple[Asset, list[Row]]]:
-    """Metadata by address, each once, in the given order: the asset, and the rows to yield for it."""
+class Assets(dict[str, Asset]):
+    """Assets by address, and the `rows` to yield for them: each asset, and a gap where its decimals are unknown."""
+
+    rows: list[Row]
+
+
+async def assets(view: View, addresses: Sequence[str]) -> Assets:
+    """Metadata of tokens, each asked once, in the given order."""
     unique = list(dict.fromkeys(addresses))
     answers = await asyncio.gather(*map(view.asset, unique))  # together: a view lets small reads share one request
-    return {a: (asset, [asset, gap] if gap else [asset]) for a, (asset, gap) in zip(unique, answers, strict=True)}
+    out = Assets(zip(unique, (asset for asset, _ in answers), strict=True))
+    out.rows = [row for answer in answers for row in answer if row is not None]
+    return out

@@ -9,7 +9,7 @@ from aggregator.core.fixed import I256_MAX
 from aggregator.core.rows import Gap, Index, Price, Term, Total
 from aggregator.core.source import CallSource, read_source
 from aggregator.sdk.adapter import Answer, Call, Revert
-from aggregator.sdk.rows import ask, assets, fill, gap, need
+from aggregator.sdk.rows import ask, assets, fill, gap, need, priced
 from aggregator.sdk.testing import FakeView
 
 TO = "0x" + "1a" * 20
@@ -69,6 +69,20 @@ async def test_metadata_is_given_once_with_its_gap_beside_it() -> None:
     view = FakeView().token(TO, "TKN", 6)
     found = await assets(view, [TO, other, TO])
     assert list(found) == [TO, other]
-    assert [type(row).__name__ for row in found[other][1]] == ["Asset", "Gap"]
-    assert found[TO][1] == [found[TO][0]]
-    assert (found[TO][0].symbol, found[TO][0].decimals, found[other][0].decimals) == ("TKN", 6, -1)
+    assert found.rows[:2] == [found[TO], found[other]]
+    assert [type(row).__name__ for row in found.rows] == ["Asset", "Asset", "Gap"]
+    assert (found[TO].symbol, found[TO].decimals, found[other].decimals) == ("TKN", 6, -1)
+
+
+def test_a_price_is_a_number_above_zero_or_a_gap_that_says_why() -> None:
+    blank, answer = Price("m", "a", "q", 0, 8, "feed", 0, 0), Answer((7,), TO, b"\1\2\3\4")
+    assert priced(answer, blank, "price") == blank._replace(raw=7, src=answer.src())
+    for found, why in (
+        (answer._replace(values=(0,)), "price answers 0 in m"),
+        (Revert("stale"), "price: stale in m"),
+        (answer._replace(values=(2**255,)), "which does not fit int256 in m"),
+    ):
+        row = priced(found, blank, "price")
+        assert isinstance(row, Gap)
+        assert (row.subject, row.reason) == ("a", "no_price")
+        assert row.detail.endswith(why)
