@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.rules import FLOORED
 from aggregator.rules.lyra_v1_arrays import Penalties, Shocks
 
 Floats = npt.NDArray[np.float64]
@@ -219,6 +220,8 @@ class Book:
     what a liquidation of a short costs it), none where not given.
     close_frac: Compound v2 close factor by market; storefront_frac: Comet storePriceFactor by market, NaN elsewhere.
     issuers: (asset, holder) pairs, a vault share and the account through which its vault holds its assets.
+    Of each market's rule: rule_code its place in rule_names ('' for none), floors whether it cuts the average threshold
+    to basis points, absorbs whether it takes accounts whole.
     """
 
     assets: tuple[str, ...]
@@ -254,8 +257,17 @@ class Book:
     perp_settlement: tuple[tuple[int, int], ...] = ()
     insurance_usd: tuple[tuple[int, float], ...] = ()
     gaps: tuple[dict[str, object], ...] = ()
+    rule_names: tuple[str, ...] = field(init=False)
+    rule_code: Codes = field(init=False)
+    floors: Flags = field(init=False)
+    absorbs: Flags = field(init=False)
 
     def __post_init__(self) -> None:
+        names = tuple(sorted(set(self.rules)))
+        object.__setattr__(self, "rule_names", names)
+        object.__setattr__(self, "rule_code", np.array([names.index(rule) for rule in self.rules], np.int32))
+        object.__setattr__(self, "floors", np.array([rule in FLOORED for rule in self.rules], np.bool_))
+        object.__setattr__(self, "absorbs", np.array([r.startswith("comet@") for r in self.rules], np.bool_))
         if not self.perp_rules:
             object.__setattr__(self, "perp_rules", ("",) * len(self.markets))
         for name, size in (("close_frac", 0.5), ("storefront_frac", np.nan)):

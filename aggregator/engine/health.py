@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from aggregator.engine.book import Book, Codes, Flags, Floats, Indices, add_up
 from aggregator.quant._jit import in_chunks, jit
-from aggregator.rules import FLOORED, floored
+from aggregator.rules import floored
 
 
 class Sums(NamedTuple):
@@ -43,9 +43,8 @@ def sums(book: Book, amount: Floats, answers_usd: Floats) -> Sums:
     weighted, debt = np.empty(book.accounts), np.empty(book.accounts)
     columns = book.leg_start, book.leg_term, amount, signed, weighted, debt
     in_chunks(lambda first, end: _sums(*columns, first, end), book.accounts)
-    floors = _floors(book)
-    if floors.any():
-        rows = np.flatnonzero(floors[book.account_market])
+    if book.floors.any():
+        rows = np.flatnonzero(book.floors[book.account_market])
         held = np.empty(len(rows))
         _held(book.leg_start, book.leg_term, amount, _collateral(book, answers_usd), rows, held)
         weighted[rows] = floored(weighted[rows], held)
@@ -59,7 +58,7 @@ def sums_plain(book: Book, amount: Floats, answers_usd: Floats) -> Sums:
     n = book.accounts
     weighted, debt = (add_up(owner, amount * column[book.leg_term], n) for column in (weight, owed))
     held = add_up(owner, amount * _collateral(book, answers_usd)[book.leg_term], n)
-    return Sums(np.where(_floors(book)[book.account_market], floored(weighted, held), weighted), debt)
+    return Sums(np.where(book.floors[book.account_market], floored(weighted, held), weighted), debt)
 
 
 _EDGE, _EDGE_USD, _DUST_USD = 1e-9, 4e-8, 1e-6  # relative; a few of the smallest units that markets count in
@@ -70,9 +69,8 @@ def at_edge(book: Book, amount: Floats, answers_usd: Floats, found: Sums) -> Ind
     weighted, debt = found
     owes = debt > _DUST_USD
     edge = owes & (np.abs(weighted - debt) <= _EDGE * debt + _EDGE_USD)
-    floors = _floors(book)
-    if floors.any():  # where values that round by one unit move the average across a whole basis point
-        near = np.flatnonzero(owes & floors[book.account_market] & (np.abs(weighted - debt) < 1e-2 * debt))
+    if book.floors.any():  # where values that round by one unit move the average across a whole basis point
+        near = np.flatnonzero(owes & book.floors[book.account_market] & (np.abs(weighted - debt) < 1e-2 * debt))
         edge[near[_split(book, amount, answers_usd, near, debt[near])]] = True
     return np.flatnonzero(edge)
 
@@ -94,10 +92,6 @@ def _split(book: Book, amount: Floats, answers_usd: Floats, accounts: Indices, d
     either = floored(weighted, held, -slack) < debt, floored(weighted, held, slack) < debt
     out: Flags = (either[0] != either[1]) & (low < high)  # one threshold alone is its own average, exactly
     return out
-
-
-def _floors(book: Book) -> Flags:
-    return np.array([rule in FLOORED for rule in book.rules] or [False], np.bool_)
 
 
 def _collateral(book: Book, answers_usd: Floats) -> Floats:

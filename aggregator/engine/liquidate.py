@@ -14,7 +14,7 @@ import numpy as np
 
 from aggregator.core.errors import DomainError
 from aggregator.engine.book import Book, Codes, Flags, Floats, Indices, add_up
-from aggregator.rules import FLOORED, Calls, Taken, floored, lending
+from aggregator.rules import Calls, Taken, floored, lending
 
 
 class Legs(NamedTuple):
@@ -76,9 +76,8 @@ def wave(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats, val
     weighted = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd * terms.threshold_frac[term]), n)
     owed = add_up(legs.owner, np.where(legs.debt, legs.usd, 0.0), n)
     held = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd), n)
-    cut = np.array([rule in FLOORED for rule in book.rules], np.bool_)[book.account_market[accounts]]
-    weighted = np.where(cut, floored(weighted, held), weighted)
-    absorbs = _absorbs(book)[book.account_market[accounts]]
+    weighted = np.where(book.floors[book.account_market[accounts]], floored(weighted, held), weighted)
+    absorbs = book.absorbs[book.account_market[accounts]]
     c, d = _pairs(legs, n, terms.callable[term] & ~absorbs[legs.owner])
     owner = np.concatenate([legs.owner[c], np.flatnonzero(absorbs)])
     single = len(c)
@@ -102,7 +101,6 @@ def wave(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats, val
     )
     pair_c = np.append(legs.leg[c], np.full(len(owner) - single, -1))
     pair_d = np.append(legs.leg[d], np.full(len(owner) - single, -1))
-    answer = answers_usd[terms.oracle[book.leg_term]] if single else np.zeros(1)
     out = Wave(
         accounts[owner],
         pair_c,
@@ -110,19 +108,26 @@ def wave(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats, val
         health[owner],
         calls,
         judge(book, market, calls),
-        np.where(pair_c >= 0, answer[pair_c], 1.0),
-        np.where(pair_d >= 0, answer[pair_d], 1.0),
+        _of_leg(book, pair_c, answers_usd[terms.oracle]),
+        _of_leg(book, pair_d, answers_usd[terms.oracle]),
     )
     return _most_profitable(book, out, owner, value_usd)
+
+
+def _of_leg(book: Book, leg: Indices, by_term: Floats) -> Floats:
+    """(k,) a column of the terms at some legs, 1 for leg -1."""
+    if not len(book.leg_term):
+        return np.ones(len(leg))
+    return np.where(leg >= 0, by_term[book.leg_term[leg]], 1.0)
 
 
 def judge(book: Book, market: Codes, calls: Calls) -> Taken:
     """`Rule.batch` of every call by its market's rule; DomainError for a rule that the engine cannot run."""
     n = len(market)
     out = Taken(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n, np.bool_))
-    codes = _rule_codes(book)[market]
+    codes = book.rule_code[market]
     for code in np.unique(codes).tolist():
-        name = sorted(set(book.rules))[code]
+        name = book.rule_names[code]
         rule = lending(name) if name else None
         if rule is None:
             if name:
@@ -133,15 +138,6 @@ def judge(book: Book, market: Codes, calls: Calls) -> Taken:
         for column, part in zip(out, taken, strict=True):
             column[at] = part
     return out
-
-
-def _rule_codes(book: Book) -> Indices:
-    names = {name: i for i, name in enumerate(sorted(set(book.rules)))}
-    return np.array([names[rule] for rule in book.rules], np.int64)
-
-
-def _absorbs(book: Book) -> Flags:
-    return np.array([rule.startswith("comet@") for rule in book.rules], np.bool_)
 
 
 def _pairs(legs: Legs, n: int, callable_: Flags) -> tuple[Indices, Indices]:
@@ -158,11 +154,10 @@ def _pairs(legs: Legs, n: int, callable_: Flags) -> tuple[Indices, Indices]:
 
 def _most_profitable(book: Book, calls: Wave, owner: Indices, value_usd: Floats) -> Wave:
     """Of each account's calls that take anything the one with the largest profit; the first among equals."""
-    asset = book.terms.asset[book.leg_term] if len(book.leg_term) else np.zeros(1, np.int32)
+    value = value_usd[book.terms.asset]
     got = (calls.taken.seized_usd - calls.taken.fee_usd) / np.maximum(calls.answer_collateral, 1e-300)
     paid = calls.taken.repaid_usd / np.maximum(calls.answer_debt, 1e-300)
-    profit = got * np.where(calls.collateral >= 0, value_usd[asset[calls.collateral]], 1.0)
-    profit -= paid * np.where(calls.debt >= 0, value_usd[asset[calls.debt]], 1.0)
+    profit = got * _of_leg(book, calls.collateral, value) - paid * _of_leg(book, calls.debt, value)
     acts = np.flatnonzero((calls.taken.seized_usd > 0.0) | calls.taken.cleared | (calls.taken.bad_debt_usd > 0.0))
     order = acts[np.lexsort((acts, -profit[acts], owner[acts]))]
     first = np.append(True, owner[order][1:] != owner[order][:-1]) if len(order) else np.zeros(0, np.bool_)

@@ -262,24 +262,23 @@ def affordable(depth: Depth, asset: int, units: Floats, cost_usd: Floats, value_
     share = np.zeros(len(units))
     order = np.argsort(unit_cost, kind="stable")
     dearest = unit_cost[order]
-    edges = np.flatnonzero(np.append(True, dearest[1:] > dearest[:-1] * (1.0 + _SAME)))
-    ahead = 0.0
-    for start, end in zip(edges, np.append(edges[1:], len(order)), strict=True):
-        group, floor = order[start:end], float(dearest[end - 1])
-        if not np.isfinite(floor):
-            break
-        more = float(units[group].sum())
-        if _average(depth, asset, ahead + more, value_usd, par) >= floor * (1.0 - _SAME):
-            share[group] = 1.0
-            ahead += more
-            continue
-        low, high = 0.0, 1.0
-        for _ in range(60):  # the average price falls in the amount sold
-            middle = 0.5 * (low + high)
-            pays = _average(depth, asset, ahead + middle * more, value_usd, par) >= floor
-            low, high = (middle, high) if pays else (low, middle)
-        share[group] = low if low > _LEAST else 0.0
-        break
+    starts = np.flatnonzero(np.append(True, dearest[1:] > dearest[:-1] * (1.0 + _SAME)))
+    ends = np.append(starts[1:], len(order))
+    total, floor = np.cumsum(units[order])[ends - 1], dearest[ends - 1]
+    whole, end = 0, int(np.isfinite(floor).sum())
+    while whole < end:  # the average falls and the cost rises: groups that pay whole come first
+        middle = (whole + end) // 2
+        pays = _average(depth, asset, float(total[middle]), value_usd, par) >= floor[middle] * (1.0 - _SAME)
+        whole, end = (middle + 1, end) if pays else (whole, middle)
+    share[order[: ends[whole - 1] if whole else 0]] = 1.0
+    if whole < len(floor) and np.isfinite(floor[whole]):
+        ahead = float(total[whole - 1]) if whole else 0.0
+        more, low, high = float(total[whole]) - ahead, 0.0, 1.0
+        for _ in range(60):
+            middle_share = 0.5 * (low + high)
+            pays = _average(depth, asset, ahead + middle_share * more, value_usd, par) >= floor[whole]
+            low, high = (middle_share, high) if pays else (low, middle_share)
+        share[order[starts[whole] : ends[whole]]] = low if low > _LEAST else 0.0
     return share
 
 

@@ -101,6 +101,7 @@ def cascade(
     first, refused = _first(state, extra), np.zeros(0, np.int64)
     moved, settled, worst = np.inf, False, 0.0
     edge: set[int] = set()
+    judged = np.array([bool(rule) for rule in book.rules], np.bool_)[book.account_market]
     opening_extra = extra.mark(state.value_usd, liquidate=False)
     if state.providers_lost(extra.pool_loss_units(state.value_usd)):
         state.refresh()
@@ -109,7 +110,7 @@ def cascade(
         answers = state.answers()
         sums = health.sums(book, state.amount, answers)
         edge |= set(health.at_edge(book, state.amount, answers, sums).tolist())
-        due = np.flatnonzero((sums.weighted_usd < sums.debt_usd) & ~state.dead & _judged(book))
+        due = np.flatnonzero((sums.weighted_usd < sums.debt_usd) & ~state.dead & judged)
         due = due[np.lexsort((due, sums.health[due]))]
         made = state.calls.copy()
         flow = NOTHING
@@ -184,10 +185,6 @@ def _sequential(state: State, due: Indices, rules: Conventions) -> Flow:
         if rules.capacity_accounts and total.calls >= rules.capacity_accounts:
             break
     return total
-
-
-def _judged(book: Book) -> Flags:
-    return np.array([bool(rule) for rule in book.rules], np.bool_)[book.account_market]
 
 
 def _cut_answers(book: Book, state: State) -> Floats:

@@ -151,33 +151,35 @@ def _profitable(state: State, calls: Wave, answers_usd: Floats) -> Wave:
 def _move(state: State, calls: Wave, answers_usd: Floats, sale: _Sale) -> tuple[float, float, float]:
     """Book every call: collateral, fee, repayment, what is written off. Returns (seized, repaid, bad debt) in USD."""
     book, v, taken = state.book, state.value_usd, calls.taken
-    asset = book.terms.asset[book.leg_term]
     single = np.flatnonzero(calls.collateral >= 0)
     coll, debt = calls.collateral[single], calls.debt[single]
+    coll_asset, debt_asset = (book.terms.asset[book.leg_term[legs]] for legs in (coll, debt))
     fee = taken.fee_usd[single] / calls.answer_collateral[single]
     out = sale.units[: len(single)] + fee
     left = state.amount[coll] - out
     state.amount[coll] = np.where(taken.seized_usd[single] >= np.asarray(calls.calls.collateral_usd)[single], 0.0, left)
-    np.add.at(state.units["protocol"], asset[coll], fee)
-    np.add.at(state.units["liquidators"], asset[coll], sale.units[: len(single)])
+    np.add.at(state.units["protocol"], coll_asset, fee)
+    np.add.at(state.units["liquidators"], coll_asset, sale.units[: len(single)])
     repaid = np.minimum(taken.repaid_usd[single] / calls.answer_debt[single], state.amount[debt])
     whole_debt = taken.repaid_usd[single] >= np.asarray(calls.calls.debt_usd)[single]
     repaid = np.where(whole_debt, state.amount[debt], repaid)
     state.amount[debt] = np.where(whole_debt, 0.0, state.amount[debt] - repaid)
-    np.add.at(state.units["suppliers"], asset[debt], repaid)
-    np.subtract.at(state.units["outside"], asset[debt], repaid)
-    repaid_usd = repaid * v[asset[debt]]
+    np.add.at(state.units["suppliers"], debt_asset, repaid)
+    np.subtract.at(state.units["outside"], debt_asset, repaid)
+    repaid_usd = repaid * v[debt_asset]
     paid = float(repaid_usd.sum())
     state.cash["liquidators"] -= paid
     state.cash["outside"] += paid
     acc = calls.account[single]
-    seized_usd = out * v[asset[coll]]
+    seized_usd = out * v[coll_asset]
     state.seized_usd[acc] += seized_usd
     state.repaid_usd[acc] += repaid_usd
     bad = _absorb(state, calls, answers_usd, sale)
     bad += _write_off(state, acc, taken.cleared[single])
     absorbed = sale.leg[len(single) :]
-    seized_all = float(seized_usd.sum()) + float((sale.units[len(single) :] * v[asset[absorbed]]).sum())
+    seized_all = float(seized_usd.sum()) + float(
+        (sale.units[len(single) :] * v[book.terms.asset[book.leg_term[absorbed]]]).sum()
+    )
     return seized_all, paid, bad
 
 
@@ -217,20 +219,19 @@ def _absorb(state: State, calls: Wave, answers_usd: Floats, sale: _Sale) -> floa
     if not len(whole):
         return 0.0
     book, v = state.book, state.value_usd
-    asset = book.terms.asset[book.leg_term]
     accounts = calls.account[whole]
     legs = legs_of(book, accounts, state.amount, answers_usd)
-    n = len(accounts)
+    n, worth = len(accounts), state.amount[legs.leg] * v[book.terms.asset[book.leg_term[legs.leg]]]
     debts = np.flatnonzero(legs.debt & (legs.usd > 0.0))
-    owed_usd = add_up(legs.owner[debts], (state.amount * v[asset])[legs.leg[debts]], n)
+    owed_usd = add_up(legs.owner[debts], worth[debts], n)
     rate = np.divide(owed_usd, np.asarray(calls.calls.all_debt_usd)[whole])  # market USD per USD of the oracle
     credit = np.asarray(calls.calls.collateral_usd)[whole] * (1.0 - np.asarray(calls.calls.bonus_frac)[whole]) * rate
     bad = calls.taken.bad_debt_usd[whole] * rate
     refund = np.maximum(credit - owed_usd, 0.0)
     full = np.flatnonzero(~legs.debt & (legs.usd > 0.0))
     held = legs.leg[full]
-    np.add.at(state.seized_usd, accounts[legs.owner[full]], state.amount[held] * v[asset[held]])
-    np.add.at(state.units["liquidators"], asset[held], state.amount[held])
+    np.add.at(state.seized_usd, accounts[legs.owner[full]], worth[full])
+    np.add.at(state.units["liquidators"], book.terms.asset[book.leg_term[held]], state.amount[held])
     state.amount[held] = 0.0
     state.amount[legs.leg[debts]] = 0.0
     income, cleared = float(sale.cost_usd[whole].sum()), float(owed_usd.sum())
