@@ -102,6 +102,10 @@ class DomainError(SpilloverError, ValueError):
 
 
 def near_miss(word: str, known: Iterable[str], otherwise: str = "", *, cutoff: float = 0.6) -> str:
-    """ "did you mean 'amount'?" for the nearest known word, `otherwise` if none is near: the `fix` of many errors."""
-    found = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    """ "did you mean 'amount'?" for the nearest known word, `otherwise` if none is near: the `fix` of many errors.
+
+    A word that differs in case alone is nearest.
+    """
+    words = list(known)
+    found = [k for k in words if k.lower() == word.lower()] or get_close_matches(word, words, n=1, cutoff=cutoff)
     return f"did you mean {found[0]!r}?" if found else otherwise

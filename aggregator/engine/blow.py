@@ -7,12 +7,11 @@ A key that ends in '?' is passed over where the book does not have it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import numpy as np
 
-from aggregator.core.errors import ScenarioError
+from aggregator.core.errors import ScenarioError, near_miss
 from aggregator.core.ids import source_of
 from aggregator.core.scenario import Scenario
 from aggregator.engine.book import Book, Floats
@@ -86,12 +85,11 @@ def _codes(book: Book, key: str, table: str, *, optional: bool) -> list[int]:
         return []
     if not found:
         known = sorted({*book.assets, *book.symbols} - {""})
-        near = [k for k in known if k.lower() == key.lower()] or get_close_matches(key, known, n=1)
         raise ScenarioError(
             f"{table} names an asset that the book does not have",
             expected="an asset id or symbol of the book" + (f", e.g. {', '.join(known[:8])}" if known else ""),
             found=repr(key),
-            fix=f"did you mean {near[0]!r}?" if near else "see `spillover exposure`",
+            fix=near_miss(key, known, "see `spillover exposure`"),
         )
     sources = [source_of(book.assets[i]) for i in found]
     if len(set(sources)) < len(sources):

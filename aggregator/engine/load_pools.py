@@ -10,9 +10,8 @@ import numpy as np
 from aggregator.core.ids import address_of, source_of
 from aggregator.core.rows import Claim, Depth
 from aggregator.engine.book import Claims, Flags, Floats, Lps, Pool, table
+from aggregator.quant.uniswap_v3_math import Q96, sqrt_at_tick
 from aggregator.snapshot import Snapshot
-
-_Q96 = 2.0**96
 
 
 def claims_of(
@@ -63,7 +62,7 @@ def _position(
         held = first.num / first.den * (second.num / second.den)
         return asset, base, quote, unit * held**0.5 / 10.0 ** ((decimals[base] + decimals[quote]) / 2), 0.0, np.inf
     scale = 10.0 ** ((decimals[base] - decimals[quote]) / 2)
-    bounds = [1.0001 ** (tick / 2) * scale for tick in (first.lower, first.upper)]
+    bounds = [sqrt_at_tick(tick) / Q96 * scale for tick in (first.lower, first.upper)]
     return asset, base, quote, unit / 10.0 ** ((decimals[base] + decimals[quote]) / 2), bounds[0], bounds[1]
 
 
@@ -109,8 +108,8 @@ def _concentrated(snap: Snapshot, market: str, place: Mapping[str, int], decimal
         market,
         base,
         quote,
-        terms["", "sqrt_price_x96"] / _Q96 * 10.0**shift,
-        np.array([1.0001 ** (d.point / 2) * 10.0**shift for d in ticks]),
+        terms["", "sqrt_price_x96"] / Q96 * 10.0**shift,
+        np.array([sqrt_at_tick(d.point) / Q96 * 10.0**shift for d in ticks]),
         np.array([raw / 10.0**half for raw in held]),
         terms.get(("", "fee_pips"), 0) / 1e6,
     )
