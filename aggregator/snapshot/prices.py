@@ -3,14 +3,17 @@
 Fewest steps first. In one step: USD itself; a reference feed (Price with market '') quoting USD; an oracle of a market
 on the asset's own chain or venue quoting USD. Assets without such are priced in rounds from those that have a price:
 by a price in another asset, then by their claims (the sum over the basket of num / den of every underlying).
-Among several rows: reference feeds, then by path in the order of `PATHS`, the youngest, the market's id. A stale price
-is used and its Gap says so; a price of zero or below is never used, nor one that no asset can have (10^60 USD, or
-10^-60): anybody may deploy an oracle that says so. What no round reaches is a Gap, not a zero.
+Among several rows: reference feeds, then by path in the order of `PATHS`, the youngest, the market's id. Prices in
+another asset come from markets that anybody may open with an oracle of his own, so of those the market that holds most
+of the asset speaks first. A stale price is used and its Gap says so; a price of zero or below is never used, nor one
+that no asset can have (10^60 USD, or 10^-60). What no round reaches is a Gap, not a zero.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from aggregator.core.fixed import Fixed
 from aggregator.core.ids import USD, source_of
@@ -43,8 +46,15 @@ def _solve(snap: Snapshot) -> dict[str, Usd]:
     for price in snap.rows("price"):
         if price.raw > 0 and (not price.market or source_of(price.market) == source_of(price.asset)):
             prices.setdefault(price.asset, []).append(price)
+    crossed = {asset: sum(row.quote != USD for row in found) for asset, found in prices.items()}
+    held = _held(snap) if any(n > 1 for n in crossed.values()) else {}
+
+    def choice(row: Price) -> tuple[bool, bool, float, tuple[bool, int, int, str]]:
+        most = 0.0 if row.quote == USD else -held.get((row.market, row.asset), 0.0)
+        return row.quote != USD, bool(row.market), most, rank(row)
+
     for found in prices.values():
-        found.sort(key=rank)
+        found.sort(key=choice)
     claims: dict[str, list[Claim]] = {}
     for claim in snap.rows("claim"):
         claims.setdefault(claim.asset, []).append(claim)
@@ -62,6 +72,16 @@ def _solve(snap: Snapshot) -> dict[str, Usd]:
         pending = [asset for asset in pending if asset not in fresh]
 
 
+def _held(snap: Snapshot) -> dict[tuple[str, str], float]:
+    """Shares of an asset in a market, debts aside: where most of it is. Not exact, and of no unit across markets."""
+    table, names = snap.tables["exposure"], snap.names
+    owned = np.flatnonzero(table["side"] != snap.code("debt"))
+    pair = table["market"][owned].astype(np.int64) * len(names) + table["asset"][owned]
+    pairs, which = np.unique(pair, return_inverse=True)
+    sums = np.bincount(which, table["shares_f"][owned], len(pairs)).tolist()
+    return {(names[p // len(names)], names[p % len(names)]): s for p, s in zip(pairs.tolist(), sums, strict=True)}
+
+
 def _possible(price: Fixed) -> bool:
     """Within _PLACES powers of ten of one USD; through quotes of quotes digits could also grow without end."""
     low, high = (int(10 ** max(price.exp + places, 0)) for places in (-_PLACES, _PLACES))
@@ -74,7 +94,7 @@ def rank(row: Price) -> tuple[bool, int, int, str]:
 
 
 def _quoted(rows: list[Price], known: dict[str, Usd]) -> Usd | None:
-    for row in sorted(rows, key=lambda r: r.quote != USD):
+    for row in rows:
         quote = known.get(row.quote)
         if quote is not None:
             path = f"{row.path}@{row.market}" if row.market else row.path

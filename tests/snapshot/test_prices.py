@@ -43,6 +43,18 @@ def test_within_a_step_path_then_youngest_then_market() -> None:
     assert value(usd(freeze(rows), WETH)) == Fraction(3, 10**8)
 
 
+def test_of_markets_that_anybody_may_open_the_one_that_holds_most_is_asked() -> None:
+    mine, honest = "eip155:1/morpho_blue/core/0x00", "eip155:1/morpho_blue/core/0xff"
+    rows: list[Row] = [price("", USDC, 1, exp=0)]
+    rows += [price(mine, WETH, 10**50, quote=USDC, exp=0, path="live", at=9)]
+    rows += [price(honest, WETH, 2000, quote=USDC, exp=0, path="rate")]
+    rows += [Exposure(mine, "thief", "", WETH, "collateral", 1), Exposure(mine, "thief", "", WETH, "debt", 10**30)]
+    rows += [Exposure(honest, "a", "", WETH, "collateral", 10**18)]
+    assert usd(freeze(rows), WETH) == (Fixed(2000, 0), f"rate@{honest} > live")
+    rows.append(price("", WETH, 1999, quote=USDC, exp=0, path="feed"))  # a configured feed comes before any market
+    assert usd(freeze(rows), WETH) == (Fixed(1999, 0), "feed > live")
+
+
 def test_oracles_of_other_chains_are_not_asked() -> None:
     assert usd(freeze([price("eip155:10/aave_v3/core", WETH, 5)]), WETH) is None
 
