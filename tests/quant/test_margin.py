@@ -48,6 +48,8 @@ def test_pmrm_equals_the_contract_tests(case: Published) -> None:
     )
     found = DerivePortfolio().margin(book, Market(1500.0, 1505.0, case.stable, case.spot_conf, case.perp_conf))
     assert found.equity[0] - case.cash == pytest.approx(case.mtm, abs=1e-9)
+    basis = margin_scan.scan(book, np.zeros(1), np.ones(1), PMRM_RULES, PMRM_SCENARIOS).basis
+    assert basis[0] == pytest.approx(case.basis, abs=1e-9)
     assert found.initial_excess[0] == pytest.approx(case.initial, abs=1e-9)
     assert found.maintenance_excess[0] == pytest.approx(case.maintenance, abs=1e-9)
 
