@@ -48,7 +48,10 @@ class Venue(SessionOwner):
         return f"Venue({self.name}, {self._endpoint.name})"
 
     async def fetch(self, method: str, path: str, params: Mapping[str, Any], body: Any) -> str:
-        """Body of a 200 answer that is JSON. SourceError or RateLimitedError after the deadline or all rounds."""
+        """Body of an answer that is JSON; of a 4xx too, if it is the venue's own refusal: {"error": {..}}.
+
+        SourceError or RateLimitedError after the deadline or all rounds.
+        """
         clock = asyncio.get_running_loop().time
         deadline, backoff_s, last, rounds = clock() + self.deadline_s, 0.1, Failed("transport", "not asked"), 0
         url = f"{self._base}/{path.lstrip('/')}" + (f"?{_query(params)}" if params else "")
@@ -91,14 +94,16 @@ class Venue(SessionOwner):
             return Failed("rate", "HTTP 429", retry_after_s)
         if status >= 500:
             return Failed("transport", f"HTTP {status}", retry_after_s)
-        if status >= 400:
-            return Failed("refused", f"HTTP {status}: {text[:200].decode('utf-8', 'replace')}")
+        refused = Failed("refused", f"HTTP {status}: {text[:200].decode('utf-8', 'replace')}")
         try:
             decoded = text.decode("utf-8")
-            parse_json(decoded, self.source)
+            if status >= 400:
+                decoded = self.redact(decoded, limit=4096)  # it will be shown
+            answer = parse_json(decoded, self.source)
         except (UnicodeDecodeError, MalformedAnswerError):
-            return Failed("malformed", f"answer of {len(text)} bytes is not JSON")
-        return decoded
+            return Failed("malformed", f"answer of {len(text)} bytes is not JSON") if status < 400 else refused
+        said = status < 400 or (isinstance(answer, Mapping) and isinstance(answer.get("error"), Mapping))
+        return decoded if said else refused
 
     async def pin(self, path: str, pointer: str, unit: str = "ms") -> BlockRef:
         """The venue's own time as the cut: `pointer` ('/result') into the answer of GET `path`, in s, ms or us.

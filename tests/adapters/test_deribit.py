@@ -75,6 +75,7 @@ class Stand:
         self.listings: dict[str, list[dict[str, Any]]] = {"option": [], "future": []}
         self.quotes: dict[str, list[dict[str, Any]]] = {"option": [], "future": []}
         self.index: object = 64_101.27
+        self.now_ms = NOW_MS
         self.faults: list[web.Response] = []
         self.texts: dict[str, str] = {}
         self.asked: list[str] = []
@@ -94,7 +95,7 @@ class Stand:
         path, query = request.path.removeprefix("/api/v2/"), request.query
         self.asked.append(path)
         if path == "public/get_time":
-            return web.json_response({"jsonrpc": "2.0", "result": NOW_MS, "usOut": NOW_MS * 1000})
+            return web.json_response({"jsonrpc": "2.0", "result": self.now_ms, "usOut": self.now_ms * 1000})
         if self.faults:
             return self.faults.pop(0)
         if path in self.texts:
@@ -242,6 +243,50 @@ def expired() -> tuple[dict[str, Any], dict[str, Any]]:
     return {**listing, "expiration_timestamp": NOW_MS - DAY_MS, "is_active": False}, quote
 
 
+async def test_instruments_as_the_venue_lists_them() -> None:
+    """Figures of get_time, get_instruments, get_instrument and get_order_book as the venue answered them.
+
+    Source: nautechsystems/nautilus_trader @a95c8042b0, crates/adapters/deribit/test_data/http_*.json.
+    """
+    common = {
+        "price_index": "btc_usd", "instrument_type": "reversed", "is_active": True, "settlement_currency": "BTC",
+        "base_currency": "BTC", "counter_currency": "USD", "maker_commission": 0.0, "tick_size_steps": [],
+    }  # fmt: skip
+    option = common | {
+        "kind": "option", "instrument_name": "BTC-27DEC24-100000-C", "option_type": "call", "strike": 100000.0,
+        "expiration_timestamp": 1735300800000, "creation_timestamp": 1719561600000, "contract_size": 1.0,
+        "quote_currency": "BTC", "settlement_period": "month", "tick_size": 0.0005, "instrument_id": 345678,
+    }  # fmt: skip
+    perpetual = common | {
+        "kind": "future", "instrument_name": "BTC-PERPETUAL", "future_type": "reversed", "max_leverage": 50,
+        "expiration_timestamp": 32503708800000, "creation_timestamp": 1534167754000, "contract_size": 10.0,
+        "quote_currency": "USD", "settlement_period": "perpetual", "tick_size": 0.5, "instrument_id": 124972,
+    }  # fmt: skip
+    stand = Stand()
+    stand.now_ms, stand.index = 1733338800000, 86992.82
+    stand.listings = {"option": [option], "future": [perpetual]}
+    stand.quotes = {
+        "option": [{"instrument_name": "BTC-27DEC24-100000-C", "open_interest": 0.0, "mark_price": 0.0416,
+                    "mark_iv": 61.5, "underlying_price": 100123.25, "interest_rate": 0.0, "bid_price": None, "ask_price": None}],
+        "future": [{"instrument_name": "BTC-PERPETUAL", "open_interest": 1139551440, "mark_price": 87006.21,
+                    "bid_price": 87002.5, "ask_price": 87003.0, "current_funding": 0.0, "funding_8h": 6.55e-06}],
+    }  # fmt: skip
+    async with viewing(stand) as view:
+        assert (view.at.number, view.at.time_s) == (1733338800000000, 1733338800)
+        rows = await collect_rows(ADAPTER, view, WHERE)
+    exact = {(r.scope, r.key): r.raw for r in rows if isinstance(r, Term)}
+    call, perp = "BTC-27DEC24-100000-C", "BTC-PERPETUAL"
+    assert (exact[call, "expiry_s"], exact[call, "strike"], exact[call, "is_call"]) == (1735300800, 10**23, 1)
+    assert (exact[call, "coin_settled"], exact[call, "iv"]) == (1, 615 * 10**15)
+    assert not {(call, "bid"), (call, "ask")} & exact.keys()
+    assert (exact[perp, "expiry_s"], exact[perp, "coin_settled"]) == (32503708800, 1)
+    assert (exact[perp, "mark_price"], exact[perp, "funding_8h"]) == (8700621 * 10**16, 655 * 10**10)
+    assert (exact[perp, "bid"], exact[perp, "ask"]) == (870025 * 10**17, 870030 * 10**17)
+    assert [r.raw for r in rows if isinstance(r, Price)] == [8699282 * 10**16]
+    (hidden,) = [r for r in rows if isinstance(r, Gap)]
+    assert (hidden.reason, hidden.value_usd) == ("aggregate_only", "1139551440.00")
+
+
 async def test_an_index_that_is_no_number_is_no_price() -> None:
     stand = Stand()
     stand.index = None
@@ -254,14 +299,15 @@ async def test_a_rate_limit_is_waited_for_and_a_refusal_is_named() -> None:
     stand = Stand()
     stand.faults = [web.Response(status=429, headers={"Retry-After": "0.01"})] * 2
     assert (await read(stand)) == (await read(Stand()))
-    # the venue may refuse inside a 200: that answer is lost, the others are not
+    # the venue may refuse with any status: that answer is lost, the others are not
     error = {"jsonrpc": "2.0", "error": {"code": 10028, "message": "too_many_requests"}, "usOut": NOW_MS * 1000}
-    stand.faults = [web.json_response(error)]
-    rows = await read(stand)
-    assert [d.rpartition(": ")[2] for d in gaps(rows, "source_failed")] == ["10028 too_many_requests"]
-    assert not terms(rows, "BTC-X-60000-C")
-    assert [r.value_usd for r in rows if isinstance(r, Gap) and r.reason == "aggregate_only"] == [""]
-    assert terms(rows, "BTC-PERPETUAL")
+    for status in (200, 400):
+        stand.faults = [web.json_response(error, status=status)]
+        rows = await read(stand)
+        assert [d.rpartition(": ")[2] for d in gaps(rows, "source_failed")] == ["10028 too_many_requests"]
+        assert not terms(rows, "BTC-X-60000-C")
+        assert [r.value_usd for r in rows if isinstance(r, Gap) and r.reason == "aggregate_only"] == [""]
+        assert terms(rows, "BTC-PERPETUAL")
     stand.faults = [web.Response(status=429, headers={"Retry-After": "1"}) for _ in range(9)]
     with pytest.raises(RateLimitedError):
         await read(stand)
