@@ -267,7 +267,8 @@ async def test_instruments_as_the_venue_lists_them() -> None:
     stand.listings = {"option": [option], "future": [perpetual]}
     stand.quotes = {
         "option": [{"instrument_name": "BTC-27DEC24-100000-C", "open_interest": 0.0, "mark_price": 0.0416,
-                    "mark_iv": 61.5, "underlying_price": 100123.25, "interest_rate": 0.0, "bid_price": None, "ask_price": None}],
+                    "mark_iv": 61.5, "underlying_price": 100123.25, "interest_rate": 0.0,
+                    "bid_price": None, "ask_price": None}],
         "future": [{"instrument_name": "BTC-PERPETUAL", "open_interest": 1139551440, "mark_price": 87006.21,
                     "bid_price": 87002.5, "ask_price": 87003.0, "current_funding": 0.0, "funding_8h": 6.55e-06}],
     }  # fmt: skip
