@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -29,20 +30,49 @@ def _raw(text: str) -> int:
     return int(text.replace(".", ""))
 
 
-def test_every_wallet_reads_as_the_pools_answer(collected: App, three_chains_world: World) -> None:
+def assert_wallets_read_as_the_pools_answer(app: App, world: World) -> None:
+    """Every Aave account at the blocks of the last cut."""
+    at = {int(block.source.split(":")[1]): block.hash for block in app.cuts()[0].blocks}
     seen = 0
-    for wallet in three_chains_world.wallets:
-        answer = collected.wallet(wallet)
-        for position in answer["positions"]:
+    for wallet in world.wallets:
+        for position in app.wallet(wallet)["positions"]:
             if position["protocol"] != "aave_v3":
                 continue
-            theirs = three_chains_world.aave[position["chain"]].account(wallet)
+            theirs = world.aave[position["chain"]].account(wallet, at[position["chain"]])
             assert _raw(position["collateral_usd"]) == theirs.collateral_usd_e8
             assert _raw(position["debt_usd"]) == theirs.debt_usd_e8
             health = position["health_factor"]
             assert (UINT256_MAX if health is None else _raw(health)) == theirs.health_e18
             seen += 1
-    assert seen >= len(three_chains_world.wallets)
+    assert seen >= len(world.wallets)
+
+
+def test_every_wallet_reads_as_the_pools_answer(collected: App, three_chains_world: World) -> None:
+    assert_wallets_read_as_the_pools_answer(collected, three_chains_world)
+
+
+def test_a_chain_that_moves_while_it_is_read_is_read_at_one_block(
+    world: World, open_app: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another price and another supply between any two requests."""
+    app, aave, chain, prices = open_app(world), world.aave[1], world.chains[1], itertools.count(1_000)
+    aave.supply(chain.accounts[4], "USDC", 10**12)
+    send = endpoint.send
+
+    async def moving(session: Any, method: str, url: str, *rest: Any) -> Any:
+        if url == chain.url:
+            world.assets[1]["WETH"].set_price(next(prices))
+            to = world.wallets[next(prices) % len(world.wallets)]
+            aave.a_token("USDC").send("transfer", to, 10**6, sender=chain.accounts[4])
+        return await send(session, method, url, *rest)
+
+    monkeypatch.setattr(endpoint, "send", moving)
+    app.collect(quiet)
+    cut = app.cuts()[0].at("eip155:1")
+    assert cut is not None
+    assert chain.block()["number"] > cut.number + 10
+    assert_wallets_read_as_the_pools_answer(app, world)
+    assert not [line for line in app.reconciliation(app.snapshot()) if not line["equal"]]
 
 
 def test_all_totals_reconcile(collected: App) -> None:
@@ -74,7 +104,10 @@ def test_the_json_of_collect_keeps_its_contract(three_chains_world: World, tmp_p
     assert all(set(leg) == {"asset", "symbol", "side", "raw", "amount", "value_usd"} for leg in legs)
 
 
-def test_a_reorg_leaves_the_store_as_if_the_dropped_blocks_had_never_been(world: World, open_app: Opener) -> None:
+@pytest.mark.parametrize("instead", ["empty blocks", "other transactions"])
+def test_a_reorg_leaves_the_store_as_if_the_dropped_blocks_had_never_been(
+    world: World, open_app: Opener, instead: str
+) -> None:
     app, chain, aave = open_app(world), world.chains[1], world.aave[1]
     app.collect(quiet)
     first = app.snapshot()
@@ -86,7 +119,14 @@ def test_a_reorg_leaves_the_store_as_if_the_dropped_blocks_had_never_been(world:
     world.assets[1]["WETH"].set_price(2_345)
     second = app.collect(quiet).data["cut"]
     assert second["digest"] != first.cut.digest
-    chain.reorg(chain.block()["number"] - before)
+    head = chain.block()["number"]
+    if instead == "empty blocks":
+        chain.reorg(head - before)
+    else:  # at heights that the store has read already
+        chain.rpc("anvil_rollback", head - before)
+        aave.supply(world.wallets[5], "USDC", 7_000 * 10**6)
+        assert chain.block()["number"] < head
+        chain.mine(head - chain.block()["number"])
     chain.mine(3)
     app.collect(quiet)
     fresh = open_app(world, "fresh")
@@ -102,6 +142,7 @@ def test_a_reorg_leaves_the_store_as_if_the_dropped_blocks_had_never_been(world:
 def test_an_incremental_run_equals_a_full_one(world: World, open_app: Opener) -> None:
     app, aave = open_app(world), world.aave[1]
     app.collect(quiet)
+    aave.withdraw(world.chains[1].accounts[1], "USDC", 10**6)  # in the very next block, and nothing else of his
     for user in world.wallets[:3]:
         aave.supply(user, "DAI", 10**20)
     world.chains[1].warp(3_600)
@@ -203,7 +244,7 @@ def test_explained_lines_answer_with_the_stored_integers(collected: App, three_c
             for part in tree["positions"]:
                 for leaf in _leaves(part):
                     source = leaf["source"]
-                    if "call" not in source or "derived" in source:  # bits of a word, or accrued from it: said beside it
+                    if "call" not in source or "derived" in source:  # bits of the word, or worked out from it
                         continue
                     words = source["call"].split()
                     chain = three_chains_world.chains[int(words[-1].strip('"').rsplit("_", 1)[1])]
