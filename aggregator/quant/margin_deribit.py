@@ -28,13 +28,15 @@ call and a short put of one strike.  Deltas are net of premium (`inverse`) and f
 
 What is published: the structure (support article 25944756247837, *Portfolio Margin*); all parameters in force
 (``public/pme/get_params``); and, in the documentation of ``private/pme/simulate``, an account with its outcomes, worst
-case, roll shock and margins, which (3), (4) before damping, (5) with :math:`R` at its minimum, and (6) give to the nine
-decimals that the venue rounds to.  What is not answered anywhere, and follows public restatements of the venue's model
-paper (statics.deribit.com, *DeribitPortfolioMarginModel*, not seen itself; docs.oreome.com for the volatility moves): the
-form of the volatility moves and their floor of a day, :math:`e^{vT}-1`, the price at which :math:`D` turns into coin, and
-:math:`Q` above :math:`H`.  The present breakdown has no charge per naked short (:math:`c=0`); the model before it charged
-0.01 coin (deribit.com/pages/docs/portfoliomargin).  Offsets across currencies (``pnl_offset``, correlation contingency),
-open orders and market-maker protection are not modelled.
+case, roll shock and margins, which (3), (4) before damping, (5) with :math:`R` at its minimum, and (6) give to the
+nine decimals that the venue rounds to.
+
+What no published answer tells, and follows restatements of the venue's model paper (statics.deribit.com,
+*DeribitPortfolioMarginModel*, not seen itself; docs.oreome.com for volatility): the form of the volatility moves and
+their floor of a day, :math:`e^{vT}-1`, the price at which :math:`D` turns into coin, and :math:`Q` above :math:`H`.
+The present breakdown has no charge per naked short (:math:`c=0`); the model before it charged 0.01 coin
+(deribit.com/pages/docs/portfoliomargin).  Offsets across currencies (``pnl_offset``, correlation contingency), open
+orders and market-maker protection are not modelled.
 Source of (1), (2): the venue's rules as copied at doc.tslab.pro, *Deribit Margin Requirements Calculation*.
 """
 

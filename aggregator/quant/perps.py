@@ -161,7 +161,8 @@ def gmx_liquidatable(
 ) -> npt.NDArray[np.bool_]:
     """GMX v2: remaining collateral (only negative impact counts) below the floor, the factor of size, or zero.
 
-    USD, all broadcast, impact as capped by the market; min_collateral_factor is a share of size.  DomainError names a figure that is not finite.
+    USD, all broadcast, impact as capped by the market; min_collateral_factor is a share of size.  DomainError names a
+    figure that is not finite.
     """
     parts = {
         "collateral_usd": collateral_usd, "pnl_usd": pnl_usd, "impact_usd": impact_usd, "fees_usd": fees_usd,
