@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from aggregator.core.block import BlockRef
 from aggregator.core.ids import source_of
+from aggregator.core.table import clean_text
 from aggregator.store.database import Raw
 
 
@@ -21,7 +22,7 @@ class StoredDiscovery(NamedTuple):
 def save(raw: Raw, deployment: str, at: BlockRef, block: int, targets: Iterable[tuple[str, str, str]]) -> None:
     raw.executemany(
         "INSERT INTO discovered (deployment, market, holder, ref) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [(deployment, *target) for target in targets],
+        [(deployment, *map(clean_text, target)) for target in targets],
     )
     raw.execute("DELETE FROM discovery WHERE deployment = ?", (deployment,))
     raw.execute(

@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 import aggregator
 from aggregator.core.errors import StoreError
@@ -88,6 +89,8 @@ def translated(engine: Engine) -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise _store_error(error.orig or error) from error
+    except PoolTimeout as error:
+        raise _store_error(error) from error
     except driver as error:
         raise _store_error(error) from error
 

@@ -265,6 +265,10 @@ def test_hostile_token_names_are_kept_without_harm(store: Store) -> None:
     cut = cut_at(1)
     with store.write_run(cut) as run:
         run.cut_rows(D, [*rows, *assets])
+    store.save_discovery(D, cut.blocks[0], 1, [(M, name, "") for name in bad])
+    kept = store.discovery(D)
+    assert kept is not None
+    assert len(kept.targets) == len(bad)
     found = snapshot(store, cut)
     assert found.digest == build(raw_tables((D, r) for r in rows), cut, store.assets(cut)).digest
     names = [r.name for r in found.rows("market")]
