@@ -47,7 +47,7 @@ class LegOut(msgspec.Struct, forbid_unknown_fields=True):
     symbol: str
     side: str
     raw: str
-    amount: str
+    amount: str | None
     value_usd: str | None
 
 

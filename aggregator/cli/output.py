@@ -99,8 +99,10 @@ def whole(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def amount(exact: str) -> str:
-    """An exact decimal string with separators and at most six places; --json has all of them."""
+def amount(exact: str | None) -> str:
+    """An exact decimal string with separators and at most six places, '-' for None; --json has all of them."""
+    if exact is None:
+        return "-"
     head, _, tail = exact.partition(".")
     places = tail[:6].rstrip("0")
     if tail.strip("0") and not places and head in ("0", "-0"):

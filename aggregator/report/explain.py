@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aggregator.core.account import Account, Leg
-from aggregator.core.errors import ConfigError
+from aggregator.core.errors import ConfigError, near_miss
 from aggregator.core.fixed import plain
 from aggregator.core.source import CallSource, HttpSource, LogSource, read_source
 from aggregator.report.names import clean
@@ -46,11 +46,20 @@ def explain_wallet(snap: Snapshot, address: str, figure: str) -> Node:
     parts = [_account(snap, account, figure) for account in wallet_accounts(snap, address)]
     parts = [p for p in parts if p is not None]
     if not parts:
-        legs = [f"{_symbol(snap, leg.asset)}:{leg.side}" for a in wallet_accounts(snap, address) for leg in a.legs]
-        raise ConfigError(
-            f"{address} has no {figure} at this cut", expected=", ".join([*FIGURES, *dict.fromkeys(legs)]), found=figure
-        )
+        raise _no_figure(snap, address, figure)
     return {"address": address, "figure": figure, "cut": cut_json(snap.cut), "positions": parts}
+
+
+def _no_figure(snap: Snapshot, address: str, figure: str) -> ConfigError:
+    legs = [f"{_symbol(snap, leg.asset)}:{leg.side}" for a in wallet_accounts(snap, address) for leg in a.legs]
+    if not legs:
+        return ConfigError(
+            f"{address} has no position at this cut", expected="a wallet with positions", found=address,
+            fix="spillover wallet says what was read; --at names another cut",
+        )  # fmt: skip
+    known = [name for name in (*FIGURES, *dict.fromkeys(legs)) if name != figure]
+    fix = near_miss(figure, known, "another figure") if figure not in FIGURES else "ask for a leg, or another figure"
+    return ConfigError(f"{address} has no {figure} at this cut", expected=", ".join(known), found=figure, fix=fix)
 
 
 def text(tree: Node) -> str:
@@ -136,7 +145,8 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
     if protocol == "morpho_blue" and leg.side == "collateral":
         inputs += [_leaf(snap, t.key, t.raw, t.src, market) for t in snap.rows("term", market=market, key="lltv_wad")]
     value = leg_usd(snap, leg, account)
-    shown = f"{plain(leg.amount, max(leg.decimals, 0))} {symbol}" + (f" (USD {value})" if value else "")
+    known = plain(leg.amount, leg.decimals) if leg.decimals >= 0 else f"raw {leg.amount}, decimals unknown,"
+    shown = f"{known} {symbol}" + (f" (USD {value})" if value else "")
     return _node(f"{symbol} {leg.side}", shown, "amount x price / 10^decimals", "as the contract rounds", inputs)
 
 

@@ -161,13 +161,14 @@ def leg_usd(snap: Snapshot, leg: Leg, account: Account) -> str | None:
 
 
 def _leg(snap: Snapshot, leg: Leg, value: str | None) -> dict[str, Any]:
+    """amount is null where nobody knows the decimals: raw is all that there is."""
     asset = snap.assets.get(leg.asset)
     return {
         "asset": leg.asset,
         "symbol": asset.symbol if asset else "",
         "side": leg.side,
         "raw": str(leg.amount),
-        "amount": plain(leg.amount, max(leg.decimals, 0)),
+        "amount": None if leg.decimals < 0 else plain(leg.amount, leg.decimals),
         "value_usd": value,
     }
 

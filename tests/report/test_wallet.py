@@ -7,10 +7,15 @@ from fractions import Fraction
 import pytest
 
 from aggregator.app import App
+from aggregator.core.errors import ConfigError
+from aggregator.core.rows import Exposure
+from aggregator.report.explain import explain_wallet
 from aggregator.report.greeks import leg_greeks
 from aggregator.report.wallet import leg_usd, wallet_accounts
+from aggregator.report.wallet import wallet as wallet_view
 from aggregator.snapshot import prices
 from tests.devnet.worlds import World
+from tests.snapshot.world import ODD, POOL, POOL_ROWS, freeze
 
 
 def test_an_option_leg_is_worth_its_price_and_a_short_owes_it(collected: App, three_chains_world: World) -> None:
@@ -70,3 +75,27 @@ def test_liquidation_prices_bring_the_account_to_its_threshold(collected: App, t
                     assert health / 10**18 == pytest.approx(1.0, abs=2e-3)
                     checked += 1
     assert checked > 10
+
+
+def test_an_amount_of_unknown_decimals_is_unknown() -> None:
+    held = Exposure(POOL, "0xcc", "", ODD, "collateral", 123_456)
+    answer = wallet_view(freeze([*POOL_ROWS, held]), "0xcc", 0)
+    (leg,) = answer["positions"][0]["legs"]
+    assert (leg["raw"], leg["amount"], leg["value_usd"]) == ("123456", None, None)
+    assert answer["gaps"]
+
+
+@pytest.mark.parametrize(
+    ("holder", "figure", "said"),
+    [
+        ("0xff", "health_factor", "has no position"),
+        ("0xaa", "healthfactor", "did you mean 'health_factor'"),
+        ("0xaa", "WETH:colateral", "did you mean 'WETH:collateral'"),
+        ("0xbb", "health_factor", "ask for a leg"),
+    ],
+)
+def test_a_figure_that_is_not_there_says_what_is(holder: str, figure: str, said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        explain_wallet(freeze(POOL_ROWS), holder, figure)
+    assert said in str(error.value)
+    assert error.value.expected != figure
