@@ -5,7 +5,8 @@ Balances x are scaled by precision and price scale to one unit.  With K0 = N^N *
     K = A * K0 * gamma^2 / (gamma + 1 - K0)^2,      K * D^(N-1) * S + prod x = K * D^N + (D/N)^N        (1)
 
 the pool is a StableSwap near the price scale and a constant product away from it.  ANN = A * N^N * 10^4 and gamma
-(1e18) as the contract stores them.  The fee is mid*f + out*(1-f) with
+(1e18) as the contract stores them.  D is the stored one; while A or gamma ramps, get_dy takes `crypto_invariant` of the
+balances instead.  The fee is mid*f + out*(1-f) with
 
     f = fee_gamma / (fee_gamma + 1 - prod x / (S/N)^N).                                              (2)
 
@@ -98,11 +99,13 @@ def crypto_balance(ann: int, gamma: int, balances: tuple[int, int], d: int, i: i
         k0, total = k0_other * y * 2 // d, other + y
         g = abs(gamma + WAD - k0) + 1
         mul1 = WAD * d // gamma * g // gamma * g * A_MULTIPLIER // ann
-        mul2 = WAD + 2 * WAD * k0 // g
+        mul2 = (WAD + 2 * WAD * k0) // g  # where the contract's bracket is; the root does not depend on it
         slope_y = WAD * y + total * mul2 + mul1 - d * mul2
         if slope_y < 0:
             y = previous // 2
             continue
+        if k0 == 0 or slope_y < y:  # the contract divides by zero; k0 is zero before y is
+            raise DomainError("balance vanishes", expected="a smaller trade", found=f"balances {balances}, D = {d}")
         slope = slope_y // y
         minus = mul1 // slope
         plus = (slope_y + WAD * d) // slope + minus * WAD // k0
