@@ -46,6 +46,21 @@ def test_edges_are_usd_by_kind() -> None:
     assert (np.diff(g.src) >= 0).all()
 
 
+def test_what_is_unknown_adds_nothing_and_says_so() -> None:
+    odd = TOKENS[0]
+    rows = [*ladder(), Asset(odd, "ODD", 18), Exposure(MORPHO, "0xm1", "", odd, "supply", 5)]
+    before, after = (graph.build(snapshot(r)) for r in (ladder(), rows))
+
+    def flags(g: graph.RiskGraph, kind: str) -> dict[tuple[str, str], bool]:
+        return dict(zip(edges(g, kind), g.partial[g.edge_kind == graph.EDGE_KINDS.index(kind)].tolist(), strict=True))
+
+    market = ("eip155:1/morpho_blue", MORPHO)
+    assert edges(after, "runs")[market] == pytest.approx(edges(before, "runs")[market])
+    assert (flags(before, "runs")[market], flags(after, "runs")[market]) == (False, True)
+    assert (edges(after, "holds")["0xm1", odd], flags(after, "holds")["0xm1", odd]) == (0.0, True)
+    assert flags(after, "holds")["0xm1", X] is False
+
+
 def test_the_graph_is_the_same_for_the_same_cut() -> None:
     a, b = (graph.build(snapshot(rows)) for rows in (wrapped(), wrapped()[::-1]))
     assert graph.to_json(a) == graph.to_json(b)
