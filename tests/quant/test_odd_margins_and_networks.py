@@ -121,7 +121,9 @@ CALLS: dict[str, tuple[Callable[..., object], dict[str, Any]]] = {
         network_measures.amplification_bound,
         {"default_probability": SHARES, "outside_assets": V, "inside_share": SHARES},
     ),
-    "edges": (lambda **given: network.edges_to_matrix(**given, size=3), {"row": [0, 1, 2], "column": [1, 2, 0], "amount": V}),
+    "edges": (
+        lambda **given: network.edges_to_matrix(**given, size=3), {"row": [0, 1, 2], "column": [1, 2, 0], "amount": V},
+    ),
     "cross_margin": (
         perps.cross_margin,
         {"account": [0, 1, 1], "size": V, "mark": V, "maintenance_frac": SHARES, "equity": [5.0, 6.0]},
