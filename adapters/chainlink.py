@@ -18,6 +18,7 @@ from aggregator.sdk.rows import ask, assets, fill, gap
 
 ROUND = "latestRoundData()(uint80,int256,uint256,uint256,uint80)"
 ANSWER, UPDATED_S = 1, 3
+FEED = '{ asset = "0x...", feed = "0x...", heartbeat_s = 3600 } with a quote where it is not US dollars'
 
 
 class Chainlink(Adapter):
@@ -31,7 +32,10 @@ class Chainlink(Adapter):
             yield down
             if isinstance(down, Term) and down.raw:
                 yield Gap(where.id, "stale_price", "the sequencer is down: feeds do not move", src=down.src)
-        feeds = [_parse(where, feed) for feed in where.options.get("feeds", ())]
+        listed = where.options.get("feeds", ())
+        if not isinstance(listed, list | tuple) or not all(isinstance(feed, Mapping) for feed in listed):
+            raise where.misconfigured("has no list of feeds", FEED, repr(listed))
+        feeds = [_parse(where, feed) for feed in listed]
         tokens = [i.rsplit(":", 1)[1] for asset, quote, *_ in feeds for i in (asset, quote) if "/erc20:" in i]
         for row in (await assets(view, tokens)).rows:
             yield row
@@ -55,13 +59,13 @@ ADAPTER = Chainlink()
 
 def _parse(where: Where, feed: Mapping[str, Any]) -> tuple[str, str, str, int]:
     """asset id, quote id, feed address, heartbeat; ConfigError on a feed that is not complete."""
-    missing = [key for key in ("asset", "feed", "heartbeat_s") if key not in feed]
-    if missing:
-        raise ConfigError(
-            f"a feed of {where.id} is not complete",
-            expected="asset, feed, heartbeat_s",
-            found=f"no {', '.join(missing)} in {dict(feed)}",
-            fix="complete it in config/deployments/chainlink.toml",
-        )
-    ids = [i if ":" in i else erc20(where.chain, parse_address(i)) for i in (feed["asset"], feed.get("quote", USD))]
-    return ids[0], ids[1], parse_address(feed["feed"]), int(feed["heartbeat_s"])
+    stated = (feed.get("asset"), feed.get("quote", USD), feed.get("feed"))
+    texts = [text for text in stated if isinstance(text, str)]
+    heartbeat_s = feed.get("heartbeat_s")
+    if len(texts) < 3 or not isinstance(heartbeat_s, int) or heartbeat_s < 0:
+        raise where.misconfigured("has a feed that is not complete", FEED, repr(dict(feed)))
+    try:
+        asset, quote = (i if ":" in i else erc20(where.chain, parse_address(i)) for i in texts[:2])
+        return asset, quote, parse_address(texts[2]), heartbeat_s
+    except ConfigError as error:
+        raise where.misconfigured("has a feed with a wrong address", error.expected, repr(dict(feed))) from None

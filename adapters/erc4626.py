@@ -77,8 +77,10 @@ ADAPTER = Erc4626()
 
 def _vaults(where: Where) -> list[str]:
     """addresses.vault and options.vaults, lower case, each once."""
-    listed = [*([where.addresses["vault"]] if "vault" in where.addresses else []), *where.options.get("vaults", ())]
-    return sorted({vault.lower() for vault in listed})
+    one = {where.address("vault")} if "vault" in where.addresses else set[str]()
+    if not (vaults := sorted(one.union(where.listed("vaults")))):
+        raise where.misconfigured("names no vault", 'vaults = ["0x..."]', "none")
+    return vaults
 
 
 def _rates(vault: str, asset: str, share: Asset) -> dict[str, Call]:

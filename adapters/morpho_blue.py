@@ -67,6 +67,8 @@ class MorphoBlue(Adapter):
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         morpho, markets = where.address("morpho"), [m.market for m in where.markets]
+        if not markets:  # none made yet, or no Morpho at all
+            need((await view.calls([Call(morpho, "owner()(address)")]))[0], "addresses.morpho", FIX)
         sigs = {"params": f"idToMarketParams(bytes32){PARAMS}", "state": f"market(bytes32){STATE}"}
         asked = await ask(view, [{k: Call(morpho, sig, (_id(m),)) for k, sig in sigs.items()} for m in markets])
         known = [

@@ -7,7 +7,7 @@ Source: Uniswap/v3-core 1.0.1 (UniswapV3Pool, Tick, TickBitmap), v3-periphery 1.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -65,13 +65,14 @@ class UniswapV3(Adapter):
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         known_pools = {m.market.rsplit("/", 1)[1] for m in where.markets}
-        addresses, made = known_pools | {p.lower() for p in _option(where, "pools")}, set[str]()
-        if tokens := sorted({t.lower() for t in _option(where, "tokens")}):
+        pools, tokens, made = where.listed("pools"), where.listed("tokens"), set[str]()
+        addresses = known_pools.union(pools)
+        if tokens:
             sig, factory = "getPool(address,address,uint24)(address)", where.address("factory")
             pairs = [(a, b, fee) for a, b in combinations(tokens, 2) for fee in FEES]
             answers = await view.calls([Call(factory, sig, pair) for pair in pairs])
             addresses |= {need(answer, "getPool of the factory", FIX).value for answer in answers} - {ZERO}
-        elif not _option(where, "pools"):
+        elif not pools:
             made = await _made(view, where, since)
             addresses |= made
         if "nonfungible_position_manager" in where.addresses and addresses:
@@ -86,6 +87,8 @@ class UniswapV3(Adapter):
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         pools = await _pools(view, where, [m.market.rsplit("/", 1)[1] for m in where.markets])
+        if not pools:  # a factory without pools, or no factory at all
+            need((await view.calls([Call(where.address("factory"), "owner()(address)")]))[0], "the factory", FIX)
         for row in (await assets(view, [t for p in pools for t in p.tokens])).rows:
             yield row
         reserves = [{t: Call(t, "balanceOf(address)(uint256)", (p.address,)) for t in p.tokens} for p in pools]
@@ -114,11 +117,6 @@ class UniswapV3(Adapter):
 
 
 ADAPTER = UniswapV3()
-
-
-def _option(where: Where, key: str) -> Iterable[str]:
-    listed: Iterable[str] = where.options.get(key, ())
-    return listed
 
 
 async def _made(view: View, where: Where, since: int) -> set[str]:

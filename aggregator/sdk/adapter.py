@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from aggregator.core.block import BlockRef
 from aggregator.core.errors import ConfigError
-from aggregator.core.ids import deployment_id
+from aggregator.core.ids import deployment_id, parse_address
 from aggregator.core.rows import Asset, Gap, PositionRow, Row
 from aggregator.core.source import call_source
 
@@ -129,12 +129,23 @@ class Where(NamedTuple):
         try:
             return self.addresses[key].lower()
         except KeyError:
-            raise ConfigError(
-                f"deployment {self.id} lacks an address",
-                expected=f"addresses.{key}",
-                found=", ".join(sorted(self.addresses)) or "no addresses",
-                fix=f"add it to config/deployments/{self.adapter}.toml",
-            ) from None
+            found = ", ".join(sorted(self.addresses)) or "no addresses"
+            raise self.misconfigured("lacks an address", f"addresses.{key}", found) from None
+
+    def listed(self, key: str) -> list[str]:
+        """Addresses under an option, lower case, sorted, each once; none without it. ConfigError for anything else."""
+        found = self.options.get(key, ())
+        if not isinstance(found, list | tuple):
+            raise self.misconfigured(f"has no list of {key}", '["0x..."]', repr(found))
+        try:
+            return sorted({parse_address(str(one)) for one in found})
+        except ConfigError as error:
+            raise self.misconfigured(f"lists no address under {key}", error.expected, error.found) from None
+
+    def misconfigured(self, what: str, expected: str, found: str) -> ConfigError:
+        """The error of a row of the configuration that an adapter cannot use."""
+        fix = f"correct it in config/deployments/{self.adapter}.toml"
+        return ConfigError(f"deployment {self.id} {what}", expected=expected, found=found[:200], fix=fix)
 
 
 class View(Protocol):
