@@ -57,6 +57,17 @@ def test_it_is_one_short_file_without_floats(name: str) -> None:
     assert [ast.unparse(node) for node in inexact] == []
 
 
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_it_knows_no_clock_task_socket_or_file(name: str) -> None:
+    """What it may import: text and containers of the standard library, the sdk and core."""
+    tree = ast.parse((ROOT / "adapters" / f"{name}.py").read_text())
+    modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    modules |= {alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names}
+    pure = {"__future__", "collections", "collections.abc", "decimal", "itertools", "typing", "urllib.parse"}
+    assert {m for m in modules - pure if not str(m).startswith(("aggregator.sdk.", "aggregator.core."))} == set()
+    assert not {"open", "eval", "exec", "__import__"} & {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "config" / "deployments").glob("*.toml")), ids=lambda file: file.stem)
 def test_every_deployment_file_has_its_adapter(file: Path, config: Config) -> None:
     assert file.stem in ADAPTERS
