@@ -33,7 +33,6 @@ from aggregator.quant.uniswap_v3 import Pool
 from aggregator.quant.uniswap_v3_math import FEE_UNIT, MAX_TICK, MIN_TICK, Q96, sqrt_at_tick
 
 Floats = npt.NDArray[np.float64]
-_HALF_LOG_TICK = 0.5 * np.log1p(1e-4)
 
 
 class Walk(NamedTuple):
@@ -144,17 +143,6 @@ def constant_product_depth(base: float, quote: float, fee_frac: float = 0.0) -> 
     return DepthCurve(
         root, np.array([np.sqrt(base / gamma) * np.sqrt(quote)]), np.array([0.0, np.inf]), np.array([0.0, quote])
     )
-
-
-def root_at_tick(tick: npt.ArrayLike) -> Floats:
-    """sqrt(1.0001^tick) = sqrt(token1/token0 in raw units), float64, any shape; DomainError names a tick out of range.
-
-    Within 4e-15 of `uniswap_v3_math.sqrt_at_tick`; the float power 1.0001**(tick/2) is 1e-12 off at tick 200,000,
-    because 1.0001 is not a binary number.
-    """
-    at = floats("tick", tick)
-    require("tick", at, (np.abs(at) <= MAX_TICK) & (at == np.round(at)), f"a whole number within +-{MAX_TICK}")
-    return np.asarray(np.exp(at * _HALF_LOG_TICK), dtype=np.float64)
 
 
 def uniswap_v3_depth(pool: Pool, *, sell_token0: bool) -> DepthCurve:

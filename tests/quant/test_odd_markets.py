@@ -13,7 +13,7 @@ from aggregator.core.errors import DomainError
 from aggregator.quant import amm, balancer, crypto_curve, depth, impact, stable_curve
 from aggregator.quant.curve_crypto import CryptoPool, crypto_amount_out, crypto_fee, geometric_mean
 from aggregator.quant.uniswap_v3 import Pool, position_amounts, swap
-from aggregator.quant.uniswap_v3_math import MAX_TICK, MIN_TICK, Q96, sqrt_at_tick
+from aggregator.quant.uniswap_v3_math import Q96, sqrt_at_tick
 
 FOUR = np.ones(4)
 BOOK = depth.constant_product_depth(100.0, 101.0, 0.003)
@@ -126,8 +126,6 @@ def test_shapes_dtypes_and_read_only_arrays(form: str) -> None:
         (lambda: depth.steps_depth([2.0, 1.5, 1.6], [1.0, 1.0]), r"root\[1\]"),
         (lambda: depth.steps_depth(2.0, 1.0), "roots"),
         (lambda: geometric_mean((0, 0)), "drained"),
-        (lambda: depth.root_at_tick([0, MAX_TICK + 1]), r"tick\[1\]"),
-        (lambda: depth.root_at_tick(0.5), "tick"),
         (lambda: position_amounts(Q96, -60, 60, -1), "position"),
         (lambda: position_amounts(0, -60, 60, 1), "position"),
         (lambda: Pool(Q96, 0, 1, 3000, 60, (-60, 61), (1, -1)), r"ticks\[1\]"),
@@ -154,13 +152,6 @@ def test_crypto_terms_that_divide_by_zero_are_refused() -> None:
 def test_empty_pools_merge_to_an_empty_pool() -> None:
     assert amm.merged_reserves([0.0, 10.0], [0.0, 20.0]) == (10.0, 20.0)
     assert amm.merged_reserves([0.0], [0.0]) == (0.0, 0.0)
-
-
-@given(st.integers(MIN_TICK, MAX_TICK))
-def test_float_root_of_a_tick_is_the_contracts(tick: int) -> None:
-    exact = sqrt_at_tick(tick)
-    # near the lowest prices the contract's 96 bits are the coarser of the two
-    assert float(depth.root_at_tick(tick)) == pytest.approx(exact / Q96, rel=4e-15 + 1 / exact)
 
 
 @given(st.integers(1, 10**24), st.booleans())
