@@ -96,8 +96,8 @@ async def _range(
         accept = _acceptable(at, wanted, low, high, parsed)
         answer = (await pool.batch(items, accept=accept, whole=low == high, stats=stats))[0]
         if isinstance(answer, RpcError):
-            if answer.is_log_range or answer.is_too_big:
-                return answer
+            if answer.is_log_range or answer.is_too_big or (low < high and not answer.is_node_trouble):
+                return answer  # in words that nobody has heard yet it is worth a smaller try
             raise SourceError(
                 f"no endpoint of {at.source} gives logs", expected=f"logs of [{low}, {high}]", found=answer.rpc_message
             )
@@ -120,6 +120,7 @@ def _acceptable(
         if not isinstance(logs, list):
             return "eth_getLogs answered no list"
         seen: dict[tuple[int, int], RawLog] = {}
+        forks: dict[int, object] = {at.number: at.hash}
         parsed.clear()
         for raw in logs:
             try:
@@ -128,8 +129,8 @@ def _acceptable(
                 return error.message
             if objection := wanted.objection(log, low, high):
                 return objection
-            if log.block == at.number and raw.get("blockHash") != at.hash:
-                return f"a log of another block {at.number}"
+            if forks.setdefault(log.block, raw.get("blockHash")) != raw.get("blockHash"):
+                return f"a log of another block {log.block}"
             if seen.setdefault((log.block, log.log_index), log) != log:
                 return f"two logs {log.log_index} in block {log.block}"
             parsed.append(log)

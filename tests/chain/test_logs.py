@@ -23,6 +23,7 @@ DIALECTS = [  # refusals as nodes and providers word them
     (-32000, "query timeout exceeded"),
     (-32701, "Please narrow down your request, too many logs"),
     (-32000, "too many blocks, range limit 1000"),
+    (-32000, "the words of a client nobody knows"),
 ]
 
 
@@ -72,6 +73,13 @@ async def test_one_block_that_is_always_refused_is_an_error_and_not_an_empty_lis
         node.refuse_logs = lambda low, high: Refusal(-32005, "query returned more than 10000 results")
         with pytest.raises(SourceError, match="logs of block 0"):
             await read(p)
+
+
+async def test_an_error_that_stays_is_named_and_not_read_as_no_logs():
+    async with Node() as node, pool(node) as p:
+        node.refuse_logs = lambda low, high: Refusal(-32000, "disk on fire")
+        with pytest.raises(SourceError, match="disk on fire"):
+            await read(p, since=90)
 
 
 async def test_a_round_thousand_is_suspected_to_be_a_silent_cap():
@@ -124,6 +132,7 @@ LIES = {
     "no data": {"data": None},
     "odd index": {"logIndex": "0x"},
     "another block 100": {"blockNumber": hex(100), "blockHash": word(1)},
+    "of a fork": {"blockHash": word(1), "logIndex": hex(5)},
     "same place twice": {"blockNumber": hex(2), "data": word(66)},
 }
 
