@@ -53,17 +53,19 @@ def coverage(coverage: list[dict[str, Any]]) -> None:
 
 def stress(r: dict[str, Any]) -> None:
     """The answer, then one line a protocol, then who is closest to the edge."""
+    from aggregator.report.names import count
+
     c = r["convergence"]
     bad, latent, seized = (
         _sum(r["markets"], k) for k in ("bad_debt_usd", "unrealised_shortfall_usd", "liquidated_usd")
     )
-    accounts = sum(m["liquidated_accounts"] for m in r["markets"])
-    settled = f"settled after {c['rounds']} rounds" if c["converged"] else f"NOT settled ({c['why']})"
+    accounts = count(sum(m["liquidated_accounts"] for m in r["markets"]), "account")
+    settled = f"settled after {count(c['rounds'], 'round')}" if c["converged"] else f"NOT settled ({c['why']})"
     out.print(
         f"{printable(r['scenario']['name'])} at cut {r['cut_digest'][:12]}: {settled}", style="bold", markup=False
     )
     out.print(
-        f"USD {whole(seized)} of collateral is seized in {accounts} accounts; USD {whole(bad)} of debt is written off"
+        f"USD {whole(seized)} of collateral is seized in {accounts}; USD {whole(bad)} of debt is written off"
         + (f", USD {whole(latent)} more is not booked" if latent else "")
     )
     out.print(f"amplification {r['amplification']:.2f} (credit loss at the fixed point / after the first round)")
@@ -73,7 +75,7 @@ def stress(r: dict[str, Any]) -> None:
     rows = [row for row in _by_protocol(r) if row["accounts"] or row["level"] != "full"]
     money = [(key, title) for key, title in MONEY if any(row[key] for row in rows)]
     table(
-        f"\nby protocol: {full} of {len(r['coverage'])} deployments read in full, {gaps} gap{'s' * (gaps != 1)}",
+        f"\nby protocol: {full} of {len(r['coverage'])} deployments read in full, {count(gaps, 'gap')}",
         ["chain", "protocol", "read", "accounts", *(title for _, title in money)],
         [
             [row["chain"], row["protocol"], row["level"], f"{row['accounts']:,}", *(_some(row[k]) for k, _ in money)]

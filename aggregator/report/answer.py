@@ -7,7 +7,7 @@ from typing import Any
 
 from aggregator.core.result import StressResult
 from aggregator.report.coverage import coverage_json
-from aggregator.report.names import Names, clean, usd
+from aggregator.report.names import Names, clean, count, usd
 from aggregator.snapshot import Snapshot
 
 _LEAST_USD = 0.005
@@ -72,9 +72,9 @@ def _blow(result: StressResult, snap: Snapshot) -> str:
 
 def _breaks(result: StressResult) -> str:
     seized = sum(m.liquidated_usd for m in result.markets)
-    accounts = sum(m.liquidated_accounts for m in result.markets)
+    accounts = count(sum(m.liquidated_accounts for m in result.markets), "account")
     bad, latent = (sum(getattr(m, k) for m in result.markets) for k in ("bad_debt_usd", "unrealised_shortfall_usd"))
-    text = f"USD {usd(seized)} of collateral is seized in {accounts} accounts; USD {usd(bad)} of debt is written off"
+    text = f"USD {usd(seized)} of collateral is seized in {accounts}; USD {usd(bad)} of debt is written off"
     return text + (f", and USD {usd(latent)} more exceeds its collateral unbooked." if latent > _LEAST_USD else ".")
 
 
@@ -98,6 +98,6 @@ def _spreads(result: StressResult) -> str:
 
 def sure(result: StressResult, snap: Snapshot) -> str:
     c = result.convergence
-    settled = f"settled after {c.rounds} rounds" if c.converged else f"did NOT settle in {c.rounds} rounds ({c.why})"
-    gaps = f"{len(result.gaps)} gap{'s' * (len(result.gaps) != 1)}"
+    rounds, gaps = count(c.rounds, "round"), count(len(result.gaps), "gap")
+    settled = f"settled after {rounds}" if c.converged else f"did NOT settle in {rounds} ({c.why})"
     return f"The cascade {settled}; {read_share(snap)} deployments were read in full; {gaps}, listed below."

@@ -92,3 +92,8 @@ class Names:
 def usd(value: float) -> str:
     """Dollars for a person: whole above a thousand, two places below."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
+
+
+def count(number: int, what: str) -> str:
+    """1 account, 2 accounts."""
+    return f"{number:,} {what}{'s' * (number != 1)}"

@@ -10,7 +10,7 @@ from aggregator.core.result import StressResult, WalletOutcome
 from aggregator.report import plots
 from aggregator.report.answer import answer, blow_of, credit_usd, read_share, title
 from aggregator.report.coverage import coverage_json, reconcile
-from aggregator.report.names import Cell, Names, chain_name, clean, short, usd
+from aggregator.report.names import Cell, Names, chain_name, clean, count, short, usd
 from aggregator.report.page import Section, render
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.prices import all_usd
@@ -48,11 +48,11 @@ def fragile(wallets: list[WalletOutcome]) -> list[WalletOutcome]:
 def _tiles(result: StressResult, snap: Snapshot) -> list[dict[str, str]]:
     bad, latent = (sum(getattr(m, k) for m in result.markets) for k in ("bad_debt_usd", "unrealised_shortfall_usd"))
     seized, error = sum(m.liquidated_usd for m in result.markets), _worst_error(result)
-    accounts = sum(m.liquidated_accounts for m in result.markets)
+    accounts = count(sum(m.liquidated_accounts for m in result.markets), "account")
     return [
         {"value": usd(bad), "label": "bad debt, USD", "note": "written off by liquidations"},
         {"value": usd(latent), "label": "unbooked shortfall, USD", "note": "debt above its collateral"},
-        {"value": usd(seized), "label": "collateral seized, USD", "note": f"in {accounts} accounts"},
+        {"value": usd(seized), "label": "collateral seized, USD", "note": f"in {accounts}"},
         {"value": f"{result.amplification:.2f}×", "label": "amplification", "note": "fixed point / first round"},
         {"value": read_share(snap), "label": "read in full", "note": "deployments"},
         {"value": f"{error:.0e}", "label": "conservation error, USD", "note": "worst round"},
@@ -112,7 +112,7 @@ def _rounds(result: StressResult, snap: Snapshot, names: Names) -> Section:
         Section("Round by round")
         .figure(
             "rounds",
-            f"{busy} round{'s' * (busy != 1)} with liquidations, and the debt that each leaves uncovered.",
+            f"{count(busy, 'round')} with liquidations, and the debt that each leaves uncovered.",
             plots.rounds_bars(result.rounds) if busy else None,
         )
         .figure(
