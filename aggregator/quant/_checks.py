@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -67,6 +67,20 @@ def require(name: str, values: npt.ArrayLike, good: npt.ArrayLike, expected: str
             expected=expected,
             found=str(given.ravel()[first]),
         )
+
+
+def require_ints(**given: int | Sequence[int]) -> None:
+    """DomainError names what is not a Python int: floats round, and numpy's integers wrap at 2^63 without a word."""
+    for name, value in given.items():
+        many = isinstance(value, Sequence)
+        for i, item in enumerate(value if isinstance(value, Sequence) else (value,)):
+            if type(item) is not int:
+                raise DomainError(
+                    f"{name}{f'[{i}]' if many else ''} is not an exact integer",
+                    expected="a Python int",
+                    found=f"{item!r} ({type(item).__name__})",
+                    fix="read it as a whole number, or wrap it in int()",
+                )
 
 
 def index_text(position: int, shape: tuple[int, ...]) -> str:

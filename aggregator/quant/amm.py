@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import broadcast, representable, require
+from aggregator.quant._checks import broadcast, representable, require, require_ints
 
 Floats = npt.NDArray[np.float64]
 
@@ -121,6 +121,7 @@ def pool_columns(**given: npt.ArrayLike) -> list[Floats]:
 
 
 def _check_reserves(amount_raw: int, reserve_in_raw: int, reserve_out_raw: int, fee: tuple[int, int]) -> None:
+    require_ints(amount_raw=amount_raw, reserve_in_raw=reserve_in_raw, reserve_out_raw=reserve_out_raw, fee=fee)
     if amount_raw < 0 or reserve_in_raw <= 0 or reserve_out_raw <= 0 or not 0 <= fee[0] < fee[1]:
         raise DomainError(
             "pool cannot trade",

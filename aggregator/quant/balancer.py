@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import representable, require
+from aggregator.quant._checks import representable, require, require_ints
 from aggregator.quant.amm import PoolSale, pool_columns
 from aggregator.quant.depth import NO_DEPTH, DepthCurve, depth_through
 
@@ -39,6 +39,7 @@ _SMALL = (
 
 def exp_fixed(x: int) -> int:
     """e^x in 18 decimals (LogExpMath.exp)."""
+    require_ints(x=x)
     if not _MIN_EXPONENT <= x <= _MAX_EXPONENT:
         raise DomainError("exponent is out of range", expected="-41e18 <= x <= 130e18", found=str(x))
     if x < 0:
@@ -64,6 +65,7 @@ def exp_fixed(x: int) -> int:
 
 def pow_fixed(x: int, y: int) -> int:
     """x^y in 18 decimals (LogExpMath.pow)."""
+    require_ints(x=x, y=y)
     if y == 0:
         return ONE
     if x == 0:
@@ -84,6 +86,7 @@ def pow_fixed(x: int, y: int) -> int:
 
 def pow_up(x: int, y: int) -> int:
     """x^y in 18 decimals, never below the true value (FixedPoint.powUp)."""
+    require_ints(x=x, y=y)
     for times, exponent in ((1, ONE), (2, 2 * ONE), (4, 4 * ONE)):
         if y == exponent:
             for _ in range(times.bit_length() - 1):
@@ -95,6 +98,7 @@ def pow_up(x: int, y: int) -> int:
 
 def pow_down(x: int, y: int) -> int:
     """x^y in 18 decimals, never above the true value (FixedPoint.powDown)."""
+    require_ints(x=x, y=y)
     for times, exponent in ((1, ONE), (2, 2 * ONE), (4, 4 * ONE)):
         if y == exponent:
             for _ in range(times.bit_length() - 1):
@@ -106,6 +110,7 @@ def pow_down(x: int, y: int) -> int:
 
 def weighted_invariant(balances: Sequence[int], weights: Sequence[int]) -> int:
     """prod x_i^w_i in 18 decimals (WeightedMath._calculateInvariant); weights of 1e18 sum to 1e18."""
+    require_ints(balances=balances, weights=weights)
     if len(balances) != len(weights) or sum(weights) != ONE or min(weights) <= 0 or min(balances) < 0:
         raise DomainError(
             "pool is out of range",
@@ -215,6 +220,9 @@ def _artanh(z: int, unit: int, last: int) -> int:
 
 
 def _check_swap(amount: int, balance_in: int, weight_in: int, balance_out: int, weight_out: int) -> None:
+    require_ints(
+        amount=amount, balance_in=balance_in, weight_in=weight_in, balance_out=balance_out, weight_out=weight_out
+    )
     if amount < 0 or min(balance_in, balance_out, weight_in, weight_out) <= 0:
         raise DomainError(
             "pool cannot trade", expected="amount >= 0, balances and weights > 0",

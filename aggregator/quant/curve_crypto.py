@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require_ints
 
 WAD = 10**18
 A_MULTIPLIER = 10_000
@@ -42,6 +43,7 @@ class CryptoPool(NamedTuple):
 
 def geometric_mean(x: tuple[int, int]) -> int:
     """Newton square root of x0 * x1 for x0 >= x1 > 0, as the contract stops it."""
+    require_ints(x=x)
     if not x[0] >= x[1] > 0:
         raise DomainError("pool is drained or out of order", expected="x0 >= x1 > 0", found=str(x))
     d = x[0]
@@ -57,6 +59,7 @@ def geometric_mean(x: tuple[int, int]) -> int:
 def crypto_invariant(ann: int, gamma: int, balances: tuple[int, int]) -> int:
     """D of (1) for scaled balances (newton_D); DomainError where the contract's safety checks revert."""
     _check_terms(ann, gamma)
+    require_ints(balances=balances)
     x = (max(balances), min(balances))
     if not 10**9 <= x[0] <= 10**33 or x[1] * WAD // x[0] < 10**14:
         raise DomainError("balances are unsafe", expected="1e9 <= larger <= 1e33, ratio >= 1e-4", found=str(balances))
@@ -87,6 +90,7 @@ def crypto_invariant(ann: int, gamma: int, balances: tuple[int, int]) -> int:
 def crypto_balance(ann: int, gamma: int, balances: tuple[int, int], d: int, i: int) -> int:
     """Scaled balance of coin i that solves (1) for the other balance and D (newton_y)."""
     _check_terms(ann, gamma)
+    require_ints(balances=balances, d=d)
     if not 10**17 <= d <= 10**33 or i not in (0, 1):
         raise DomainError("invariant is unsafe", expected="1e17 <= D <= 1e33, i in (0, 1)", found=f"{d}, {i}")
     other = balances[1 - i]
@@ -119,6 +123,7 @@ def crypto_balance(ann: int, gamma: int, balances: tuple[int, int], d: int, i: i
 
 def crypto_fee(pool: CryptoPool, scaled: tuple[int, int]) -> int:
     """Dynamic fee (2) of 1e10 at scaled balances."""
+    require_ints(scaled=scaled, fees=(pool.mid_fee, pool.out_fee, pool.fee_gamma))
     if min(scaled) <= 0 or pool.fee_gamma <= 0 or not 0 <= pool.mid_fee <= pool.out_fee < 10**10:
         raise DomainError(
             "fee is out of range",
@@ -133,6 +138,8 @@ def crypto_fee(pool: CryptoPool, scaled: tuple[int, int]) -> int:
 
 def crypto_amount_out(pool: CryptoPool, i: int, amount_in_raw: int) -> int:
     """Raw output of selling coin i for the other (get_dy), with the dynamic fee taken at the new balances."""
+    require_ints(balances_raw=pool.balances_raw, precisions=pool.precisions, price_scale=pool.price_scale)
+    require_ints(amount_in_raw=amount_in_raw)
     positive = (*pool.balances_raw, *pool.precisions, pool.price_scale)
     if i not in (0, 1) or amount_in_raw < 0 or min(positive) <= 0:
         raise DomainError(
@@ -154,6 +161,7 @@ def crypto_amount_out(pool: CryptoPool, i: int, amount_in_raw: int) -> int:
 
 
 def _check_terms(ann: int, gamma: int) -> None:
+    require_ints(ann=ann, gamma=gamma)
     if not 4 * A_MULTIPLIER // 10 <= ann <= 4 * A_MULTIPLIER * 100_000 or not 10**10 <= gamma <= 2 * 10**16:
         raise DomainError(
             "terms are unsafe", expected="4e3 <= ANN <= 4e9, 1e10 <= gamma <= 2e16", found=f"{ann}, {gamma}"

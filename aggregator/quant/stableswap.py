@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require_ints
 
 FEE_UNIT = 10**10
 PRECISION = 10**18
@@ -51,6 +52,7 @@ def curve_balance(i: int, j: int, x: int, balances: Sequence[int], a_raw: int, a
     """Balance of coin j that keeps D when the balance of coin i becomes x (get_y)."""
     n, _ = _check(balances, a_raw, a_precision)
     _check_pair(i, j, n)
+    require_ints(x=x)
     d = curve_invariant(balances, a_raw, a_precision)
     if d == 0 or x <= 0:
         raise DomainError("pool is drained", expected="positive balances", found=f"{list(balances)}, x = {x}")
@@ -92,6 +94,7 @@ def curve_amount_out(
     """
     n, _ = _check(balances_raw, a_raw, a_precision)
     _check_pair(i, j, n)
+    require_ints(amount_in_raw=amount_in_raw, rates=rates, fee_raw=fee_raw)
     if amount_in_raw < 0 or len(rates) != n or min(rates) <= 0 or not 0 <= fee_raw < FEE_UNIT:
         raise DomainError(
             "swap is out of range", expected=f"amount >= 0, {n} positive rates, 0 <= fee_raw < 1e10",
@@ -152,6 +155,7 @@ def _balancer_balance(balances: Sequence[int], a_raw: int, invariant: int, index
 
 def _check(balances: Sequence[int], a_raw: int, a_precision: int) -> tuple[int, int]:
     n = len(balances)
+    require_ints(balances=balances, a_raw=a_raw, a_precision=a_precision)
     if n < 2 or a_raw < a_precision or a_precision <= 0 or min(balances) < 0:
         raise DomainError(
             "pool is out of range",
@@ -171,6 +175,7 @@ def _check_pair(i: int, j: int, n: int) -> None:
 
 
 def _amount(amount: int) -> int:
+    require_ints(amount=amount)
     if amount < 0:
         raise DomainError("amount is negative", expected=">= 0", found=str(amount))
     return amount

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import require_ints
 from aggregator.quant.uniswap_v3_math import (
     FEE_UNIT,
     MAX_SQRT_X96,
@@ -48,6 +49,10 @@ class Pool:
     liquidity_net: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        require_ints(
+            sqrt_x96=self.sqrt_x96, tick=self.tick, liquidity=self.liquidity, fee_pips=self.fee_pips,
+            tick_spacing=self.tick_spacing, ticks=self.ticks, liquidity_net=self.liquidity_net,
+        )  # fmt: skip
         if len(self.ticks) != len(self.liquidity_net):
             raise DomainError(
                 "tick table is ragged",
@@ -114,6 +119,7 @@ def swap(pool: Pool, amount_raw: int, zero_for_one: bool, sqrt_limit_x96: int | 
     sqrt_limit_x96: price at which to stop, the contract's extreme by default.
     DomainError for a zero amount, a limit on the wrong side, or liquidity that turns negative (corrupt table).
     """
+    require_ints(amount_raw=amount_raw, sqrt_limit_x96=0 if sqrt_limit_x96 is None else sqrt_limit_x96)
     if amount_raw == 0:
         raise DomainError("nothing to swap", expected="amount_raw != 0", found="0")
     limit = sqrt_limit_x96 if sqrt_limit_x96 is not None else MIN_SQRT_X96 + 1 if zero_for_one else MAX_SQRT_X96 - 1
@@ -182,6 +188,7 @@ def position_amounts(
     sqrt_x96: int, lower: int, upper: int, liquidity: int, *, round_up: bool = False
 ) -> tuple[int, int]:
     """(token0, token1) raw held by `liquidity` between two ticks: what burning pays (down) or minting costs (up)."""
+    require_ints(sqrt_x96=sqrt_x96, lower=lower, upper=upper, liquidity=liquidity)
     if lower >= upper or liquidity < 0 or sqrt_x96 <= 0:
         raise DomainError(
             "no such position",
@@ -201,6 +208,7 @@ def fee_growth_inside(tick: int, lower: int, upper: int, global_x128: int, lower
 
     global_x128: feeGrowthGlobal; lower_x128, upper_x128: feeGrowthOutside of the two ticks; one token at a time.
     """
+    require_ints(global_x128=global_x128, lower_x128=lower_x128, upper_x128=upper_x128)
     below = lower_x128 if tick >= lower else global_x128 - lower_x128
     above = upper_x128 if tick < upper else global_x128 - upper_x128
     return (global_x128 - below - above) & _U256
@@ -208,6 +216,7 @@ def fee_growth_inside(tick: int, lower: int, upper: int, global_x128: int, lower
 
 def fees_owed(liquidity: int, inside_x128: int, inside_last_x128: int, owed_raw: int = 0) -> int:
     """Fees a position could collect after a poke, raw, uint128 as stored (Position.update)."""
+    require_ints(liquidity=liquidity, inside_x128=inside_x128, inside_last_x128=inside_last_x128, owed_raw=owed_raw)
     grown = (inside_x128 - inside_last_x128) & _U256
     return (owed_raw + (grown * liquidity // _Q128 & _U128)) & _U128
 

@@ -7,7 +7,8 @@ L = sqrt(x*y) of the active range, fee in pips (1e-6).  On one range
 
 rounded up when the pool receives and down when it pays.  Source: Uniswap/v3-core v1.0.0 (d8b1c63), contracts/libraries
 TickMath.sol, SqrtPriceMath.sol, SwapMath.sol; "Uniswap v3 Core" (Adams et al. 2021), sections 6.1 to 6.2.
-Every function takes and returns Python integers and raises DomainError where the contract reverts.
+Every function takes and returns Python integers (`uniswap_v3` refuses others: numpy's would wrap) and raises
+DomainError where the contract reverts.
 """
 
 from __future__ import annotations

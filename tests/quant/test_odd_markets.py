@@ -10,9 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.core.errors import DomainError
-from aggregator.quant import amm, balancer, crypto_curve, depth, impact, stable_curve
-from aggregator.quant.curve_crypto import CryptoPool, crypto_amount_out, crypto_fee, geometric_mean
-from aggregator.quant.uniswap_v3 import Pool, position_amounts, swap
+from aggregator.quant import amm, balancer, crypto_curve, depth, impact, stable_curve, stableswap
+from aggregator.quant.curve_crypto import (
+    CryptoPool,
+    crypto_amount_out,
+    crypto_balance,
+    crypto_fee,
+    crypto_invariant,
+    geometric_mean,
+)
+from aggregator.quant.uniswap_v3 import Pool, fee_growth_inside, fees_owed, position_amounts, swap
 from aggregator.quant.uniswap_v3_math import Q96, sqrt_at_tick
 
 FOUR = np.ones(4)
@@ -147,6 +154,39 @@ def test_crypto_terms_that_divide_by_zero_are_refused() -> None:
             crypto_amount_out(pool._replace(**change), 0, 10**20)
     with pytest.raises(DomainError):
         crypto_fee(pool, (0, 0))
+
+
+WAD = 10**18
+SMALL = np.int64(10**12)
+POOL = Pool(Q96, 0, WAD, 3000, 60, (-120, 120), (WAD, -WAD))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: amm.v2_amount_out(SMALL, 10**12, 10**12), "amount_raw"),
+        (lambda: amm.v2_amount_in(10.0, 10**12, 10**12), "amount_raw"),  # type: ignore[arg-type]
+        (lambda: swap(POOL, SMALL, True), "amount_raw"),
+        (lambda: Pool(Q96, 0, WAD, 3000, 60, (np.int32(-120), 120), (WAD, -WAD)), r"ticks\[0\]"),
+        (lambda: Pool(Q96, 0, float(WAD), 3000, 60, (), ()), "liquidity"),  # type: ignore[arg-type]
+        (lambda: position_amounts(Q96, -60, 60, SMALL), "liquidity"),
+        (lambda: fees_owed(SMALL, 1 << 130, 0), "liquidity"),
+        (lambda: fee_growth_inside(0, -60, 60, 1 << 130, SMALL, 0), "lower_x128"),
+        (lambda: stableswap.curve_invariant([10**24, SMALL], 100), r"balances\[1\]"),
+        (lambda: stableswap.curve_amount_out(0, 1, SMALL, [10**24] * 2, [WAD] * 2, 100, 0), "amount_in_raw"),
+        (lambda: stableswap.balancer_stable_amount_out(0, 1, SMALL, [10**24] * 2, 10**5), "amount"),
+        (lambda: balancer.weighted_amount_out(SMALL, WAD, WAD, WAD, WAD), "amount"),
+        (lambda: balancer.pow_up(SMALL, WAD), "x"),
+        (lambda: balancer.exp_fixed(0.5), "x"),  # type: ignore[arg-type]
+        (lambda: geometric_mean((SMALL, 5)), r"x\[0\]"),
+        (lambda: crypto_invariant(4 * 10**5, 10**14, (10**24, float(10**24))), r"balances\[1\]"),  # type: ignore[arg-type]
+        (lambda: crypto_balance(np.int64(4 * 10**5), 10**14, (10**24, 10**24), 2 * 10**24, 0), "ann"),
+    ],
+)
+def test_integer_forms_take_exact_integers_only(call: Callable[[], object], name: str) -> None:
+    """numpy's int64 wraps: 1e12 * 997 * 1e12 came out as another number, some of them without a warning."""
+    with pytest.raises(DomainError, match=rf"^{name} is not an exact integer"):
+        call()
 
 
 def test_empty_pools_merge_to_an_empty_pool() -> None:
