@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.engine.book import Book, Codes, Flags, Floats, Indices, add_up
-from aggregator.quant._jit import in_chunks, jit
+from aggregator.quant.jit import in_chunks, jit
 from aggregator.rules import floored
 
 
