@@ -31,10 +31,12 @@ class LossLaw(NamedTuple):
 
     @property
     def mean(self) -> float:
+        """Expected total in units, of what the table holds."""
         return float(np.arange(len(self.pmf)) @ self.pmf)
 
     @property
     def variance(self) -> float:
+        """Variance in units squared, of what the table holds."""
         units = np.arange(len(self.pmf))
         return float((units - self.mean) ** 2 @ self.pmf)
 

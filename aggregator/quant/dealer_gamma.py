@@ -7,6 +7,7 @@ A shock :math:`r_0` moves spot; dealers with net gamma :math:`\Gamma` stay delta
    r = \frac{r_0}{1+g},\quad \text{flow} = -\Gamma S^2 r,\quad \sigma_{eff}=\frac{\sigma}{1+g}            \tag{1}
 
 (Frey & Stremme 1997, doi:10.1111/1467-9965.00036; Schoenbucher & Wilmott 2000, doi:10.1137/S0036139996308534).
+Linear impact knows no floor: a response below -1 says only that the shock is beyond the model.
 For :math:`g\le-1` there is no finite response: (1) would change sign, so it is labelled UNSTABLE and every figure
 is NaN or infinite.  For :math:`g\ge1` the fixed point exists but plain iteration round by round diverges: flagged.
 

@@ -53,6 +53,7 @@ class ZakamoulineBand(NamedTuple):
 
     @property
     def halfwidth(self) -> Floats:
+        """H0 + H1 in units of the underlying per option."""
         return self.h0 + self.h1
 
 

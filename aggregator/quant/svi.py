@@ -16,9 +16,10 @@ Risk-neutral density is non-negative exactly where :math:`g\ge0` (and :math:`d_+
    \tilde vT=a+b\sigma\sqrt{1-\rho^2}                                                        \tag{3}
 
 Fit: for fixed :math:`(m,\sigma)` (1) is linear in :math:`(a, b\rho\sigma, b\sigma)` on a convex set, so only two
-parameters are searched (Zeliade 2009, quasi-explicit calibration).  A fit with :math:`g<0` somewhere is first moved
-along the segment towards :math:`c^*=p+2\psi,\ \tilde v^*=4v_tpc^*/(p+c^*)^2`, which is free of butterfly
-arbitrage, just far enough, then the closest smile with :math:`g\ge0` on GRID is searched from there.
+parameters are searched (Zeliade 2009, quasi-explicit calibration); the three others are exact, the best optimum among
+the faces of the box.  A fit with :math:`g<0` somewhere is first moved along the segment towards
+:math:`c^*=p+2\psi,\ \tilde v^*=4v_tpc^*/(p+c^*)^2`, just far enough, or, where that end has :math:`g<0` too, towards
+its mean variance; then the closest smile with :math:`g\ge0` on GRID is searched from there.
 """
 
 from __future__ import annotations
