@@ -63,7 +63,8 @@ def from_snapshot(snap: Snapshot) -> Book:
     order = keep[np.argsort(owner[keep], kind="stable")]
     counts = np.bincount(owner[order], minlength=accounts)[~out]
     holders = tuple(sorted({snap.names[h] for h in np.unique(table["holder"]).tolist()} | _option_holders(snap)))
-    holder_of = np.array([_index(holders, name) for name in snap.names], np.int64)
+    code_of = {name: i for i, name in enumerate(holders)}
+    holder_of = np.array([code_of.get(name, -1) for name in snap.names], np.int64)
     posted = np.zeros(table.n, np.bool_)
     posted[legs[order]] = side["collateral"][legs[order]]
     pots, supply_rows, supplies = _pots(
@@ -122,11 +123,6 @@ def from_snapshot(snap: Snapshot) -> Book:
             *perps.gaps,
         ),
     )
-
-
-def _index(names: tuple[str, ...], name: str) -> int:
-    at = int(np.searchsorted(names, name)) if names else 0
-    return at if at < len(names) and names[at] == name else -1
 
 
 def _assets(snap: Snapshot) -> Assets:
