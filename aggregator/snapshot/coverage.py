@@ -60,16 +60,19 @@ def _grouped(snap: Snapshot, kind: str, column: str, which: npt.NDArray[np.bool_
     """(deployment, asset in that column, accounts) of the rows chosen."""
     table, names, places = snap.tables[kind], snap.names, np.flatnonzero(which)
     pair = table["deployment"][places].astype(np.int64) * len(names) + table[column][places]
-    both, which_pair = np.unique(pair, return_inverse=True)
+    pairs, of_pair = np.unique(pair, return_inverse=True)
+    accounts, of_account = np.unique(_accounts(snap, table, places), return_inverse=True)
+    each = np.unique(of_pair * len(accounts) + of_account) // max(len(accounts), 1)  # every account once a pair
+    counts = np.bincount(each, minlength=len(pairs))
     return [
-        (names[p // len(names)], names[p % len(names)], _accounts(snap, table, places[which_pair == number]))
-        for number, p in enumerate(both.tolist())
+        (names[p // len(names)], names[p % len(names)], n) for p, n in zip(pairs.tolist(), counts.tolist(), strict=True)
     ]
 
 
-def _accounts(snap: Snapshot, table: Table, places: npt.NDArray[np.int64]) -> int:
-    market, holder = table["market"][places].astype(np.int64), table["holder"][places]
-    return len(np.unique(market * len(snap.names) + holder))
+def _accounts(snap: Snapshot, table: Table, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(market, holder) of the rows at places as one number each."""
+    out: npt.NDArray[np.int64] = table["market"][places].astype(np.int64) * len(snap.names) + table["holder"][places]
+    return out
 
 
 class _Holdings:
@@ -84,7 +87,8 @@ class _Holdings:
         """(accounts, value_usd) of every exposure to the asset; value '' if any of it is unknown."""
         places = self.snap.find("exposure", asset=asset)
         value = self.value[places]
-        return _accounts(self.snap, self.table, places), "" if np.isnan(value).any() else f"{fsum(value.tolist()):.2f}"
+        accounts = np.unique(_accounts(self.snap, self.table, places))
+        return len(accounts), "" if np.isnan(value).any() else f"{fsum(value.tolist()):.2f}"
 
 
 def coverage(snap: Snapshot) -> list[Coverage]:
