@@ -46,7 +46,7 @@ NO_TIME_VALUE = kernels.NO_TIME_VALUE
 ABOVE_BOUND = kernels.ABOVE_BOUND
 IMPRECISE = kernels.IMPRECISE
 NOT_CONVERGED = kernels.NOT_CONVERGED
-CROSSED, STALE, NO_BID = 8, 9, 10
+CROSSED, STALE, NO_BID, NO_ASK = 8, 9, 10, 11
 REASONS = {
     OK: "ok",
     BAD_INPUT: "price, forward, strike or discount is not a usable number",
@@ -59,6 +59,7 @@ REASONS = {
     CROSSED: "bid above ask",
     STALE: "quote older than allowed",
     NO_BID: "no bid",
+    NO_ASK: "no ask",
 }
 
 
@@ -71,7 +72,7 @@ class ImpliedVol(NamedTuple):
 
 
 class QuoteVols(NamedTuple):
-    """Volatilities of a two-sided quote; `status` is OK, CROSSED, STALE, NO_BID or the reason of the mid."""
+    """Volatilities of a two-sided quote; `status` is OK, CROSSED, STALE, NO_BID, NO_ASK or that of the mid."""
 
     bid: Floats
     ask: Floats
@@ -141,9 +142,9 @@ def quote_vols(
     age_s: npt.ArrayLike = 0.0,
     max_age_s: float = np.inf,
 ) -> QuoteVols:
-    """Bid, ask and mid volatilities of two-sided quotes; a crossed, stale or bidless quote has no mid.
+    """Bid, ask and mid volatilities of two-sided quotes; a crossed, stale or one-sided quote has no mid.
 
-    age_s: seconds since the quote was last changed; one older than max_age_s is STALE.
+    A side of zero, below or NaN is no quote: venues write 0 where nobody offers.  age_s: seconds since the quote was last changed; one older than max_age_s is STALE.
     """
     low, high, age, _ = broadcast(bid=bid, ask=ask, age_s=age_s, kind=kind_sign(kind))
     with np.errstate(over="ignore", invalid="ignore"):
@@ -152,8 +153,9 @@ def quote_vols(
     above = implied_vol(kind, high, F, K, T_yr, discount)
     status = middle.status.copy()
     for wrong, code in (
-        (~(low > 0.0), NO_BID),
         (low > high, CROSSED),
+        (~(high > 0.0), NO_ASK),
+        (~(low > 0.0), NO_BID),
         (~(age <= max_age_s), STALE),
     ):
         status[np.broadcast_to(wrong, status.shape)] = code

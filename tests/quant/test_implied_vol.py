@@ -177,7 +177,7 @@ def test_every_reason_code() -> None:
         iv.BAD_INPUT,
     ]
     assert list(np.isnan(found.sigma)) == [False, True, True, True, True, True, False, True, True]
-    assert set(iv.REASONS) == set(range(11))
+    assert set(iv.REASONS) == set(range(12))
     for name, value in (("F", 0.0), ("K", -1.0), ("discount", 0.0), ("T_yr", np.nan)):
         inputs = {"price": 5.0, "F": 100.0, "K": 100.0, "T_yr": 0.5, "discount": 1.0, name: value}
         assert iv.implied_vol("c", **inputs).status == iv.BAD_INPUT, name
@@ -194,9 +194,17 @@ def test_spot_and_coin_forms() -> None:
 
 def test_two_sided_quotes() -> None:
     found = iv.quote_vols(
-        "c", [1.0, 3.0, 0.0, 1.0], [2.0, 2.0, 2.0, 2.0], 100.0, 110.0, 0.1, age_s=[0, 0, 0, 90], max_age_s=60
+        "c",
+        [1.0, 3.0, 0.0, 1.0, 1.0, np.nan, 0.0],
+        [2.0, 2.0, 2.0, 2.0, 0.0, 2.0, 0.0],
+        100.0,
+        110.0,
+        0.1,
+        age_s=[0, 0, 0, 90, 0, 0, 0],
+        max_age_s=60,
     )
-    assert list(found.status) == [iv.OK, iv.CROSSED, iv.NO_BID, iv.STALE]
+    # Deribit writes 0 where there is no ask: a bid of 1 against it is not crossed
+    assert list(found.status) == [iv.OK, iv.CROSSED, iv.NO_BID, iv.STALE, iv.NO_ASK, iv.NO_BID, iv.NO_BID]
     assert found.bid[0] < found.mid[0] < found.ask[0]
     assert np.all(np.isnan(found.mid[1:]))
 

@@ -104,7 +104,7 @@ def test_shapes_dtypes_and_read_only_arrays(form: str) -> None:
 def test_quotes_of_every_shape_are_labelled() -> None:
     found = iv.quote_vols("c", [[4.0], [np.inf]], 5.0, 100.0, 110.0, 0.5, age_s=[0.0, np.nan, 5.0], max_age_s=9)
     assert found.status.tolist() == [[iv.OK, iv.STALE, iv.OK], [iv.CROSSED, iv.STALE, iv.CROSSED]]
-    assert iv.quote_vols("c", np.inf, -np.inf, 100.0, 110.0, 0.5).status == iv.CROSSED
+    assert iv.quote_vols("c", np.inf, -np.inf, 100.0, 110.0, 0.5).status == iv.NO_ASK
     with pytest.raises(DomainError, match="do not broadcast"):
         iv.quote_vols("c", [4.0, 4.0], 5.0, 100.0, 110.0, 0.5, age_s=[0.0, 0.0, 0.0])
     with pytest.raises(DomainError, match="do not broadcast"):
