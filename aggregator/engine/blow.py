@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aggregator.core.errors import ScenarioError, near_miss
-from aggregator.core.ids import source_of
+from aggregator.core.ids import USD, source_of
 from aggregator.core.scenario import Scenario
 from aggregator.engine.book import Book, Floats
 
@@ -50,6 +50,13 @@ def blow_of(book: Book, scenario: Scenario) -> Blow:
                         expected="one move for each asset",
                         found=f"{named[code]!r} and {key!r}",
                         fix="delete one",
+                    )
+                if book.assets[code] == USD:
+                    raise ScenarioError(
+                        f"{table} names the dollar, in which everything is counted",
+                        expected="an asset with a price in dollars",
+                        found=repr(key),
+                        fix="name the token that loses its peg",
                     )
                 named[code] = key
                 column[code] = moves[key]

@@ -228,6 +228,15 @@ def _left_out(
         name = snap.names[code]
         detail = why.get(name, "a leg has no amount")
         gaps.append({"subject": name, "reason": "unjudged", "detail": detail, "accounts": accounts, "value_usd": ""})
+    described = np.array([snap.code(row.market) for row in snap.rows("market")], np.int64)
+    table = snap.tables["exposure"]
+    stray = ~np.isin(table["market"], described)
+    for code in np.unique(table["market"][stray]).tolist():
+        held = len(np.unique(table["holder"][stray & (table["market"] == code)]))
+        detail = "its positions were read, but no row says what market it is"
+        gaps.append(
+            {"subject": snap.names[code], "reason": "unjudged", "detail": detail, "accounts": held, "value_usd": ""}
+        )
     for row in snap.rows("market"):
         if row.rule and get(row.rule) is None:
             accounts = len(np.unique(snap.tables["exposure"]["holder"][snap.find("exposure", market=row.market)]))

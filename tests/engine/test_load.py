@@ -7,7 +7,7 @@ import pytest
 
 from aggregator import graph
 from aggregator.core.block import BlockRef, Cut
-from aggregator.core.errors import DomainError
+from aggregator.core.errors import DomainError, ScenarioError
 from aggregator.core.fixed import WAD
 from aggregator.core.ids import USD
 from aggregator.core.result import StressResult
@@ -91,6 +91,29 @@ def test_the_same_rows_in_any_order_give_the_same_bytes() -> None:
     rows = ladder()
     a, b = (run(snapshot(r), price={"X": -0.05}) for r in (rows, rows[::-1]))
     assert a.json() == b.json()
+    moves = {"X": -0.05, "USDC": -0.01}
+    c, d = (run(snapshot(rows), price=dict(m)) for m in (moves.items(), reversed(moves.items())))
+    assert c.json() == d.json()
+
+
+def test_positions_in_a_market_that_no_row_describes_are_counted_as_unread() -> None:
+    snap = snapshot([r for r in ladder() if not (isinstance(r, Market) and r.market == MORPHO)])
+    result = run(snap)
+    assert [(g["subject"], g["reason"], g["accounts"]) for g in result.gaps] == [(MORPHO, "unjudged", 8)]
+    assert result.totals["accounts"] == 0.0
+
+
+@pytest.mark.parametrize("rows", [[], [Market(MORPHO, "lending", "morpho_blue@1", "empty")]])
+def test_a_cut_without_accounts_is_a_result_that_says_so(rows: list[Row]) -> None:
+    result = run(snapshot(rows))
+    assert result.convergence.converged
+    assert (result.gaps, result.totals["accounts"]) == ([], 0.0)
+    assert any("no account" in note for note in result.notes)
+
+
+def test_the_dollar_itself_cannot_fall() -> None:
+    with pytest.raises(ScenarioError, match="dollar"):
+        run(snapshot(ladder()), price={"USD": -0.5})
 
 
 def test_an_account_that_cannot_be_judged_is_left_out_whole_and_counted() -> None:
