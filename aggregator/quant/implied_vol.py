@@ -144,7 +144,8 @@ def quote_vols(
 ) -> QuoteVols:
     """Bid, ask and mid volatilities of two-sided quotes; a crossed, stale or one-sided quote has no mid.
 
-    A side of zero, below or NaN is no quote: venues write 0 where nobody offers.  age_s: seconds since the quote was last changed; one older than max_age_s is STALE.
+    A side of zero, below or NaN is no quote: venues write 0 where nobody offers.  age_s: seconds since the quote was
+    last changed; one older than max_age_s is STALE.
     """
     low, high, age, _ = broadcast(bid=bid, ask=ask, age_s=age_s, kind=kind_sign(kind))
     with np.errstate(over="ignore", invalid="ignore"):
