@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -14,18 +14,12 @@ import pytest
 from aggregator.app import App
 from aggregator.chain import endpoint
 from aggregator.ingest import discover
+from aggregator.store import Store
+from tests.devnet.toolchain import REPOSITORY as ROOT
 from tests.devnet.worlds import World
 from tests.line.fixtures import Opener, quiet
 
-WINDOW = 25
-COLLECT = f"""
-import sys
-from aggregator.ingest import discover
-discover.WINDOW_BLOCKS, discover.QUICK_S, discover.CHECKPOINT_S = {WINDOW}, 0.0, 0.0
-from aggregator.cli import main
-sys.argv = ["spillover", "collect", "--config", sys.argv[1]]
-main()
-"""
+WINDOW = 50
 
 
 @pytest.fixture
@@ -63,30 +57,38 @@ def checkpoints(app: App) -> list[str]:
     return [name for name in deployments(app) if app.store.discovery(name) is not None]
 
 
-def begun(app: App, process: subprocess.Popen[str]) -> str:
-    """Wait until the child has left a checkpoint of Aave on chain 1 well above the first block; the deployment."""
+def aave(app: App) -> str:
+    """The deployment of Aave on chain 1."""
     (where,) = (name for name in deployments(app) if name.startswith("eip155:1/aave_v3/"))
-    cursor, deadline = app.store.cursor(where) or 0, time.monotonic() + 120
-    while time.monotonic() < deadline:
-        kept = app.store.discovery(where)
-        if kept is not None and kept.block >= cursor + 2 * WINDOW:
-            return where
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError("no checkpoint within two minutes")
+    return where
 
 
-def start(app: App) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", COLLECT, str(app.config.path)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def signal_in_discovery(where: str, number: signal.Signals) -> None:
+    """From now on this process gets that signal at the second checkpoint of a deployment."""
+    left, save = 2, Store.save_discovery
+
+    def saving(store: Store, deployment: str, *rest: Any) -> None:
+        nonlocal left
+        save(store, deployment, *rest)
+        left -= deployment == where
+        if not left:
+            os.kill(os.getpid(), number)
+
+    Store.save_discovery = saving  # type: ignore[method-assign]
 
 
 def kill_in_discovery(app: App) -> str:
-    process = start(app)
-    where = begun(app, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return where
+    """A collect that gets SIGKILL in a fork; the deployment that it was discovering."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal_in_discovery(aave(app), signal.SIGKILL)
+            with App.open(app.config.path) as mine:
+                mine.collect(quiet)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    return aave(app)
 
 
 def test_windows_find_what_one_range_finds(world: World, open_app: Opener, windows: None) -> None:
@@ -153,14 +155,21 @@ def test_a_reorg_drops_what_was_seen_above_it(world: World, open_app: Opener, wi
 def test_cancelling_leaves_the_previous_run_and_the_discovery(world: World, open_app: Opener) -> None:
     app = open_app(world)
     app.collect(quiet)
-    first = app.snapshot().digest
+    first, where = app.snapshot().digest, aave(app)
     world.aave[1].supply(world.wallets[1], "USDC", 10**9)
-    world.chains[1].mine(40 * WINDOW)
-    process = start(app)
-    where = begun(app, process)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, "cancelled" in err) == (1, True), (out, err)
+    world.chains[1].mine(4 * WINDOW)
+    program = f"""
+import signal, sys
+from aggregator.ingest import discover
+from tests.line.test_resume import signal_in_discovery
+discover.WINDOW_BLOCKS, discover.QUICK_S, discover.CHECKPOINT_S = {WINDOW}, 0.0, 0.0
+signal_in_discovery({where!r}, signal.SIGINT)
+from aggregator.cli import main
+sys.argv = ["spillover", "collect", "--config", {str(app.config.path)!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, "cancelled" in done.stderr) == (1, True), (done.stdout, done.stderr)
     assert len(app.cuts()) == 1
     assert app.snapshot().digest == first
     assert app.store.discovery(where) is not None
