@@ -60,13 +60,14 @@ class Comet:
         return Liquidation(collateral, debt, repaid, leg.amount, 0, 0, 0, {debt: bad} if bad else {})
 
     def best_liquidation(self, account: Account) -> Liquidation | None:
-        """The absorption, seen from the collateral worth most; None where healthy."""
+        """The absorption, seen from the collateral worth most ('' where there is none left); None where healthy."""
         judged = self.judge(account)
-        legs = account.side("collateral")
-        if not judged.liquidatable or not legs:
+        if not judged.liquidatable:
             return None
-        largest = max(legs, key=lambda leg: _value(leg, judged.exp))
-        return self.liquidate(account, largest.asset, account.side("debt")[0].asset)
+        owed, legs = account.side("debt")[0], account.side("collateral")
+        if not legs:
+            return Liquidation("", owed.asset, 0, 0, 0, 0, 0, {owed.asset: owed.amount})
+        return self.liquidate(account, max(legs, key=lambda leg: _value(leg, judged.exp)).asset, owed.asset)
 
     def batch(self, calls: Calls) -> Taken:
         """Float64 absorption: collateral_usd is all of it, bonus_frac one minus the liquidation factor."""
