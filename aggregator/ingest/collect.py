@@ -173,14 +173,16 @@ async def _pin(
         elif isinstance(answer, WrongChainError):
             raise answer  # a configuration that points at another chain would store lies
         elif isinstance(answer, SpilloverError | OSError | asyncio.TimeoutError):
-            log.warning("%s cannot be pinned: %s", source.id, answer)
-            failed[source.id] = (
-                f"{answer.message} ({answer.found})" if isinstance(answer, SpilloverError) else str(answer)
-            )
+            failed[source.id] = _why(source, answer)
         elif isinstance(answer, BaseException):
             raise answer
         progress(Progress(source.id, "pin", done, len(sources)))
     return pinned, failed
+
+
+def _why(source: Source, error: Exception) -> str:
+    log.warning("%s cannot be read: %s", source.id, error)
+    return f"{error.message} ({error.found})" if isinstance(error, SpilloverError) else str(error)
 
 
 async def _undo_reorgs(
@@ -197,7 +199,12 @@ async def _undo_reorgs(
             )
             del pinned[source.id]
             continue
-        fork = await source.find_fork(known)
+        try:
+            fork = await source.find_fork(known)
+        except SourceError as error:
+            failed[source.id] = _why(source, error)
+            del pinned[source.id]
+            continue
         if fork != known[0]:
             number = fork.number if fork else -1
             log.warning("%s: blocks above %d were reorganised away; undoing them", source.id, number)
@@ -215,7 +222,13 @@ async def _check_discoveries(
     """Drop checkpoints seen from a block that is no longer canonical: before the first cut nothing else tells."""
     for source in sources:
         for name, (block, at) in store.discoveries(source.id).items():
-            if await source.find_fork([at]) is None:
+            try:
+                gone = await source.find_fork([at]) is None
+            except SourceError as error:
+                failed[source.id] = _why(source, error)
+                del pinned[source.id]
+                break
+            if gone:
                 log.warning("%s: block %d was reorganised away; its discovery begins again", name, at.number)
                 store.drop_discovery(name)
             elif block > pinned[source.id].number:

@@ -1,0 +1,52 @@
+"""A chain that cannot say whether its stored blocks stand costs its own rows, and nothing that is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aggregator.core.block import BlockRef
+from aggregator.core.errors import BlockMismatchError
+from aggregator.ingest.collect import collect
+from aggregator.sdk.testing import FakeView
+from aggregator.store import Store
+
+
+class Chain:
+    """A source whose head is `number`; endpoints that disagree about its past if `split`."""
+
+    stats = FakeView().stats
+
+    def __init__(self, chain: int) -> None:
+        self.id, self.number, self.split = f"eip155:{chain}", 100, False
+
+    def block(self, number: int) -> BlockRef:
+        return BlockRef(self.id, number, f"0x{number:064x}", 1_750_000_000 + number, "latest")
+
+    async def pin(self) -> BlockRef:
+        return self.block(self.number)
+
+    async def find_fork(self, known: Sequence[BlockRef]) -> BlockRef | None:
+        if self.split:
+            raise BlockMismatchError("endpoints disagree about block 100", expected="one hash", found="two")
+        return next((b for b in known if b == self.block(b.number)), None)
+
+    def view(self, at: BlockRef) -> FakeView:
+        return FakeView(at)
+
+    def seal(self, at: BlockRef) -> BlockRef:
+        return at
+
+
+async def test_a_chain_whose_endpoints_disagree_costs_its_own_rows(new_store: Callable[[], Store]) -> None:
+    store, one, two = new_store(), Chain(1), Chain(10)
+    await collect(store, [one, two], [], {})
+    one.number = two.number = 110
+    one.split = True
+    result = await collect(store, [one, two], [], {})
+    assert [b.source for b in result.cut.blocks] == ["eip155:10"]
+    assert result.failed == {"eip155:1": "endpoints disagree about block 100 (two)"}
+    assert not result.rewound
+    assert [b.number for b in store.blocks("eip155:1")] == [100]
+    one.split = False
+    assert len((await collect(store, [one, two], [], {})).cut.blocks) == 2
+    assert [b.number for b in store.blocks("eip155:1")] == [110, 100]
