@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -143,7 +144,7 @@ async def send(
                 if size > MAX_ANSWER_BYTES:
                     return Failed("size", f"answer above {MAX_ANSWER_BYTES} bytes is too large")
                 parts.append(part)
-            return answer.status, b"".join(parts), _retry_after(answer.headers.get("Retry-After", ""))
+            return answer.status, b"".join(parts), _retry_after(answer.headers)
     except TimeoutError:
         return Failed("transport", f"no answer within {timeout_s:.3g} s")
     except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -151,11 +152,17 @@ async def send(
         return Failed("transport", f"{type(error).__name__} {reason}".strip())
 
 
-def _retry_after(text: str) -> float:
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds of Retry-After (RFC 9110), a date taken from the server's own; 0 if none: back-off decides."""
+    text = headers.get("Retry-After", "")
     try:
         seconds = float(text)
     except ValueError:
-        return 0.0  # a date or nothing: our own back-off decides
+        try:
+            wait = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("Date", ""))
+        except (ValueError, TypeError):  # no date, or one without a time zone
+            return 0.0
+        seconds = wait.total_seconds()
     return min(seconds, 86400.0) if seconds >= 0.0 else 0.0
 
 

@@ -127,7 +127,7 @@ async def test_an_endpoint_that_hangs_does_not_hold_up_the_pin():
             assert (at.number, p.agreement.agreed, len(p.agreement.silent)) == (90, 1, 1)
 
 
-@pytest.mark.parametrize("text", ["86400", "inf", "1e9"])
+@pytest.mark.parametrize("text", ["86400", "inf", "1e9", "Wed, 21 Oct 2099 07:28:00 GMT"])
 async def test_a_pause_longer_than_the_deadline_is_kept_and_not_shortened(text):
     async with Node() as node, pool(node.url, deadline_s=2.0) as p:
         await p.check_chain_id()
@@ -135,6 +135,14 @@ async def test_a_pause_longer_than_the_deadline_is_kept_and_not_shortened(text):
         with pytest.raises(RateLimitedError):
             await p.request(*CALL)
         assert node.requests == 2
+
+
+@pytest.mark.parametrize("text", ["", "-1", "nan", "soon", "Wed, 21 Oct 1999 07:28:00 GMT", "21 Oct 2099 07:28:00"])
+async def test_a_pause_that_is_none_is_ours_to_choose(text):
+    async with Node() as node, pool(node.url) as p:
+        await p.check_chain_id()
+        node.fault = status(429, headers={"Retry-After": text}, times=1)
+        assert await p.request(*CALL) == ANSWER
 
 
 async def test_a_refused_key_is_one_whatever_body_comes_with_it():
