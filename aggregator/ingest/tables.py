@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIXES = (".csv", ".parquet")
+_AGAIN = "write the file again with a program that keeps to the format"
+_FORMAT = "correct it; docs/import.md says what each column holds"
 _CELL = 400  # characters: as part of an id it is kept whole by every database
 
 
@@ -43,7 +45,7 @@ class Line:
         return "" if place is None else self._cells[place]
 
     def error(self, what: str, expected: str, found: str, fix: str = "") -> ImportDataError:
-        return ImportDataError(f"{self.where}: {what}", expected=expected, found=found, fix=fix)
+        return ImportDataError(f"{self.where}: {what}", expected=expected, found=found, fix=fix or _FORMAT)
 
     def exact(
         self, column: str, places: int, default: str = "", *, low: int = 0, high: int = U256_MAX, fix: str = ""
@@ -74,7 +76,12 @@ class Sheet:
     def _check_header(self) -> None:
         header, allowed = self._header, self._spec.required + self._spec.optional
         if len(set(header)) != len(header):
-            raise ImportDataError(f"{self._name} repeats a column", expected="each once", found=", ".join(header))
+            raise ImportDataError(
+                f"{self._name} repeats a column",
+                expected="each once",
+                found=", ".join(header),
+                fix="rename or remove one",
+            )
         for column in header:
             if column not in allowed:
                 free = [a for a in allowed if a not in header] or allowed
@@ -85,7 +92,9 @@ class Sheet:
                     fix=near_miss(column, free, "remove it", cutoff=0.4),
                 )
         if missing := [c for c in self._spec.required if c not in header]:
-            raise ImportDataError(f"{self._name} lacks a column", expected=", ".join(missing), found=", ".join(header))
+            raise ImportDataError(
+                f"{self._name} lacks a column", expected=", ".join(missing), found=", ".join(header), fix="add it"
+            )
 
     def __iter__(self) -> Iterator[Line]:
         places = {column: place for place, column in enumerate(self._header)}
@@ -111,13 +120,16 @@ def read_folder(folder: Path, specs: Mapping[str, Spec], needed: Sequence[str]) 
             "a book lacks a table",
             expected=", ".join(f"{n}.csv" for n in missing),
             found=", ".join(sorted(files)) or "none",
+            fix="docs/import.md has an example of each",
         )
     digest, sheets = hashlib.sha256(), {}
     for name, file in sorted(files.items()):
         try:
             data = file.read_bytes()
         except OSError as error:
-            raise ImportDataError(f"cannot read {file.name}", expected="a readable file", found=str(error)) from error
+            raise ImportDataError(
+                f"cannot read {file.name}", expected="a readable file", found=str(error), fix="check its permissions"
+            ) from error
         digest.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
         sheets[name] = Sheet(file, data, specs[name])
     return digest.hexdigest(), sheets
@@ -125,7 +137,12 @@ def read_folder(folder: Path, specs: Mapping[str, Spec], needed: Sequence[str]) 
 
 def _files(folder: Path, specs: Mapping[str, Spec]) -> dict[str, Path]:
     if not folder.is_dir():
-        raise ImportDataError("not a folder", expected="a folder of CSV or Parquet files", found=str(folder))
+        raise ImportDataError(
+            "not a folder",
+            expected="a folder of CSV or Parquet files",
+            found=str(folder),
+            fix="name the folder that holds markets, positions and prices",
+        )
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         ours = file.suffix.lower() in SUFFIXES
@@ -146,7 +163,9 @@ def _files(folder: Path, specs: Mapping[str, Spec]) -> dict[str, Path]:
                 fix=near_miss(file.stem, specs, "remove it"),
             )
         if file.stem in found:
-            raise ImportDataError(f"{file.stem} is there twice", expected="CSV or Parquet", found="both")
+            raise ImportDataError(
+                f"{file.stem} is there twice", expected="CSV or Parquet", found="both", fix="remove one"
+            )
         found[file.stem] = file
     return found
 
@@ -155,7 +174,9 @@ def _csv(name: str, data: bytes) -> tuple[list[str], Iterator[tuple[int, list[st
     rows = _csv_rows(name, data)
     _, header = next(rows, (0, []))
     if not header:
-        raise ImportDataError(f"{name} is empty", expected="a header line", found="nothing")
+        raise ImportDataError(
+            f"{name} is empty", expected="a header line", found="nothing", fix="remove it, or see docs/import.md"
+        )
     for other, said in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and other in header[0]:
             raise ImportDataError(
@@ -188,12 +209,13 @@ def _csv_rows(name: str, data: bytes) -> Iterator[tuple[int, list[str]]]:
                 yield number, [cell.strip() for cell in row]
             number = reader.line_num + 1
     except UnicodeDecodeError as error:
-        raise ImportDataError(f"{name} is not UTF-8", expected="UTF-8 text", found=str(error)) from error
+        raise ImportDataError(f"{name} is not UTF-8", expected="UTF-8 text", found=str(error), fix=_AGAIN) from error
     except csv.Error as error:
         raise ImportDataError(
             f"{name} line {number} cannot be read as CSV",
             expected="cells in closed quotes, quotes in them doubled",
             found=str(error),
+            fix=_AGAIN,
         ) from error
 
 
@@ -204,7 +226,9 @@ def _parquet(name: str, data: bytes) -> tuple[list[str], Iterator[tuple[int, lis
     try:
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
-        raise ImportDataError(f"{name} is not Parquet", expected="a Parquet file", found=str(error)) from error
+        raise ImportDataError(
+            f"{name} is not Parquet", expected="a Parquet file", found=str(error), fix=_AGAIN
+        ) from error
     for field in table.schema:
         _check_type(name, field)
 
@@ -214,7 +238,9 @@ def _parquet(name: str, data: bytes) -> tuple[list[str], Iterator[tuple[int, lis
             try:
                 columns = [_texts(column) for column in batch.columns]
             except UnicodeDecodeError as error:
-                raise ImportDataError(f"{name} is not UTF-8", expected="UTF-8 text", found=str(error)) from error
+                raise ImportDataError(
+                    f"{name} is not UTF-8", expected="UTF-8 text", found=str(error), fix=_AGAIN
+                ) from error
             for number, row in enumerate(zip(*columns, strict=True), before + 1):
                 yield number, list(row)
             before += batch.num_rows

@@ -33,6 +33,7 @@ def refused(folder: Path, data: bytes | None = None) -> ImportDataError:
         rows(folder, data)
     assert caught.value.expected
     assert caught.value.found
+    assert caught.value.fix
     return caught.value
 
 
