@@ -23,19 +23,22 @@ class Blow(NamedTuple):
     """(assets,) columns. price_ratio and depeg are NaN where the scenario leaves them alone.
 
     price_ratio: market price after / before; depeg: price of a claim relative to its backing; depth_kept: share of the
-    sell depth that stays; vol_shift: absolute move of implied volatility.
+    sell depth that stays; vol_shift: absolute move of implied volatility. named: (table, key, assets) of every key that
+    has to be there.
     """
 
     price_ratio: Floats
     depeg: Floats
     depth_kept: Floats
     vol_shift: Floats
+    named: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
 
 
 def blow_of(book: Book, scenario: Scenario) -> Blow:
     """ScenarioError names an unknown asset with the nearest known one, an ambiguous symbol, a contradiction."""
     n = len(book.assets)
     columns = {"price": np.full(n, np.nan), "depeg": np.full(n, np.nan), "depth": np.zeros(n), "vol": np.zeros(n)}
+    asked: list[tuple[str, str, tuple[int, ...]]] = []
     for table, column in columns.items():
         named: dict[int, str] = {}
         moves: Mapping[str, float] = getattr(scenario, table)
@@ -43,7 +46,11 @@ def blow_of(book: Book, scenario: Scenario) -> Blow:
             if key == "*" and table == "depth":
                 column[:] = moves[key]
                 continue
-            for code in _codes(book, key.removesuffix(_IF_THERE), table, optional=key.endswith(_IF_THERE)):
+            optional = key.endswith(_IF_THERE)
+            codes = _codes(book, key.removesuffix(_IF_THERE), table, optional=optional)
+            if not optional:
+                asked.append((table, key, tuple(codes)))
+            for code in codes:
                 if code in named:
                     raise ScenarioError(
                         f"{table} names {book.assets[code]} twice",
@@ -61,7 +68,7 @@ def blow_of(book: Book, scenario: Scenario) -> Blow:
                 named[code] = key
                 column[code] = moves[key]
     _contradictions(book, columns["price"], columns["depeg"])
-    return Blow(1.0 + columns["price"], columns["depeg"], 1.0 - columns["depth"], columns["vol"])
+    return Blow(1.0 + columns["price"], columns["depeg"], 1.0 - columns["depth"], columns["vol"], tuple(sorted(asked)))
 
 
 def _contradictions(book: Book, price: Floats, depeg: Floats) -> None:

@@ -113,8 +113,8 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
 
 
 def _without_effect(run: Cascade) -> list[str]:
-    """Moves of prices that nothing owns, owes or quotes, and of volatilities that no option has."""
-    book, blow = run.book, run.blow
+    """Keys that move prices of what nobody owns, owes or quotes, or volatilities without options; not optional ones."""
+    book = run.book
     used, quoted = (np.zeros(len(book.assets), np.bool_) for _ in range(2))
     columns = [book.terms.asset[book.leg_term], book.pots.asset, book.holdings.asset, book.claims.underlying]
     columns += [book.claims.asset, book.lps.base, book.lps.quote, book.perps.asset, book.options.margin_asset]
@@ -124,12 +124,5 @@ def _without_effect(run: Cascade) -> list[str]:
     for pool in book.pools:
         used[[pool.base, pool.quote]] = True
     quoted[book.options.underlying] = True
-    prices = np.flatnonzero(~np.isnan(blow.price_ratio) & ~used)
-    vols = np.flatnonzero((blow.vol_shift != 0.0) & ~quoted)
-    return [f"price of {_name(book, a)}" for a in prices.tolist()] + [
-        f"volatility of {_name(book, a)}" for a in vols.tolist()
-    ]
-
-
-def _name(book: Book, asset: int) -> str:
-    return book.symbols[asset] or book.assets[asset]
+    meets = {"price": used, "depeg": used, "vol": quoted}
+    return [f"{t}.{key}" for t, key, codes in run.blow.named if t in meets and not meets[t][list(codes)].any()]

@@ -64,8 +64,8 @@ def test_moves_that_meet_nothing_are_named() -> None:
     w = nine_identical()
     w.add_asset("IDLE", 7.0)
     (note,) = [n for n in said(run(w, price={"IDLE": -0.5}, vol={"X": 0.2})).notes if "meet nothing" in n]
-    assert "price of IDLE" in note
-    assert "volatility of X" in note
+    assert note.endswith("price.IDLE, vol.X.")
+    assert not [n for n in said(run(w, price={"IDLE?": -0.5}, vol={"X?": 0.2})).notes if "meet nothing" in n]
     assert not [n for n in said(run(options(), price={"ETH": -0.5}, vol={"ETH": 0.2})).notes if "nothing" in n]
 
 
