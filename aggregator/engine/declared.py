@@ -10,7 +10,7 @@ from dataclasses import asdict
 import numpy as np
 
 from aggregator.core.ids import USD
-from aggregator.engine.book import Book, Flags, add_up
+from aggregator.engine.book import Flags, add_up
 from aggregator.engine.run import Cascade
 
 _LEAST_SHOWN_USD, _NEAR_DOLLAR = 0.01, 0.01
