@@ -191,20 +191,31 @@ def test_fees_are_the_contracts(market: Lyra) -> None:
             assert sum(fees[:5]) == held
 
 
-def test_liquidation_divides_what_the_contract_divides(market: Lyra) -> None:
+def paid_in_base(premium: int, spot: int) -> int:
+    """A covered call's premium in base: the exchange keeps the 0.75 % of the kit, and the last digit is rounded."""
+    asked = premium * WAD // (WAD - 75 * 10**14)
+    return (asked * WAD * 10 // spot + 5) // 10
+
+
+@pytest.mark.parametrize(
+    ("spot", "kind"), [(2_900, Kind.SHORT_CALL_QUOTE), (1_300, Kind.SHORT_PUT_QUOTE), (3_400, Kind.SHORT_CALL_BASE)]
+)
+def test_liquidation_divides_what_the_contract_divides(market: Lyra, spot: float, kind: Kind) -> None:
     done = 0
     with market.chain.undone():
-        market.set_spot(2_900)
+        market.set_spot(spot)
         user, keeper = market.chain.accounts[3], market.chain.accounts[4]
         account = held_by(market, user)
         for position in RULE.positions(account):
-            if position.kind != Kind.SHORT_CALL_QUOTE or not RULE.can_liquidate(account, position):
+            if position.kind != kind or not RULE.can_liquidate(account, position):
                 continue
             with market.chain.undone():
                 receipt = market.liquidate(int(position.ref), keeper)
             (trade,) = market.market.events(receipt, "Trade")
             event, premium = trade["liquidation"], trade["trade"][-1]
-            said = RULE.liquidate(account, QUOTE, position.ref, premium)
+            if kind == Kind.SHORT_CALL_BASE:
+                premium = paid_in_base(premium, position.spot)
+            said = RULE.liquidate(account, position.asset, position.ref, premium)
             fees = RULE.fees(account, position, premium)
             assert list(event[2:]) == [*fees[:5], fees.insolvent]
             assert said.left_collateral == fees.returned
