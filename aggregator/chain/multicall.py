@@ -55,17 +55,28 @@ class Multicall:
         self._canary: list[Pair] = []
         self._parent = b""
         self._first = asyncio.Lock()
+        self._failed: SourceError | None = None  # how the last look for it ended
 
     async def deployed(self) -> bool:
         """Whether Multicall3 has code at the block; asked once. Sets the canary where the chain has EIP-2935."""
+        before = self._failed
         async with self._first:
             if self._deployed is None:
-                ours, history = await self._has_code([self._address or HISTORY, HISTORY])
-                if history and self._at.number > 0:
-                    self._parent = bytes.fromhex((await self._pool.pinned_header(self._at)).parent_hash[2:])
-                    self._canary = [(HISTORY, (self._at.number - 1).to_bytes(32, "big"))]
-                self._deployed = ours and bool(self._address)
+                if self._failed and self._failed is not before:  # somebody looked while we waited: one deadline for all
+                    raise self._failed
+                try:
+                    self._deployed = await self._look()
+                except SourceError as error:
+                    self._failed = error
+                    raise
         return self._deployed
+
+    async def _look(self) -> bool:
+        ours, history = await self._has_code([self._address or HISTORY, HISTORY])
+        if history and self._at.number > 0:
+            self._parent = bytes.fromhex((await self._pool.pinned_header(self._at)).parent_hash[2:])
+            self._canary = [(HISTORY, (self._at.number - 1).to_bytes(32, "big"))]
+        return ours and bool(self._address)
 
     @property
     def checks_state(self) -> bool:

@@ -255,3 +255,17 @@ async def test_a_malformed_answer_of_one_endpoint_is_asked_of_the_next(result):
                 else:
                     with pytest.raises(SourceError, match="malformed"):
                         await calls.read([(NOBODY, BALANCE)])
+
+
+async def test_readers_of_a_chain_that_went_silent_wait_one_deadline_together():
+    async with Node() as node, pool(node.url, timeout_s=0.2, deadline_s=0.6) as p:
+        calls = Multicall(p, await p.pin("finalized"), "0x" + "ca" * 20, stats=Stats())
+        node.fault = hang
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        found = await asyncio.gather(*(calls.read([(NOBODY, BALANCE)]) for _ in range(8)), return_exceptions=True)
+        assert clock() - begun < 2 * 0.6
+        assert [type(error) for error in found] == [SourceError] * 8
+        node.fault = None
+        p.endpoints[0].shun_until_s = 0.0
+        assert (await calls.read([(NOBODY, BALANCE)])).blob(0) == bytes.fromhex(ANSWER[2:])  # it is asked again
