@@ -64,6 +64,12 @@ async def test_quotes_from_our_depth_equal_the_quoter(three_chains_world: World)
                 paid = -(result.amount1_raw if zero_for_one else result.amount0_raw)
                 assert (paid, result.sqrt_x96) == (out, root), (pool, share)
                 crossed.append(ticks)
+                if out:
+                    wanted = (sell.address, pool.other(sell).address, out, pool.fee, 0)
+                    asked = the(three_chains_world).quoter.call(
+                        "quoteExactOutputSingle", wanted, block=reading.at.hash
+                    )[0]
+                    assert quant.quote_exact_output(ours, out, zero_for_one) == asked <= raw
     assert len(crossed) > 30
     assert max(crossed) > 5
     assert not reading.of(Gap)
