@@ -146,13 +146,17 @@ class OptionPools(NamedTuple):
 
 
 class Perps(NamedTuple):
-    """(n,) positions; pnl = size * mark + open_notional. mark = mark_level * value of `asset`."""
+    """(n,) positions; pnl = size * mark + open_notional. mark = mark_level * value of `asset`.
+
+    live: whether its market trades; where it is halted the mark stays and nobody is closed.
+    """
 
     account: Codes
     asset: Codes
     size: Floats
     open_notional: Floats
     mark_level: Floats
+    live: Flags
 
 
 class PerpAccounts(NamedTuple):

@@ -50,6 +50,7 @@ class Derivatives:
         self.before = _ratio(self._premium_usd(cut_usd, o.vol), cut_usd[o.quote])
         pools = book.option_pools
         self.spot_before = _ratio(cut_usd[pools.underlying], cut_usd[pools.quote])
+        self._cut_usd = cut_usd
         self.penalties, self.fees_usd = dict(book.option_fees), 0.0
         self.leg_pnl_usd, self.pool_pnl_usd = np.zeros(len(o.size)), np.zeros(len(book.option_pools.market))
         self.bought_back, self.option_shortfall_usd = np.zeros(len(o.size), np.bool_), np.zeros(len(o.size))
@@ -171,7 +172,8 @@ class Derivatives:
         return out
 
     def _marks(self, value_usd: Floats) -> Floats:
-        return self.book.perps.mark_level * value_usd[self.book.perps.asset]
+        p = self.book.perps
+        return p.mark_level * np.where(p.live, value_usd[p.asset], self._cut_usd[p.asset])
 
     def _profits(self, value_usd: Floats) -> Floats:
         p = self.book.perps
@@ -191,7 +193,7 @@ class Derivatives:
         p, a, n = self.book.perps, self.book.perp_accounts, len(self.closed)
         worth = self.open_frac * np.abs(p.size) * self._marks(value_usd)
         notional = add_up(p.account, worth, n)
-        due = self._open() & (self.equity_usd < a.maintenance_frac * notional)
+        due = self._open(p.live) & (self.equity_usd < a.maintenance_frac * notional)
         share, penalty, to_fund = self._calls(due, worth, notional)
         self._refuse(due, share, penalty, to_fund)
         made = share.max(initial=0.0) > 0.0
@@ -203,7 +205,7 @@ class Derivatives:
         self.open_frac *= 1.0 - share
         self.closed |= due & ~self.refused
         self.equity_usd = self._equity(value_usd)
-        broke = ~self._open() & ~self.bankrupt & (self.equity_usd < 0.0)
+        broke = ~self._open(np.ones_like(p.live)) & ~self.bankrupt & (self.equity_usd < 0.0)
         lacking = np.where(broke, -self.equity_usd, 0.0)
         self.shortfall_usd += lacking
         self.bankrupt |= broke
@@ -211,9 +213,10 @@ class Derivatives:
         self._cover(add_up(a.market, lacking, len(self.book.markets)), value_usd)
         return bool(made or broke.any())
 
-    def _open(self) -> Flags:
+    def _open(self, of: Flags) -> Flags:
+        """(perp accounts,) whether any of these positions is still open."""
         p = self.book.perps
-        return add_up(p.account, self.open_frac * np.abs(p.size), len(self.closed)) > 0.0
+        return add_up(p.account, self.open_frac * np.abs(p.size) * of, len(self.closed)) > 0.0
 
     def _ruled(self) -> Flags:
         return np.array([bool(rule) for rule in self.book.perp_rules] or [False], np.bool_)[
@@ -238,7 +241,7 @@ class Derivatives:
     def _calls(self, due: Flags, worth: Floats, notional: Floats) -> tuple[Floats, Floats, Floats]:
         """(share closed of each position, penalty and the fund's part of it by account)."""
         p, a, ruled = self.book.perps, self.book.perp_accounts, self._ruled()
-        is_open = self.open_frac * np.abs(p.size) > 0.0
+        is_open = (self.open_frac * np.abs(p.size) > 0.0) & p.live
         share = ((due & ~ruled)[p.account] & is_open).astype(np.float64)
         penalty = np.where(due & ~ruled, np.clip(self.equity_usd, 0.0, a.penalty_frac * notional), 0.0)
         to_fund = penalty.copy()

@@ -34,7 +34,7 @@ def perps_of(
 ) -> PerpBook:
     """Accounts that the rule can judge, and a Gap for those it cannot and for a settlement token without a price."""
     rule = PerpCurie()
-    positions: list[tuple[int, int, float, float, float]] = []
+    positions: list[tuple[int, int, float, float, float, bool]] = []
     margins: list[tuple[int, int, float, float, float]] = []
     funds: dict[int, float] = {}
     settlement: dict[int, int] = {}
@@ -61,7 +61,8 @@ def perps_of(
         code = len(margins)
         profit = sum(size * float(price_usd[asset]) + notional for asset, size, notional in opened)
         margins.append((markets[market], int(holder_of[snap.code(holder)]), value - profit, frac[0], frac[1]))
-        positions += [(code, asset, size, notional, 1.0) for asset, size, notional in opened]
+        live = [bool(leg.terms.get("open", 1)) for leg in legs[-len(held) :]] if held else []
+        positions += [(code, *opened[i], 1.0, trades) for i, trades in enumerate(live)]
         places = account.terms.get("settlement_decimals", _PLACES)
         funds[markets[market]] = account.terms.get("insurance_fund_capacity", 0) / 10.0**places
         for leg in account.side("margin"):

@@ -6,7 +6,8 @@ at most 100 or the account value is below half the requirement, else at most hal
 divisions cut towards zero, the account value is floored to the settlement token's decimals.
 
 Account: per perpetual a leg (side long or short, decimals 18, price its reference price at 18 places: the mark, or the
-closed price) with terms size and open_notional (signed, makers' ranges included); margin legs, of which those with a
+closed price) with terms size and open_notional (signed, makers' ranges included), optional open (0 where trading is
+halted: nobody can be liquidated there); margin legs, of which those with a
 term `collateral_ratio_pips` are non-settlement collateral at the leg's price. Terms: mm_ratio_pips,
 liquidation_penalty_pips, settlement_decimals, insurance_fund_capacity (settlement raw). Own: owed_realized_pnl,
 pending_fee, and one `pending_funding` per perpetual (any key that begins so), 18 places; optional settlement_balance
@@ -92,9 +93,12 @@ class PerpCurie:
         left_collateral and bad_debt are raw settlement tokens: account value left, and what the fund pays of it where
         no position and no other collateral is left.
         """
+        leg = find(account, debt, "long", "short")
+        if not leg.terms.get("open", 1):
+            raise WouldRevertError("CH_MNO", expected="an open market", found=debt)
         if account.own.get("has_order", 0):
             raise WouldRevertError("CH_CLWTISO", expected="a trader without open orders", found=account.holder)
-        margin, leg = self.margin(account), find(account, debt, "long", "short")
+        margin = self.margin(account)
         if margin.value >= margin.requirement:
             raise WouldRevertError(
                 "CH_EAV", expected=f"account value below {margin.requirement}", found=str(margin.value)

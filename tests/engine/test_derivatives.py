@@ -43,7 +43,7 @@ def perps(
     for name, (collateral, maintenance, positions) in rows.items():
         account = w.row("perp_accounts", 0, w.who(name), collateral, maintenance, 0.0)
         for asset, size, entry in positions:
-            w.row("perps", account, w.asset[asset], size, -size * entry, 1.0)
+            w.row("perps", account, w.asset[asset], size, -size * entry, 1.0, True)
     w.more["insurance_usd"] = ((0, fund),)
     return w
 
@@ -286,6 +286,21 @@ def test_curie_at_a_price_of_zero_closes_only_what_its_fund_can_cover(fund: floa
     assert d.closed.tolist() == [closed, False]
     assert d.refused.tolist() == [not closed, False]
     assert float(d.fund_paid_usd[0]) == (9_300.0 if closed else 0.0)
+
+
+@pytest.mark.parametrize("name", ["", "perp_curie@1"])
+def test_a_halted_market_keeps_its_mark_and_closes_nobody(name: str) -> None:
+    """L is long in both; only C trades on, so only C is closed, at its new mark."""
+    rows: Rows = {"L": (700.0, 0.0625, [("B", 100.0, 100.0), ("C", 10.0, 100.0)])}
+    w = perps({"B": 99.0, "C": 99.0}, rows, fund=1e5)
+    w.rows["perps"] = [(*row[:5], row[1] != w.asset["B"]) for row in w.rows["perps"]]
+    w.more["perp_rules"] = (name,)
+    r = run(w, price={"B": -0.5, "C": -0.5})
+    d = r.derivatives
+    assert d.open_frac.tolist() == [1.0, 0.0]
+    assert float(d.equity_usd[0]) == near(700 - 100 - 10 * 50.5)
+    assert (d.shortfall_usd.sum(), d.bankrupt.any()) == (0.0, False)
+    assert r.conservation["largest_round_error"] <= 1e-9
 
 
 def test_curies_fund_pays_in_order_and_then_refuses() -> None:

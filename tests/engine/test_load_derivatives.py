@@ -140,6 +140,20 @@ def test_a_call_that_the_fund_cannot_cover_is_refused_as_the_clearing_house_does
     assert any("refuses the call" in note for note in result.notes)
 
 
+def test_a_halted_market_is_left_alone_as_the_clearing_house_does() -> None:
+    rows = [*perp(), Term(PERP, VETH, "", "open", 0, 0)]
+    snap = snapshot(rows)
+    poor = account(snap, PERP, "0xlong")._replace(own={"settlement_balance": 0})
+    with pytest.raises(WouldRevertError, match="CH_MNO"):
+        PerpCurie().liquidate(poor, SUSD, VETH)
+    assert PerpCurie().best_liquidation(poor) is None
+    assert PerpCurie().judge(poor).liquidatable
+    result = run(snap, price={"vETH": -0.9})
+    assert result.totals["perp_accounts_closed"] == 0.0
+    wallets = {w.holder: w for w in result.wallets}
+    assert wallets["0xlong"].loss_usd == 0.0
+
+
 def test_equity_is_worth_what_the_settlement_token_is() -> None:
     """The venue goes on counting one for one; whoever owns the account does not."""
     result = run(snapshot(perp()), price={"USDC": -0.1})
