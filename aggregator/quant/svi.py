@@ -38,11 +38,7 @@ from aggregator.quant._checks import floats, representable, require
 Floats = npt.NDArray[np.float64]
 GRID = np.linspace(-3.0, 3.0, 1201)
 _FORBIDDEN = 1e30  # finite, so that the simplex search can subtract it
-# faces of a box in three unknowns, the inside first: free unknowns, and per unknown the bound it is pinned to
-_FACES = [
-    ([i for i in range(3) if not pinned[i]], np.array(pinned))
-    for pinned in sorted(product((0, -1, 1), repeat=3), key=np.count_nonzero)
-]
+_CORNERS = np.array(list(product((0, 1), repeat=3)))  # of a box in three unknowns
 
 
 class Svi(NamedTuple):
@@ -209,20 +205,28 @@ def _best_level_and_wings(k: Floats, w: Floats, root: Floats, m: float, s: float
 
 
 def _box_least_squares(matrix: Floats, target: Floats, low: Floats, high: Floats) -> tuple[float, float, float]:
-    """min |matrix x - target| over low <= x <= high in three unknowns: the best feasible optimum of all faces."""
-    best, least = low, np.inf
-    for free, pinned in _FACES:
-        x = np.where(pinned > 0, high, low)
-        if free:
-            rest = target - matrix @ np.where(pinned == 0, 0.0, x)
-            x[free] = np.linalg.lstsq(matrix[:, free], rest, rcond=None)[0]
-        if np.all((x >= low) & (x <= high)):
-            miss = float(np.sum((matrix @ x - target) ** 2))
-            if len(free) == 3:
-                return float(x[0]), float(x[1]), float(x[2])
-            if miss < least:
-                best, least = x, miss
-    return float(best[0]), float(best[1]), float(best[2])
+    """min |matrix x - target| over low <= x <= high in three unknowns: inside, or the best of faces, edges, corners."""
+    x = np.linalg.lstsq(matrix, target, rcond=None)[0]
+    if not np.all((x >= low) & (x <= high)):
+        gram, pull, ends = matrix.T @ matrix, matrix.T @ target, np.array([low, high])
+        corners = ends[_CORNERS, np.arange(3)]
+        trials = [corners]
+        for i, j, k in ((0, 1, 2), (0, 2, 1), (1, 2, 0)):
+            room = gram[i, i] * gram[j, j] - gram[i, j] ** 2
+            if room > 1e-14 * gram[i, i] * gram[j, j]:  # else the optimum of the face is on one of its edges too
+                a, b = pull[i] - gram[i, k] * ends[:, k], pull[j] - gram[j, k] * ends[:, k]
+                face = ends.copy()
+                face[:, i] = (a * gram[j, j] - b * gram[i, j]) / room
+                face[:, j] = (b * gram[i, i] - a * gram[i, j]) / room
+                trials.append(face)
+        for i in range(3):
+            edge = corners[_CORNERS[:, i] == 0]
+            edge[:, i] += (pull[i] - edge @ gram[i]) / gram[i, i]
+            trials.append(edge)
+        points = np.concatenate(trials)
+        miss = np.sum((points @ matrix.T - target) ** 2, axis=1)
+        x = points[np.argmin(np.where(np.all((points >= low) & (points <= high), axis=1), miss, np.inf))]
+    return float(x[0]), float(x[1]), float(x[2])
 
 
 def _flattened(params: Svi, level: float) -> Svi:

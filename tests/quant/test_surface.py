@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import lsq_linear
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import black, ssvi, svi
@@ -69,6 +70,18 @@ def test_svi_fit_recovers_its_own_smile_and_repairs_a_bad_one() -> None:
     assert bad.moved
     assert bad.least_g >= 0
     assert 0 < bad.rms_vol < 0.05
+
+
+@given(st.integers(0, 10**6))
+def test_the_inner_fit_of_svi_is_the_optimum_of_another_solver(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(3, 3)) * 10.0 ** rng.uniform(-2, 2, 3)
+    target, low, high = rng.normal(size=3), -rng.random(3), rng.random(3)
+    ours = np.array(svi._box_least_squares(matrix, target, low, high))
+    theirs = lsq_linear(matrix, target, (low, high), method="bvls", tol=1e-14).x
+    assert np.all((ours >= low) & (ours <= high))
+    miss = [float(np.sum((matrix @ x - target) ** 2)) for x in (ours, theirs)]
+    assert miss[0] <= miss[1] * (1 + 1e-9) + 1e-12
 
 
 def chain(surface: ssvi.SsviSurface, strikes: int = 21) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
