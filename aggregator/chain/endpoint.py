@@ -71,12 +71,20 @@ class Endpoint:
     ) -> list[Any] | Failed:
         """Results (or RpcError, or Failed for a missing item) aligned with items, or Failed.
 
-        One HTTP request; several, one after another, for a node that refuses long batches.
+        One HTTP request; several, one after another, for a node that refuses long batches, and where a request or its
+        answer is too large: a single item that still is has RpcError 413.
         """
         out: list[Any] = []
+        length = len(items)
         while len(out) < len(items):
-            part = items[len(out) : len(out) + self.max_batch]
+            length = min(length, self.max_batch)
+            part = items[len(out) : len(out) + length]
             answer = await self._post_once(session, part, timeout_s, stats)
+            if isinstance(answer, Failed) and answer.kind == "size":
+                if len(part) > 1:
+                    length = len(part) // 2
+                    continue
+                answer = [RpcError(413, answer.text)]
             if isinstance(answer, Failed):
                 return answer
             if len(part) > 1 and all(isinstance(a, RpcError) and a.is_batch_limit for a in answer):
@@ -102,6 +110,8 @@ class Endpoint:
         try:
             decoded = orjson.loads(text)
         except (ValueError, RecursionError):
+            if 400 <= status < 500 and len(items) > 1 and b"batch" in text.lower():
+                return Failed("size", f"HTTP {status}: batch refused")
             return _http_failure(status, retry_after_s) or Failed(
                 "malformed", f"answer of {len(text)} bytes is not JSON"
             )

@@ -130,16 +130,13 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
             if isinstance(answer, list) and accept and (objection := accept(answer)):
                 answer = Failed("lie", objection)
             if isinstance(answer, Failed):
-                if answer.kind == "size":
-                    answer = [RpcError(413, answer.text)] * len(todo)
-                else:
-                    seen[endpoint] = self._blame(endpoint, answer, clock())
-                    if answer.kind != "rate":  # that one waits its pause out; it costs no round
-                        tried.add(endpoint)
-                    if writes and answer.kind != "rate":
-                        break  # it may have been done
-                    stats.retries += 1
-                    continue
+                seen[endpoint] = self._blame(endpoint, answer, clock())
+                if answer.kind != "rate":  # that one waits its pause out; it costs no round
+                    tried.add(endpoint)
+                if writes and answer.kind != "rate":
+                    break  # it may have been done
+                stats.retries += 1
+                continue
             endpoint.failures = 0
             left = self._sort_out(endpoint, todo, items, answer, out, rounds, whole, seen)
             if left:
@@ -274,7 +271,7 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
     async def _ask_chain(self, endpoint: Endpoint, timeout_s: float, stats: Stats) -> Failed | None:
         answer = await endpoint.post(self.session(), [("eth_chainId", [])], timeout_s, stats)
         if isinstance(answer, Failed):
-            return answer._replace(kind="transport") if answer.kind == "size" else answer
+            return answer
         if isinstance(answer[0], RpcError):
             kind = "rate" if answer[0].is_rate else "transport"
             return Failed(kind, f"eth_chainId: {answer[0].rpc_message}")

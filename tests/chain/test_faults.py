@@ -269,3 +269,32 @@ async def test_readers_of_a_chain_that_went_silent_wait_one_deadline_together():
         node.fault = None
         p.endpoints[0].shun_until_s = 0.0
         assert (await calls.read([(NOBODY, BALANCE)])).blob(0) == bytes.fromhex(ANSWER[2:])  # it is asked again
+
+
+REFUSALS = {
+    "geth": (200, '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch too large"}}'),
+    "with a rate's words": (200, '{"id":null,"error":{"code":-32005,"message":"Too many requests in batch"}}'),
+    "413": (413, "Payload Too Large"),
+    "400": (400, "batch size limit is 3"),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_batch_that_is_too_long_is_sent_in_parts(refusal):
+    async with Node() as node, pool(node.url) as p:
+        code, text = REFUSALS[refusal]
+        node.fault = lambda node, items: web.Response(status=code, text=text) if len(items) > 3 else None
+        node.call = lambda to, data: data
+        items = [("eth_call", [{"to": NOBODY, "data": f"0x{i:02x}"}, "latest"]) for i in range(20)]
+        assert await p.batch(items) == [f"0x{i:02x}" for i in range(20)]
+
+
+async def test_one_answer_without_end_costs_its_neighbours_nothing(monkeypatch):
+    monkeypatch.setattr("aggregator.chain.endpoint.MAX_ANSWER_BYTES", 10_000)
+    async with Node() as node, pool(node.url) as p:
+        node.call = lambda to, data: "0x" + "00" * 20_000 if data == "0x07" else data
+        items = [("eth_call", [{"to": NOBODY, "data": f"0x{i:02x}"}, "latest"]) for i in range(20)]
+        answers = await p.batch(items)
+        assert [a for a in answers if isinstance(a, str)] == [f"0x{i:02x}" for i in range(20) if i != 7]
+        assert isinstance(answers[7], RpcError)
+        assert answers[7].is_too_big
