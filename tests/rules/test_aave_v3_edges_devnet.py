@@ -138,6 +138,26 @@ def test_a_debt_of_exactly_2000_closes_half_and_leaves_exactly_1000(market: Aave
 
 
 @NEWER
+def test_a_debt_of_exactly_half_is_closed_whole(market: Aave) -> None:
+    """Two debts of one value: each is all that half of the position allows."""
+    user, weth = market.chain.accounts[3], market.asset("WETH")
+    market.supply(user, "WBTC", 10**8)
+    market.borrow(user, "USDC", 3_000 * 10**6)
+    market.borrow(user, "WETH", WAD)
+    time_s = market.chain.block()["timestamp"] + 60
+    market.asset("WBTC").set_price(6_000 * 0.97 / 0.75)
+    owed = {leg.asset: leg.amount for leg in at_time(market, time_s, user).legs if leg.side == "debt"}
+    value = owed["USDC"] * 100
+    weth.feed.send("set", value * WAD // owed["WETH"])
+    account = at_time(market, time_s, user)
+    assert rule_for(market).judge(account).debt == 2 * value
+    said = outcome(rule_for(market), account, ("WBTC", "WETH"), MAX)
+    assert said is not None
+    assert (said.repaid, said.left_debt) == (owed["WETH"], 0)
+    call_pool(market, time_s, account, ("WBTC", "WETH"), MAX, said)
+
+
+@NEWER
 def test_exactly_1000_may_be_left_and_not_a_unit_less(market: Aave) -> None:
     user, weth, wbtc = market.chain.accounts[3], market.asset("WETH"), market.asset("WBTC")
     market.supply(user, "WBTC", 10**8)
