@@ -223,6 +223,7 @@ class Book:
     option_shocks: (market, parameters of its margin rule); markets without them judge no short. option_fees: (market,
     what a liquidation of a short costs it), none where not given.
     close_frac: Compound v2 close factor by market; storefront_frac: Comet storePriceFactor by market, NaN elsewhere.
+    shielded: markets in which nobody is called while his health is 0.95 or more (a sequencer is down at the cut).
     issuers: (asset, holder) pairs, a vault share and the account through which its vault holds its assets.
     Of each market's rule: rule_code its place in rule_names ('' for none), floors whether it cuts the average threshold
     to basis points, absorbs whether it takes accounts whole.
@@ -245,6 +246,7 @@ class Book:
     pools: tuple[Pool, ...] = ()
     close_frac: Floats = field(default_factory=lambda: np.zeros(0))
     storefront_frac: Floats = field(default_factory=lambda: np.zeros(0))
+    shielded: Flags = field(default_factory=lambda: np.zeros(0, np.bool_))
     claims: Claims = field(default_factory=lambda: table(Claims))
     lps: Lps = field(default_factory=lambda: table(Lps))
     pots: Pots = field(default_factory=lambda: table(Pots))
@@ -274,7 +276,7 @@ class Book:
         object.__setattr__(self, "absorbs", np.array([r.startswith("comet@") for r in self.rules], np.bool_))
         if not self.perp_rules:
             object.__setattr__(self, "perp_rules", ("",) * len(self.markets))
-        for name, size in (("close_frac", 0.5), ("storefront_frac", np.nan)):
+        for name, size in (("close_frac", 0.5), ("storefront_frac", np.nan), ("shielded", False)):
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(len(self.markets), size))
         _check_numbers(self)

@@ -100,6 +100,7 @@ def from_snapshot(snap: Snapshot) -> Book:
         pools=pools_of(snap, assets.place, assets.decimals, cash, claims, assets.price_usd),
         close_frac=terms.close_frac(markets),
         storefront_frac=terms.storefront_frac(markets),
+        shielded=terms.shielded(markets),
         claims=claims,
         lps=lps,
         pots=pots,

@@ -45,6 +45,7 @@ class TermTable:
         self.idle: list[bool] = []  # of each row: collateral that its rule does not count
         self.unrated: set[tuple[str, str]] = set()  # (market, asset) judged by an exchange rate that no claim row gives
         self.lent: Lent = set()
+        self._shielded: set[str] = set()
         self._close: dict[str, float] = {}
         self._storefront: dict[str, float] = {}
 
@@ -77,6 +78,9 @@ class TermTable:
     def close_frac(self, markets: tuple[str, ...]) -> Floats:
         return np.array([self._close.get(m, 0.5) for m in markets])
 
+    def shielded(self, markets: tuple[str, ...]) -> Flags:
+        return np.array([m in self._shielded for m in markets], np.bool_)
+
     def storefront_frac(self, markets: tuple[str, ...]) -> Floats:
         return np.array([self._storefront.get(m, np.nan) for m in markets])
 
@@ -104,6 +108,8 @@ class TermTable:
         threshold = bonus = fee = 0.0
         aave = rule if isinstance(rule, AaveV3) else None
         call = aave is None or not aave.closed(account, leg)
+        if aave is not None and aave.shielded(account):
+            self._shielded.add(market)
         if debt:
             self.lent.add((m, a))
         else:

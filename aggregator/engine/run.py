@@ -23,6 +23,7 @@ from aggregator.engine.book import Book, Flags, Floats, Indices
 from aggregator.engine.derivatives import Derivatives
 from aggregator.engine.settle import NOTHING, Flow, liquidate
 from aggregator.engine.state import SECTORS, State
+from aggregator.rules.aave_v3_batch import CLOSE_FACTOR_HF
 
 OnRound = Callable[[int], None]
 
@@ -102,6 +103,7 @@ def cascade(
     moved, settled, worst = np.inf, False, 0.0
     edge: set[int] = set()
     judged = np.array([bool(rule) for rule in book.rules], np.bool_)[book.account_market]
+    shielded = book.shielded[book.account_market]
     opening_extra = extra.mark(state.value_usd, liquidate=False)
     if state.providers_lost(extra.pool_loss_units(state.value_usd)):
         state.refresh()
@@ -110,7 +112,8 @@ def cascade(
         answers = state.answers()
         sums = health.sums(book, state.amount, answers)
         edge |= set(health.at_edge(book, state.amount, answers, sums).tolist())
-        due = np.flatnonzero((sums.weighted_usd < sums.debt_usd) & ~state.dead & judged)
+        below = (sums.weighted_usd < sums.debt_usd) & ~state.dead & judged
+        due = np.flatnonzero(below & ~(shielded & (sums.health >= CLOSE_FACTOR_HF)))
         due = due[np.lexsort((due, sums.health[due]))]
         made = state.calls.copy()
         flow = NOTHING

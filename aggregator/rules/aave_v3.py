@@ -109,6 +109,10 @@ class AaveV3:
         """Whether a flagged asset is collateral: up to 3.5 not where its own liquidation threshold is zero."""
         return self.version >= (3, 6) or need(leg.terms, "liquidation_threshold_bps", leg.asset) != 0
 
+    def shielded(self, account: Account) -> bool:
+        """Whether the sequencer's sentinel lets nobody be called whose health is CLOSE_FACTOR_HF or more."""
+        return self.version < (3, 7) and not account.terms.get("liquidation_allowed", 1)
+
     def closed(self, account: Account, *legs: Leg) -> str:
         """The contract's reason why no call may touch these reserves at the account's time; '' where one may."""
         if any(leg.terms.get("active", 1) == 0 for leg in legs):
@@ -229,8 +233,7 @@ class AaveV3:
         """ValidationLogic.validateLiquidationCall, in its order."""
         sums = self._sums(account)
         closed = self.closed(account, *(leg for leg in account.legs if leg.asset in (collateral, debt)))
-        shielded = self.version < (3, 7) and not account.terms.get("liquidation_allowed", 1)
-        if shielded and closed in ("", GRACE) and (sums.health is None or sums.health >= CLOSE_FACTOR_HF):
+        if self.shielded(account) and closed in ("", GRACE) and (sums.health is None or sums.health >= CLOSE_FACTOR_HF):
             raise WouldRevertError(
                 "PriceOracleSentinelCheckFailed", expected=f"< {CLOSE_FACTOR_HF}", found=str(sums.health)
             )

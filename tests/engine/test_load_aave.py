@@ -108,6 +108,20 @@ def test_nobody_calls_an_account_whose_reserve_is_closed(symbol: str, change: di
     assert int(ran(snapshot(rows("3.6", UNDER))).state.calls[0]) == 1
 
 
+@pytest.mark.parametrize(("owed", "health"), [(165.0, 0.97), (170.0, 0.94)])
+@pytest.mark.parametrize("version", ["3.0", "3.6", "3.7"])
+def test_while_the_sequencer_is_down_only_the_weakest_are_called(version: str, owed: float, health: float) -> None:
+    legs: Legs = {"0xa": {(WETH, "collateral"): 1.0, (OLD, "debt"): owed}}
+    down = [*rows(version, legs), Term(POOL, "", "", "liquidation_allowed", 0, 0)]
+    snap, rule = snapshot(down), lending(f"aave_v3@{version}")
+    assert rule is not None
+    assert health_by_rule(snap, "0xa") == pytest.approx(health, abs=0.005)
+    called = rule.best_liquidation(account(snap, POOL, "0xa")) is not None
+    assert called == (version == "3.7" or health < 0.95)
+    assert (int(ran(snap).state.calls[0]) > 0) == called
+    assert int(ran(snapshot(rows(version, legs))).state.calls[0]) == 1
+
+
 DROPPED = {"OLD": {"liquidation_threshold_bps": 0, "liquidation_bonus_bps": 0, "ltv_bps": 0}}
 BOTH: Legs = {"0xa": {(WETH, "collateral"): 1.0, (OLD, "collateral"): 100.0, (USDC, "debt"): 1_950.0}}
 
