@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -114,32 +114,34 @@ async def collect(
             "no source could be read", expected="at least one endpoint that answers", found=_lines(failed)
         )
     by_id = {s.id: s for s in sources}
-    limit = asyncio.Semaphore(concurrency)
-    readings: list[Reading] = []
-    async with _rare_collections(), _unwrapped(), asyncio.TaskGroup() as group:
-        tasks = []
-        for where in deployments:
-            if where.source not in pinned:
-                readings.append(_unread(where, "source_failed", failed.get(where.source, "not configured")))
-                continue
-            view = by_id[where.source].view(pinned[where.source])
-            tasks.append(
+    with _rare_collections():
+        views = {source: by_id[source].view(at) for source, at in pinned.items()}
+        readings = [
+            _unread(where, "source_failed", failed.get(where.source, "not configured"))
+            for where in deployments
+            if where.source not in pinned
+        ]
+        limit = asyncio.Semaphore(concurrency)
+        async with _unwrapped(), asyncio.TaskGroup() as group:
+            tasks = [
                 group.create_task(
-                    _read_deployment(store, adapters[where.adapter], view, where, slice_size, limit, progress)
+                    _read_deployment(store, adapters[w.adapter], views[w.source], w, slice_size, limit, progress)
                 )
-            )
-    readings += [t.result() for t in tasks]
-    readings.sort(key=lambda r: r.where.id)
-    cut = Cut.of([by_id[source].seal(at) for source, at in pinned.items()])
-    progress(Progress("", "write", 0, 1))
-    run = _write(store, cut, readings, facts or {})
-    progress(Progress("", "write", 1, 1))
+                for w in deployments
+                if w.source in pinned
+            ]
+        readings += [t.result() for t in tasks]
+        readings.sort(key=lambda r: r.where.id)
+        cut = Cut.of([by_id[source].seal(at) for source, at in pinned.items()])
+        progress(Progress("", "write", 0, 1))
+        run = _write(store, cut, readings, facts or {})
+        progress(Progress("", "write", 1, 1))
     failed |= {r.where.id: _last_detail(r) for r in readings if not r.whole}
     return RunResult(run, cut, rewound, failed, sum(len(r.touched) for r in readings))
 
 
-@asynccontextmanager
-async def _rare_collections() -> AsyncIterator[None]:
+@contextmanager
+def _rare_collections() -> Iterator[None]:
     """A run makes millions of tuples, keeps them, and makes hardly a cycle: a search after every 700 costs a sixth."""
     before = gc.get_threshold()
     gc.set_threshold(before[0] and max(before[0], 100_000), *before[1:])
