@@ -69,7 +69,7 @@ def encode_aggregate3(pairs: Sequence[Pair], first: Sequence[Pair] = ()) -> byte
     heads = np.zeros((n, 4), dtype=">u8")
     heads[1:, 3] = np.cumsum(np.repeat([tail.shape[1] for tail in tails], [len(tail) for tail in tails]))[:-1]
     heads[:, 3] += 32 * n
-    return b"".join([_SELECTOR, _HEAD, n.to_bytes(32, "big"), heads.tobytes(), *[t.tobytes() for t in tails]])
+    return b"".join([_SELECTOR, _HEAD, n.to_bytes(32, "big"), heads.data, *[tail.data for tail in tails]])
 
 
 def _tails(pairs: Sequence[Pair]) -> Iterator[npt.NDArray[np.uint8]]:

@@ -11,10 +11,12 @@ block before ours.
 from __future__ import annotations
 
 import asyncio
+from binascii import hexlify
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 
 from aggregator.chain.abi import revert_reason
 from aggregator.chain.aggregate3 import Pair, decode_aggregate3, encode_aggregate3, hex_bytes, total_bytes
@@ -44,8 +46,8 @@ class Multicall:
         address: str,
         *,
         stats: Stats,
-        max_calls: int = 500,
-        max_bytes: int = 200_000,
+        max_calls: int = 1000,
+        max_bytes: int = 400_000,
         batch: int = 100,
     ) -> None:
         self._pool, self._at, self._address, self._stats = pool, at, address.lower(), stats
@@ -133,7 +135,8 @@ class Multicall:
             return _unread(1), [0]
         self._stats.batches += 1
         data = encode_aggregate3(pairs, first=self._canary)  # first, so that no neighbour takes its gas
-        params = [{"to": self._address, "data": "0x" + data.hex()}, self._block]
+        quoted = orjson.Fragment(b'"0x' + hexlify(data) + b'"')  # as it is: nothing in it to escape
+        params = [{"to": self._address, "data": quoted}, self._block]
         skip = len(self._canary)
         success, answers = np.zeros(0, dtype=np.bool_), Answers.of([])
 

@@ -61,12 +61,16 @@ def clean_text(text: str) -> str:
 
     Token names come from anybody; the same rule holds without a store, so that digests agree.
     """
-    if text.isascii() and "\0" not in text and len(text) <= _TEXT_BYTES:
+    if _clean(text) and len(text) <= _TEXT_BYTES:
         return text
     data = text.replace("\0", "\ufffd").encode("utf-8", "replace")
     if len(data) > _TEXT_BYTES:
         data = data[: _TEXT_BYTES - 80] + b"#" + hashlib.sha256(data).hexdigest().encode()
     return data.decode("utf-8", "ignore")
+
+
+def _clean(text: str) -> bool:
+    return text.isascii() and "\0" not in text
 
 
 class Names(dict[str, int]):
@@ -89,8 +93,15 @@ class Names(dict[str, int]):
         return code
 
     def codes(self, texts: Iterable[str]) -> list[int]:
-        """Codes of texts, in order; AttributeError if one is not text."""
-        return list(map(self.__getitem__, texts))
+        """Codes of texts, in order; AttributeError or TypeError if one is not text."""
+        wanted = list(texts)
+        new = [text for text in dict.fromkeys(wanted) if text not in self]
+        if new and _clean("".join(new)) and max(map(len, new)) <= _TEXT_BYTES:  # a run's accounts, all at once
+            codes = range(self.following, self.following + len(new))
+            self.following += len(new)
+            self.update(zip(new, codes, strict=True))
+            self.added += zip(codes, new, strict=True)
+        return list(map(self.__getitem__, wanted))
 
 
 def encode(kind: str, rows: Sequence[Row], codes: Callable[[Sequence[str]], list[int]]) -> dict[str, list[Any]]:

@@ -253,7 +253,7 @@ async def _read_deployment(
     try:
         async with limit:
             touched = await discover(store, adapter, view, where, known, progress)
-            reading.known = tuple(sorted({*known, *touched}))
+            reading.known = tuple(sorted(dict.fromkeys(known) | touched))
             reading.touched = tuple(t for t in reading.known if t in touched and (t.holder or t.ref))
             where = knowing(where, reading.known)
             slices = [reading.touched[i : i + slice_size] for i in range(0, len(reading.touched), slice_size)]

@@ -40,13 +40,13 @@ async def discover(
     progress: Callable[[Progress], None],
     *,
     keep: bool = True,
-) -> set[Target]:
-    """Targets touched since the last finished discovery, those of an unfinished one included. keep: checkpoints."""
+) -> dict[Target, None]:
+    """Targets touched since the last finished discovery, as found; with those of an unfinished one. keep: checkpoints."""
     last, cursor, kept = view.at.number, store.cursor(where.id), store.discovery(where.id)
     since = where.start_block if cursor is None else cursor + 1
-    touched: set[Target] = set()
+    touched: dict[Target, None] = {}  # a set in order: sorting it is cheap
     if kept is not None:
-        touched |= {Target(*target) for target in kept.targets}
+        touched |= dict.fromkeys(Target(*target) for target in kept.targets)
         since = max(since, kept.block + 1)
     first, span, fresh, saved_s = since, WINDOW_BLOCKS, list[Target](), time.monotonic()
     reached = first - 1
@@ -68,7 +68,7 @@ async def discover(
             part = view if high >= last else view.until(high)
             async for target in adapter.discover(part, knowing(where, {*known, *touched}), since):
                 if target not in touched:
-                    touched.add(target)
+                    touched[target] = None
                     fresh.append(target)
             reached = max(reached, high)
             progress(Progress(where.id, "discover", reached - first + 1, max(0, last - first + 1)))

@@ -25,7 +25,7 @@ from aggregator.core.rows import Asset, Gap
 from aggregator.sdk._token import TOKEN_CALLS, token
 from aggregator.sdk.adapter import Answer, Call, Column, Each, Log, Revert
 
-_PIECE = 500  # calls: one multicall
+_PIECE = 1000  # calls: one multicall
 Part = tuple[int, int, int]  # of a question: its place, first argument, end
 
 
@@ -191,7 +191,7 @@ def _pieces(lengths: Sequence[int]) -> Iterator[list[Part]]:
 
 def _fill(column: Column, begin: int, one: Function, answers: Answers, places: range) -> None:
     """The answers in `places` as the column's values from `begin` on."""
-    failures: dict[int, Failure] = {i: answers.failures[i] for i in places if i in answers.failures}
+    failures = {i: failure for i, failure in answers.failures.items() if i in places}
     rows = [i for i in places if i not in failures] if failures else places
     values = one.column(answers, np.array(rows, dtype=np.int64))
     if failures or Failure in set(map(type, values)):

@@ -115,7 +115,7 @@ class RunWriter:
         """
         grouped = by_kind(rows)
         encoded: dict[str, dict[str, list[Any]]] = {}
-        read: set[TargetKey] = {(m, h, r) for m, h, r in targets if h or r}
+        read: set[TargetKey] = {target for target in targets if target[1] or target[2]}
         for kind, found in grouped.items():
             if kind not in POSITIONS:
                 raise DomainError("not a position", expected=", ".join(POSITIONS), found=kind)
