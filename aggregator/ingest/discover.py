@@ -41,7 +41,7 @@ async def discover(
     *,
     keep: bool = True,
 ) -> dict[Target, None]:
-    """Targets touched since the last finished discovery, as found; with those of an unfinished one. keep: checkpoints."""
+    """Targets touched since the last finished discovery, with those of an unfinished one. keep: checkpoints."""
     last, cursor, kept = view.at.number, store.cursor(where.id), store.discovery(where.id)
     since = where.start_block if cursor is None else cursor + 1
     touched: dict[Target, None] = {}  # a set in order: sorting it is cheap

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from aggregator import graph
 from aggregator.core.errors import ConfigError, near_miss
+from aggregator.report.frames import positions
 from aggregator.report.plain import cut_json
-from aggregator.snapshot import Snapshot, values
+from aggregator.snapshot import Snapshot
 
 
 def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
@@ -19,27 +21,30 @@ def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
     seen = graph.look_through(built)
     names = [built.names[code] for code in seen.assets.tolist()]
     column = seen.share[:, [names.index(asset)]].toarray().ravel() if asset in names else []
-    fractions = {held: float(f) for held, f in zip(names, column, strict=False) if f > 0} | {asset: 1.0}
-    table, usd = snap.tables["exposure"], values.value_usd(snap)
+    fractions = {name: float(part) for name, part in zip(names, column, strict=False) if part > 0} | {asset: 1.0}
+    places = np.concatenate([snap.find("exposure", asset=name) for name in fractions])
+    held = positions(snap, places).groupby(["asset", "market", "side"], as_index=False)["value_usd"]
     rows = []
-    for held, fraction in sorted(fractions.items()):
-        places = snap.find("exposure", asset=held)
-        keys = np.stack([table["market"][places], table["side"][places]], axis=1)
-        for market, side in np.unique(keys, axis=0).tolist():
-            total = float(usd[places[(keys == (market, side)).all(axis=1)]].sum()) * fraction
-            through = "direct" if held == asset else held
-            rows.append(
-                {
-                    "market": snap.names[market],
-                    "side": snap.names[side],
-                    "through": through,
-                    "fraction": fraction,
-                    "value_usd": total if total == total else None,
-                }
-            )
+    sums = held.agg(_sum)
+    for through, market, side, usd in zip(*(sums[column] for column in sums), strict=True):
+        total = usd * fractions[through]
+        rows.append(
+            {
+                "market": market,
+                "side": side,
+                "through": "direct" if through == asset else through,
+                "fraction": fractions[through],
+                "value_usd": total if total == total else None,
+            }
+        )
     rows.sort(key=lambda r: (-(r["value_usd"] or 0.0), r["market"], r["side"]))
     known = snap.assets.get(asset)
     return {"asset": asset, "symbol": known.symbol if known else asset, "cut": cut_json(snap.cut), "rows": rows}
+
+
+def _sum(usd: pd.Series[float]) -> float:
+    """NaN where one of them is: the unknown does not count for nothing."""
+    return float(usd.sum(skipna=False))
 
 
 def find_asset(snap: Snapshot, text: str) -> str:

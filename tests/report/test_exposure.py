@@ -1,0 +1,80 @@
+"""Frames of a cut, and exposure to an asset, against sums over the exact rows themselves."""
+
+from collections import defaultdict
+
+import pandas as pd
+import pytest
+
+from aggregator.app.demo import Demo
+from aggregator.app.wiring import App
+from aggregator.core.errors import ConfigError
+from aggregator.core.schema import SCHEMA
+from aggregator.report.exposure import exposure
+from aggregator.report.frames import frame, positions
+from aggregator.snapshot import Snapshot, accounts, values
+
+BALANCES = ("supply", "collateral", "debt", "margin")  # the other sides are options and perpetuals
+
+
+@pytest.fixture(scope="module")
+def snap(demo: Demo) -> Snapshot:
+    with App.open(demo.config) as app:
+        return app.snapshot()
+
+
+def test_frames_hold_the_exact_rows(snap: Snapshot) -> None:
+    for kind, columns in SCHEMA.items():
+        found = frame(snap, kind)
+        assert list(found.columns) == [*(column.name for column in columns), "deployment"]
+        assert list(found.drop(columns="deployment").itertuples(index=False, name=None)) == [
+            tuple(row) for row in snap.rows(kind)
+        ]
+        assert set(found["deployment"]) <= set(snap.deployments)
+    assert all(type(shares) is int for shares in frame(snap, "exposure")["shares"])
+    with pytest.raises(ConfigError, match="no rows are called 'exposures'"):
+        frame(snap, "exposures")
+
+
+def test_a_frame_of_some_rows_is_those_rows(snap: Snapshot) -> None:
+    places = snap.find("exposure", side="debt")
+    whole = positions(snap)
+    pd.testing.assert_frame_equal(
+        positions(snap, places), whole[whole["side"] == "debt"].reset_index(drop=True), check_index_type=False
+    )
+
+
+def test_exposure_is_the_sum_over_exact_accounts(snap: Snapshot) -> None:
+    """Amount in the market's own rounding, account by account, at the price of the cut: no frame, no float column."""
+    prices = dict(zip(snap.names, values.price_usd(snap).tolist(), strict=True))  # USD of one raw unit
+    for asset in sorted({row.asset for row in snap.rows("exposure")}):
+        sums: dict[tuple[str, str], int] = defaultdict(int)
+        for market, holder in sorted({(row.market, row.holder) for row in snap.rows("exposure", asset=asset)}):
+            for leg in accounts.account(snap, market, holder).legs:
+                if leg.asset == asset and leg.side in BALANCES:
+                    sums[market, leg.side] += leg.amount
+        found = {(r["market"], r["side"]): r for r in exposure(snap, asset)["rows"] if r["through"] == "direct"}
+        assert set(found) == set(sums)
+        for place, total in sums.items():
+            if prices[asset] != prices[asset]:
+                assert found[place]["value_usd"] is None
+            else:
+                assert found[place]["value_usd"] == pytest.approx(total * prices[asset], rel=1e-9, abs=1e-9)
+
+
+def test_a_claim_brings_its_holders_their_share_of_what_stands_behind_it(snap: Snapshot) -> None:
+    """By hand from one claim row: shares held, times num / den, times the price of the underlying."""
+    receipts = [
+        claim for claim in snap.rows("claim") if claim.kind == "vault" and snap.find("exposure", asset=claim.asset).size
+    ]
+    assert receipts
+    prices = dict(zip(snap.names, values.price_usd(snap).tolist(), strict=True))
+    for claim in receipts:
+        rows = [r for r in exposure(snap, claim.underlying)["rows"] if r["through"] == claim.asset]
+        assert rows
+        behind = prices[claim.underlying] * claim.num / claim.den
+        for row in rows:
+            assert row["fraction"] * prices[claim.asset] == pytest.approx(behind, rel=1e-6)
+    with pytest.raises(ConfigError, match="is several assets"):
+        exposure(snap, "WETH")
+    with pytest.raises(ConfigError, match="is no asset of this cut"):
+        exposure(snap, "WETHH")
