@@ -135,7 +135,7 @@ def cascade(
         error += extra.balances(state.value_usd)["derivatives_error_usd"]
         worst = max(worst, error)
         moved = float(np.max(np.abs(state.value_usd - opened) / np.maximum(opened, 1e-300), initial=0.0))
-        written = _written_down(state, lost_before)
+        written = _written_down(state, lost_before, opened)
         records.append(_record(state, number, flow, written, pnl, error))
         if on_round:
             on_round(number)
@@ -207,9 +207,10 @@ def _conservation_error(state: State, before: dict[str, float], opened: Floats, 
     return abs(change) + float((np.abs(now - units) * opened).sum())
 
 
-def _written_down(state: State, before: Floats) -> float:
+def _written_down(state: State, before: Floats, opened: Floats) -> float:
+    """At the prices the round opened with, as the bad debt behind it."""
     pots = state.book.pots
-    fell = (state.lost_frac - before) * pots.supply_units * state.blow_usd[pots.asset]
+    fell = (state.lost_frac - before) * pots.supply_units * opened[pots.asset]
     return float(fell.sum())
 
 

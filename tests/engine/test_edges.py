@@ -97,3 +97,16 @@ def test_an_account_on_its_threshold_is_named(debt: float, named: bool) -> None:
     notes = stress_result(r, Scenario("s")).notes
     assert any("edgy in M" in note for note in notes) == named
     assert USD not in r.book.assets
+
+
+def test_suppliers_are_written_down_by_what_was_written_off_at_the_same_prices() -> None:
+    """The debt is of a token that other calls have sold since the blow: units times its price of that round, both."""
+    w = World().pool("PX", "X", 100, 100_000).pool("PE", "E", 1_000, 1_000_000)
+    w.lending("M1", "morpho_blue@1", "X", 0.8, 0.05, supply=1e6).account("a", "M1", X=40, USD=33_000)
+    w.lending("M2", "morpho_blue@1", "E", 0.8, 0.05, supply=1e6).account("b", "M2", E=100, USD=81_000)
+    w.lending("M3", "morpho_blue@1", "X", 0.9, 0.02, debt="E", supply=1_000).account("c", "M3", X=10, E=8.5)
+    first, second, *_ = run(w).rounds
+    assert first.bad_debt_usd == first.write_down_usd == 0.0
+    assert first.prices_usd["E"] < 900.0
+    assert second.bad_debt_usd > 1_000.0
+    assert second.write_down_usd == pytest.approx(second.bad_debt_usd, rel=1e-12)
