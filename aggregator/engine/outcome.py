@@ -57,7 +57,7 @@ def stress_result(
         amplification=amplification,
         conservation=dict(sorted(conservation.items())),
         coverage=sorted(coverage, key=lambda c: (c.chain, c.protocol)),
-        gaps=sorted([*gaps, *run.book.gaps, *declared.assumed(run)], key=_gap_order),
+        gaps=[_null(gap) for gap in sorted([*gaps, *run.book.gaps, *declared.assumed(run)], key=_gap_order)],
         notes=declared.notes(run, by_credit) + _unnamed(before - after, wallets),
     )
 
@@ -71,6 +71,12 @@ def _amplification(run: Cascade, credit: float, total: float, at_first: float) -
     if credit <= _LEAST_USD:
         return 1.0, True
     return (total / at_first if at_first > _LEAST_USD else 1.0), False
+
+
+def _null(gap: dict[str, object]) -> dict[str, object]:
+    """A size that is unknown as in every other answer: null."""
+    accounts = gap.get("accounts")
+    return gap | {"accounts": None if accounts == -1 else accounts, "value_usd": gap.get("value_usd") or None}
 
 
 def _gap_order(gap: dict[str, object]) -> list[tuple[str, str]]:

@@ -159,3 +159,11 @@ def test_a_thousand_rounds_and_more_end_and_conserve() -> None:
     assert r.convergence.converged
     assert len(r.rounds) == 1_501
     assert r.conservation["largest_round_error"] <= 1e-5
+
+
+def test_an_unknown_size_is_null_and_never_minus_one() -> None:
+    gaps: list[dict[str, object]] = [
+        {"subject": "s", "reason": "reverted", "detail": "d", "accounts": -1, "value_usd": ""}
+    ]
+    (found,) = stress_result(run(World()), Scenario("s"), gaps=gaps).gaps
+    assert (found["accounts"], found["value_usd"]) == (None, None)
