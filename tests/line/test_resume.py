@@ -163,6 +163,7 @@ import signal, sys
 from aggregator.ingest import discover
 from tests.line.test_resume import signal_in_discovery
 discover.WINDOW_BLOCKS, discover.QUICK_S, discover.CHECKPOINT_S = {WINDOW}, 0.0, 0.0
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
 signal_in_discovery({where!r}, signal.SIGINT)
 from aggregator.cli import main
 sys.argv = ["spillover", "collect", "--config", {str(app.config.path)!r}]

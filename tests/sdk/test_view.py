@@ -69,7 +69,8 @@ async def test_answers_are_the_contracts_own(tokens):
 
 async def test_one_question_about_many_is_as_many_questions(tokens):
     chain, _, where = tokens
-    asked = [Each(to, BALANCE, PEOPLE) for to in [*sorted(where.values()), "0x" + "77" * 20]]
+    people = PEOPLE[:8]
+    asked = [Each(to, BALANCE, people) for to in [*sorted(where.values()), "0x" + "77" * 20]]
     async with RpcPool(1, [chain.url]) as pool:
         view = ChainView(pool, await pool.pin("latest"), MULTICALL3)
         columns = await view.each(asked)
@@ -79,7 +80,7 @@ async def test_one_question_about_many_is_as_many_questions(tokens):
             assert column.reverts == {i: a for i, a in enumerate(one_by_one) if isinstance(a, Revert)}
             for i, answer in enumerate(one_by_one):
                 assert isinstance(answer, Revert) or column.src(i) == answer.src()
-    assert {len(column.reverts) for column in columns} == {0, len(PEOPLE)}
+    assert {len(column.reverts) for column in columns} == {0, len(people)}
 
 
 async def test_columns_across_multicalls_keep_their_places():
