@@ -21,9 +21,9 @@ def pair_seconds(ours: Callable[[], Any], reference: Callable[[], Any], repeats:
     return best[0], best[1]
 
 
-def row(name: str, what: str, ours: float, reference: float, bar: float) -> dict[str, Any]:
-    """ratio = reference / ours; holds if it reaches `bar`."""
-    ratio = reference / ours
+def row(name: str, what: str, ours: float, reference: float, bar: float, *, at_most: bool = False) -> dict[str, Any]:
+    """ratio is reference / ours, how many times better ours is, and holds from `bar` on; with `at_most` the inverse."""
+    ratio = ours / reference if at_most else reference / ours
     return {
         "name": name,
         "what": what,
@@ -31,7 +31,7 @@ def row(name: str, what: str, ours: float, reference: float, bar: float) -> dict
         "reference": reference,
         "ratio": ratio,
         "bar": bar,
-        "holds": ratio >= bar,
+        "holds": bool(ratio <= bar if at_most else ratio >= bar),
     }
 
 

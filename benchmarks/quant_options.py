@@ -24,6 +24,7 @@ from aggregator.quant import black, implied_vol, margin_reference, ssvi
 from aggregator.quant.inverse import inverse_first_greeks
 from aggregator.quant.margin import MarginBook, Market, margin_book
 from aggregator.quant.margin_derive import PMRM_RULES, PMRM_SCENARIOS, DerivePortfolio
+from benchmarks._pairs import row
 
 OPTIONS_PER_S, QUOTES_PER_S, PORTFOLIOS_PER_S = 1e7, 3e6, 5e3
 SSVI_S, VOL_ERROR = 0.05, 1e-8
@@ -43,21 +44,6 @@ def seconds(work: Callable[[], Any], repeats: int, cores: int = 1) -> float:
         everything, serial = time.process_time() - everything, time.thread_time() - serial
         best = min(best, serial + (everything - serial) / cores)
     return float(best)
-
-
-def row(name: str, what: str, ours: float, reference: float, bar: float, *, at_most: bool = False) -> dict[str, Any]:
-    """ratio is reference / ours, how many times better ours is; with `at_most`, ours / reference."""
-    ratio = ours / reference if at_most else reference / ours
-    holds = ratio <= bar if at_most else ratio >= bar
-    return {
-        "name": name,
-        "what": what,
-        "ours": ours,
-        "reference": reference,
-        "ratio": ratio,
-        "bar": bar,
-        "holds": bool(holds),
-    }
 
 
 def chain(n: int) -> tuple[np.ndarray, ...]:

@@ -7,7 +7,6 @@ Addresses are lower-case 0x-hex, bytes are bytes, integers exact, tuples and arr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -56,14 +55,6 @@ class Function:
             return self.selector + b"".join([e(a) for e, a in zip(self._encoders, args, strict=True)])
         except _UNFIT:
             raise _unfit(self.sig, repr(tuple(args))[:200]) from None
-
-    def encode_all(self, many: Sequence[Sequence[Any]]) -> list[bytes]:
-        """`encode` of each."""
-        if self._one_word_each and len(self._encoders) == 1:  # nearly all reads of an account
-            selector, encoder = self.selector, self._encoders[0]
-            with suppress(*_UNFIT):  # below it says which
-                return [selector + encoder(arg) for (arg,) in many]
-        return [self.encode(args) for args in many]
 
     def encode_column(self, values: Sequence[Any]) -> bytes:
         """Calldatas of one argument each, back to back; it must take one word."""

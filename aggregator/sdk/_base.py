@@ -75,7 +75,7 @@ class BaseView:
         groups = group_calls(calls)
         tos, datas = list(map(address, map(itemgetter(0), calls))), [b""] * len(calls)
         for one, rows in groups.items():
-            _put(datas, rows, one.encode_all([calls[i][2] for i in rows]))
+            _put(datas, rows, [one.encode(calls[i][2]) for i in rows])
         return decode_calls(groups, tos, datas, await self._read(list(zip(tos, datas, strict=True))))
 
     async def each(self, questions: Sequence[Each]) -> list[Column]:
