@@ -20,8 +20,8 @@ _NAMED = 5
 def conventions(run: Cascade) -> dict[str, object]:
     """What another engine would have to share for the figures to be comparable."""
     return asdict(run.conventions) | {
-        "profit_test_unit": "whole wave of one asset at its average price, calls cut to the size that pays; what sales "
-        "of another asset do to shared pools is not foreseen, absorptions are whole",
+        "profit_test_unit": "whole wave: one asset after the other at its average price, calls cut to the size that "
+        "pays, then absorptions, each whole or not at all",
         "capacity_unit": "accounts by rising health, then order of the book",
         "lagged_oracle": "market price at the start of the previous round",
         "loss_booking": "bad debt writes claims down from the next round on",

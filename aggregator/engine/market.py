@@ -30,6 +30,9 @@ _NEXT = 0.99  # the depth that weighs quotes: down to this share of the price
 _CASH = -1
 
 
+Ahead = dict[int, float]  # units by asset of sales that are foreseen, beyond what is sold
+
+
 class _Venue(NamedTuple):
     """All pools of an asset against one quote: curve in whole quote (all cash together: quote -1, in USD).
 
@@ -101,24 +104,23 @@ class Depth:
         """Assets whose pools pay in tokens that are not cash: price / price had sales not moved those tokens."""
         return {a: self._quotes_moved(a) for a in self.follow if not self.is_claim[a]}
 
-    def quote(self, asset: int, before: float, units: float, value_usd: Floats, par: Floats) -> float:
-        """What `units` more would bring after `before` units were sold this round, without selling them."""
+    def quote(self, asset: int, units: float, value_usd: Floats, par: Floats, ahead: Ahead) -> float:
+        """What `units` more would bring after the sales in `ahead`, which they join; nothing is sold."""
         kind = self.kind(asset, par)
         if kind == SELL:
-            at = float(self.sold[asset]) + before
-            ahead, after = self._proceeds(asset, at), self._proceeds(asset, at + units)
-            now, total = self.paid[asset], 0.0
-            for i, venue in enumerate(self.venues[asset]):
-                more = float(after[i] - ahead[i])
-                if venue.quote != _CASH and more > 0.0:
-                    more = self.quote(venue.quote, float(ahead[i] - now[i]), more, value_usd, par)
-                total += more
-            return total
-        if kind == REDEEM:
-            earlier = dict(self._redeemed(asset, before, value_usd))
+            begin = float(self.sold[asset]) + ahead.get(asset, 0.0)
+            ahead[asset] = ahead.get(asset, 0.0) + units
+            more = self._proceeds(asset, begin + units) - self._proceeds(asset, begin)
             return sum(
-                self.quote(under, earlier[under], more, value_usd, par)
-                for under, more in self._redeemed(asset, units, value_usd)
+                float(x)
+                if venue.quote == _CASH or x <= 0.0
+                else self.quote(venue.quote, float(x), value_usd, par, ahead)
+                for venue, x in zip(self.venues[asset], more, strict=True)
+            )
+        if kind == REDEEM:
+            return sum(
+                self.quote(under, redeemed, value_usd, par, ahead)
+                for under, redeemed in self._redeemed(asset, units, value_usd)
             )
         return units * float(value_usd[asset])
 
@@ -250,13 +252,19 @@ def _curve(pool: Pool, value_usd: Floats, before_usd: Floats, kept: float) -> De
     return curve if len(curve.liquidity) else NO_DEPTH
 
 
-def affordable(depth: Depth, asset: int, units: Floats, cost_usd: Floats, value_usd: Floats, par: Floats) -> Floats:
-    """Share in [0, 1] of each sale that a liquidator without inventory makes, (k,).
+def affordable(
+    depth: Depth, asset: int, units: Floats, cost_usd: Floats, value_usd: Floats, par: Floats, ahead: Ahead
+) -> Floats:
+    """Share in [0, 1] of each sale that a liquidator without inventory makes after the sales in `ahead`, (k,).
 
     All sales of a round share one walk and get its average price, so calls enter from the cheapest unit cost up while
     the average still pays the dearest; the group at the margin enters in part, each member by the same share. One call
-    of c on a fee-free pool of x at a live oracle enters whole iff c <= bonus * x.
+    of c on a fee-free pool of x at a live oracle enters whole iff c <= bonus * x. What enters joins `ahead`.
     """
+
+    def average(total: float) -> float:
+        return depth.quote(asset, total, value_usd, par, ahead.copy()) / total if total > 0.0 else np.inf
+
     with np.errstate(divide="ignore", invalid="ignore"):
         unit_cost = np.where(units > 0.0, cost_usd / units, np.inf)
     share = np.zeros(len(units))
@@ -268,22 +276,19 @@ def affordable(depth: Depth, asset: int, units: Floats, cost_usd: Floats, value_
     whole, end = 0, int(np.isfinite(floor).sum())
     while whole < end:  # the average falls and the cost rises: groups that pay whole come first
         middle = (whole + end) // 2
-        pays = _average(depth, asset, float(total[middle]), value_usd, par) >= floor[middle] * (1.0 - _SAME)
+        pays = average(float(total[middle])) >= floor[middle] * (1.0 - _SAME)
         whole, end = (middle + 1, end) if pays else (whole, middle)
     share[order[: ends[whole - 1] if whole else 0]] = 1.0
     if whole < len(floor) and np.isfinite(floor[whole]):
-        ahead = float(total[whole - 1]) if whole else 0.0
-        more, low, high = float(total[whole]) - ahead, 0.0, 1.0
+        cheaper = float(total[whole - 1]) if whole else 0.0
+        more, low, high = float(total[whole]) - cheaper, 0.0, 1.0
         for _ in range(60):
             middle_share = 0.5 * (low + high)
-            pays = _average(depth, asset, ahead + middle_share * more, value_usd, par) >= floor[whole]
+            pays = average(cheaper + middle_share * more) >= floor[whole]
             low, high = (middle_share, high) if pays else (low, middle_share)
         share[order[starts[whole] : ends[whole]]] = low if low > _LEAST else 0.0
+    depth.quote(asset, float(share @ units), value_usd, par, ahead)
     return share
 
 
 _SAME, _LEAST = 1e-12, 1e-9
-
-
-def _average(depth: Depth, asset: int, units: float, value_usd: Floats, par: Floats) -> float:
-    return depth.quote(asset, 0.0, units, value_usd, par) / units if units > 0.0 else np.inf

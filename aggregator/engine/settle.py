@@ -9,7 +9,7 @@ import numpy as np
 from aggregator.core.scenario import Conventions
 from aggregator.engine.book import Flags, Floats, Indices, add_up
 from aggregator.engine.liquidate import Wave, judge, legs_of, wave
-from aggregator.engine.market import affordable
+from aggregator.engine.market import Ahead, affordable
 from aggregator.engine.state import State
 from aggregator.rules import Calls
 
@@ -105,24 +105,32 @@ def _units(usd: Floats, answer: Floats) -> Floats:
 
 
 def _shares(state: State, calls: Wave, answers_usd: Floats, alone: bool) -> Floats:
-    """Share of each call that pays: (k,) in [0, 1]; calls that sell several assets act whole or not at all."""
+    """Share of each call that pays: (k,) in [0, 1]; calls that sell several assets act whole or not at all.
+
+    alone: as if it were the only one. Otherwise every call meets the depth that those before it leave: assets by code,
+    then calls of several. What pools pay does not hang on the order of sales, so a wave as a whole never loses.
+    """
     sale = _sale(state, calls, answers_usd)
     book, v, par = state.book, state.value_usd, state.par_now
     asset = book.terms.asset[book.leg_term[sale.leg]]
     several = np.bincount(sale.call, minlength=len(calls.account)) > 1
     share = np.zeros(len(calls.account))
+    ahead: Ahead = {}
     for code in np.unique(asset).tolist():
         rows = np.flatnonzero((asset == code) & ~several[sale.call])
         groups = [rows[i : i + 1] for i in range(len(rows))] if alone else [rows]
         for group in groups:
             at = sale.call[group]
-            share[at] = affordable(state.depth, code, sale.units[group], sale.cost_usd[at], v, par)
+            before = {} if alone else ahead
+            share[at] = affordable(state.depth, code, sale.units[group], sale.cost_usd[at], v, par, before)
     for call in np.flatnonzero(several).tolist():
-        rows = np.flatnonzero(sale.call == call)
+        rows, after = np.flatnonzero(sale.call == call), {} if alone else ahead.copy()
         got = sum(
-            state.depth.quote(int(a), 0.0, float(u), v, par) for a, u in zip(asset[rows], sale.units[rows], strict=True)
+            state.depth.quote(int(a), float(u), v, par, after)
+            for a, u in zip(asset[rows], sale.units[rows], strict=True)
         )
-        share[call] = float(got >= sale.cost_usd[call] * _WHOLE)
+        if got >= sale.cost_usd[call] * _WHOLE:
+            share[call], ahead = 1.0, after
     return share
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 
 from aggregator.core.scenario import Scenario
 from aggregator.engine.outcome import stress_result
@@ -66,6 +67,28 @@ def test_value_is_conserved_along_every_route(
     assert r.state.value_usd[x] / 400 <= (1 + blow) * (1 + 1e-12)
     if back == 0.0:
         assert r.state.depth.paid_units[weth] <= r.state.depth.sold[weth] + 1e-9
+    if profit:  # both waves sell WETH in one pool: whoever comes second finds the price the first has left
+        assert r.conservation["liquidators"] >= -1e-6
+
+
+def test_calls_on_two_assets_foresee_the_pool_they_share() -> None:
+    """10 WETH pay in full; X, sold after them for WETH, is cut to what then still pays."""
+    w = chained(400.0, 150_000.0).lending("N", "morpho_blue@1", "WETH", 0.86, 0.04)
+    w.account("w", "N", WETH=11, USD=20_000 / 1.04)
+    r = run(w, conventions(profit=True, max_rounds=1))
+    weth, x = (r.book.assets.index(name) for name in ("WETH", "X"))
+
+    def gain(sold: float) -> float:
+        return in_usd(10 + in_weth(sold)[0])[0] - in_usd(10)[0] - sold * 400 / 1.04
+
+    sold = float(r.state.depth.sold[x])
+    assert sold == pytest.approx(brentq(gain, 0.01, 500.0), rel=1e-8)
+    assert float(r.state.depth.sold[weth]) == near(10 + in_weth(sold)[0])
+    assert r.conservation["liquidators"] == near(
+        in_usd(10)[0] - 20_000 / 1.04
+    )  # X is sold down to where it pays nothing
+    alone = run(chained(400.0, 150_000.0), conventions(profit=True, max_rounds=1))
+    assert float(alone.state.depth.sold[x]) > 1.5 * sold
 
 
 def test_a_sale_of_x_makes_borrowers_on_weth_due() -> None:
