@@ -64,7 +64,7 @@ class Pool(NamedTuple):
 
 
 class Leg(NamedTuple):
-    """One token to ask balances of by sig. accounts: places of those who may have one; sides: of each, in order.
+    """One token to ask balances of by sig. holders: who may have one; sides: of each, in order.
 
     Side stable: debt at a stable rate.
     """
@@ -72,7 +72,7 @@ class Leg(NamedTuple):
     asset: str
     token: str
     sig: str
-    accounts: list[int]
+    holders: list[str]
     sides: list[str]
 
 
@@ -128,27 +128,25 @@ class AaveV3(Adapter):
         pool, market = await _pool(view, where), where.id
         holders = [t.holder for t in targets if t.holder] if pool.minor is not None else []
         flags, emodes = await view.each([Each(pool.address, sig, holders) for sig in STATE])
-        rows: list[list[PositionRow | Gap]] = [[] for _ in holders]
         for sig, column in zip(STATE, (flags, emodes), strict=True):
             for i, revert in column.reverts.items():
-                rows[i].append(gap(revert, f"{market}#{holders[i]}", sig, accounts=1))
-        legs = list(_legs(pool, flags.values))
-        answers = await view.each([Each(leg.token, leg.sig, [holders[i] for i in leg.accounts]) for leg in legs])
+                yield gap(revert, f"{market}#{holders[i]}", sig, accounts=1)
+        legs, present = list(_legs(pool, holders, flags.values)), set[str]()
+        answers = await view.each([Each(leg.token, leg.sig, leg.holders) for leg in legs])
         for leg, column in zip(legs, answers, strict=True):
-            for k, (i, side, raw) in enumerate(zip(leg.accounts, leg.sides, column.values, strict=True)):
-                if raw and side != "stable":
-                    rows[i].append(Exposure(market, holders[i], "", leg.asset, side, raw, column.src(k)))
-                elif raw:
+            for k, raw, src in column.nonzero():
+                holder, side = leg.holders[k], leg.sides[k]
+                present.add(holder)
+                if side == "stable":
                     detail = f"{raw} raw of {leg.asset} owed at a stable rate"
-                    rows[i].append(Gap(f"{market}#{holders[i]}", "unread", detail, accounts=1, src=column.src(k)))
-                elif raw is None:
-                    what = f"{side} of {leg.asset}"
-                    rows[i].append(gap(column.reverts[k], f"{market}#{holders[i]}", what, accounts=1))
-        for i, (holder, emode, found) in enumerate(zip(holders, emodes.values, rows, strict=True)):
-            if found and emode:
-                yield AccountTerm(market, holder, "", "emode", emode, emodes.src(i))
-            for row in found:
-                yield row
+                    yield Gap(f"{market}#{holder}", "unread", detail, accounts=1, src=src)
+                else:
+                    yield Exposure(market, holder, "", leg.asset, side, raw, src)
+            for k, revert in column.reverts.items():
+                yield gap(revert, f"{market}#{leg.holders[k]}", f"{leg.sides[k]} of {leg.asset}", accounts=1)
+        for i, emode, src in emodes.nonzero():
+            if holders[i] in present:
+                yield AccountTerm(market, holders[i], "", "emode", emode, src)
 
 
 ADAPTER = AaveV3()
@@ -180,18 +178,19 @@ async def _pool(view: View, where: Where) -> Pool:
     return Pool(pool, _need(oracle).value, guard, _need(revision), minor, tuple(reserves))
 
 
-def _legs(pool: Pool, flags: Sequence[int | None]) -> Iterator[Leg]:
+def _legs(pool: Pool, holders: Sequence[str], flags: Sequence[int | None]) -> Iterator[Leg]:
     """What to ask of accounts. UserConfiguration.sol: bit 2i is set while reserve i is owed, 2i+1 as collateral."""
-    scaled, known = "scaledBalanceOf(address)(uint256)", [(i, bits) for i, bits in enumerate(flags) if bits is not None]
-    everyone = [i for i, _ in known]
+    scaled, balance = "scaledBalanceOf(address)(uint256)", "balanceOf(address)(uint256)"
+    known = [(holder, bits) for holder, bits in zip(holders, flags, strict=True) if bits is not None]
+    everyone = [holder for holder, _ in known]
     for r in pool.reserves:
         owed, used = 1 << 2 * r.id, 2 << 2 * r.id
-        sides = ["collateral" if bits & used else "supply" for _, bits in known]
-        yield Leg(r.asset, r.a_token, scaled, everyone, sides)
-        if debtors := [i for i, bits in known if bits & owed]:
+        yield Leg(
+            r.asset, r.a_token, scaled, everyone, ["collateral" if bits & used else "supply" for _, bits in known]
+        )
+        if debtors := [holder for holder, bits in known if bits & owed]:
             yield Leg(r.asset, r.debt_token, scaled, debtors, ["debt"] * len(debtors))
             if r.stable_token != ZERO and (pool.minor or 0) < 2:
-                balance = "balanceOf(address)(uint256)"
                 yield Leg(r.asset, r.stable_token, balance, debtors, ["stable"] * len(debtors))
 
 

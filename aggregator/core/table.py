@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -95,12 +95,15 @@ class Names(dict[str, int]):
     def codes(self, texts: Iterable[str]) -> list[int]:
         """Codes of texts, in order; AttributeError or TypeError if one is not text."""
         wanted = list(texts)
+        codes = list(map(self.get, wanted))
+        if None not in codes:
+            return cast(list[int], codes)
         new = [text for text in dict.fromkeys(wanted) if text not in self]
         if new and _clean("".join(new)) and max(map(len, new)) <= _TEXT_BYTES:  # a run's accounts, all at once
-            codes = range(self.following, self.following + len(new))
+            following = range(self.following, self.following + len(new))
             self.following += len(new)
-            self.update(zip(new, codes, strict=True))
-            self.added += zip(codes, new, strict=True)
+            self.update(zip(new, following, strict=True))
+            self.added += zip(following, new, strict=True)
         return list(map(self.__getitem__, wanted))
 
 

@@ -76,6 +76,11 @@ class Column(NamedTuple):
         """Provenance of the word-th 32-byte word of the i-th answer."""
         return call_source(self.to, self.data[36 * i : 36 * i + 36], word)
 
+    def nonzero(self) -> list[tuple[int, Any, bytes]]:
+        """(place, value, provenance) of every answer that is neither zero nor a revert: most balances are zero."""
+        to, data = call_source(self.to, b""), self.data
+        return [(i, value, to + data[36 * i : 36 * i + 36]) for i, value in enumerate(self.values) if value]
+
 
 class Log(NamedTuple):
     """args: decoded event arguments by name. Logs come ordered by (block, index)."""

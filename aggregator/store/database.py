@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
 from aggregator.core.errors import ConfigError, StoreError
@@ -73,8 +73,9 @@ def open_engine(url: URL) -> Engine:
         # The driver would begin transactions by itself, and not before DDL: we begin them, below.
         connection.isolation_level = None
         # Up to SQLite 3.51.2 two connections that commit and checkpoint one log at once can lose a commit
-        # (sqlite.org/changes.html, 3.51.3): only the one writer checkpoints, under its lock (`one_writer`).
-        connection.execute("PRAGMA wal_autocheckpoint=0")
+        # (sqlite.org/changes.html, 3.51.3): SQLite checkpoints at a commit, so it may under `one_writer`'s lock alone.
+        if fcntl is None:
+            connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA temp_store=MEMORY")
 
@@ -90,8 +91,7 @@ def open_engine(url: URL) -> Engine:
 def one_writer(engine: Engine) -> Iterator[None]:
     """Keeps other writers of this database out, processes and threads, until the block ends; StoreError if one stays.
 
-    SQLite: a lock on the file `<database>-writer`, and the log is checkpointed under it. PostgreSQL locks inside the
-    transaction (`Store._writer`).
+    SQLite: a lock on the file `<database>-writer`. PostgreSQL locks inside the transaction (`Store._writer`).
     """
     path = engine.url.database
     if engine.dialect.name != "sqlite" or path in (None, "", ":memory:") or fcntl is None:
@@ -113,9 +113,6 @@ def one_writer(engine: Engine) -> Iterator[None]:
                     ) from None
                 time.sleep(0.02)
         yield
-        # what is committed is safe in the log; a checkpoint that fails (a full disk) is left to the next writer
-        with suppress(sqlite3.Error, DBAPIError), engine.connect() as connection:
-            Raw(connection).execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 
 
 def _lock_file(path: str) -> BinaryIO:
