@@ -14,7 +14,7 @@ from aggregator.core.fixed import RAY
 from aggregator.core.ids import USD, erc20
 from aggregator.core.rows import AccountTerm, Claim, Exposure, Gap, Index, Market, PositionRow, Price, Row, Term, Total
 from aggregator.sdk.adapter import Adapter, Answer, Call, Each, Revert, Target, View, Where
-from aggregator.sdk.rows import ZERO, ask, assets, fill, gap, need, priced
+from aggregator.sdk.rows import ZERO, ask, assets, fill, gap, need, once, priced
 
 MINOR = {1: 0, 2: 0, 3: 0, 4: 1, 5: 2, 6: 2, 7: 3, 8: 4, 9: 5, 10: 6, 11: 7}  # POOL_REVISION -> x of 3.x
 # Every change of a scaled balance emits a Transfer of its token; collateral flags and e-mode are the pool's events.
@@ -156,6 +156,7 @@ def _need(answer: Answer | Revert) -> Answer:
     return need(answer, "Aave v3 pool", "check pool_addresses_provider and chain in config/deployments/aave_v3.toml")
 
 
+@once
 async def _pool(view: View, where: Where) -> Pool:
     provider = where.address("pool_addresses_provider")
     getters = ("getPool", "getPriceOracle", "getPriceOracleSentinel")

@@ -23,7 +23,7 @@ from aggregator.core.rows import (  # isort: skip
 )  # fmt: skip
 from aggregator.core.solmath import wad_mul_down
 from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
-from aggregator.sdk.rows import ZERO, ask, assets, fill, gap, need, priced
+from aggregator.sdk.rows import ZERO, ask, assets, fill, gap, need, once, priced
 
 Got = Answer | Revert
 Answers = Mapping[str, Got]
@@ -135,6 +135,7 @@ class LyraV1(Adapter):
 ADAPTER = LyraV1()
 
 
+@once
 async def _markets(view: View, where: Where) -> dict[str, Parts]:
     """Market id -> its contracts, by id. Both versions list them in one order; the name of the adapter tells which."""
     viewer = where.address("option_market_viewer")

@@ -18,7 +18,7 @@ from aggregator.core.rows import (  # isort: skip
     AccountTerm, Asset, Backstop, Exposure, Gap, Market, PerpPosition, PositionRow, Price, Row, Term,
 )  # fmt: skip
 from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
-from aggregator.sdk.rows import ask, assets, fill, gap, need, priced
+from aggregator.sdk.rows import ask, assets, fill, gap, need, once, priced
 
 Answers = Mapping[str, Answer | Revert]
 FIX = "check addresses.clearing_house and chain in config/deployments/perp_curie.toml"
@@ -148,6 +148,7 @@ class PerpCurie(Adapter):
 ADAPTER = PerpCurie()
 
 
+@once
 async def _parts(view: View, where: Where) -> dict[str, str]:
     out = {"house": where.address("clearing_house")}
     for owner, questions in (("house", PARTS), ("exchange", EXCHANGE_PARTS), ("vault", VAULT_PARTS)):

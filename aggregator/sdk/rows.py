@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from aggregator.core.errors import SourceError
 from aggregator.core.fixed import I256_MAX
 from aggregator.core.rows import Asset, Gap, Index, Price, Row, Term, Total
-from aggregator.sdk.adapter import Answer, Call, Revert, View
+from aggregator.sdk.adapter import Answer, Call, Revert, View, Where
 
 ZERO = "0x" + "00" * 20  # no address
 Filled = TypeVar("Filled", Index, Price, Term, Total)
+Found = TypeVar("Found")
 
 
 def gap(revert: Revert, subject: str, what: str, accounts: int = -1) -> Gap:
@@ -51,6 +54,27 @@ def priced(answer: Answer | Revert, price: Price, what: str) -> Price | Gap:
         return found
     why = found.detail if isinstance(found, Gap) else f"{what} answers 0"
     return Gap(price.asset, "no_price", f"{why} in {price.market}", src=found.src)
+
+
+def once(
+    find: Callable[[View, Where], Coroutine[Any, Any, Found]],
+) -> Callable[[View, Where], Awaitable[Found]]:
+    """For what every slice of a deployment begins with: one answer per view, which all who ask wait for together.
+
+    `find` may use the deployment's addresses and options, not what is known of it: that grows while it is discovered.
+    """
+    views: WeakKeyDictionary[View, dict[str, asyncio.Task[Found]]] = WeakKeyDictionary()
+
+    @wraps(find)
+    async def shared(view: View, where: Where) -> Found:
+        tasks = views.setdefault(view, {})
+        task = tasks.get(where.id)
+        if task is None or (task.done() and (task.cancelled() or task.exception())):
+            task = tasks[where.id] = asyncio.create_task(find(view, where))
+            task.add_done_callback(lambda t: t.cancelled() or t.exception())  # seen, even if nobody waits any more
+        return await asyncio.shield(task)
+
+    return shared
 
 
 async def ask(view: View, questions: Sequence[Mapping[str, Call]]) -> list[dict[str, Answer | Revert]]:
