@@ -31,7 +31,7 @@ from aggregator.ingest.collect import collect
 from aggregator.sdk.adapter import Target, View, Where
 from aggregator.store import Store
 
-BAR = 1.5
+ACCOUNTS, BAR = 5_000, 1.5
 IN_FLIGHT = 16
 AGGREGATE3 = "82ad56cb"
 
@@ -106,8 +106,7 @@ def benchmarks(quick: bool = True) -> list[dict[str, Any]]:
     from tests.devnet.toolchain import toolchain
     from tests.devnet.worlds import aave_crowd
 
-    accounts = 1_000 if quick else 5_000
-    world = aave_crowd(toolchain(), accounts)
+    world = aave_crowd(toolchain(), ACCOUNTS)
     try:
         (row,) = world.deployments
         chain = ChainConfig(row.chain, (world.chains[row.chain].url,), finality="latest", max_per_s=1e9)
@@ -116,7 +115,7 @@ def benchmarks(quick: bool = True) -> list[dict[str, Any]]:
             times = asyncio.run(_turns(chain, where, Path(folder), 5 if quick else 9))
     finally:
         world.stop()
-    work = f"{accounts:,} Aave accounts, {times.calls:,} calls in {times.requests} requests: our run after discovery"
+    work = f"{ACCOUNTS:,} Aave accounts, {times.calls:,} calls in {times.requests} requests: our run after discovery"
     ours = statistics.median(times.ours)
 
     def line(name: str, what: str, reference: list[float], bar: float | None) -> dict[str, Any]:
