@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from aggregator.core.errors import ConfigError
+from aggregator.core.errors import ConfigError, near_miss
 
 FIELDS = ("name", "what", "ours", "reference", "ratio", "bar", "holds")
 
@@ -27,7 +27,8 @@ def run_benchmarks(names: Sequence[str], *, quick: bool, tick: Callable[[str, in
         )
     for name in names:
         if name not in files:
-            raise ConfigError(f"no benchmark called {name!r}", expected=", ".join(files), found=name)
+            fix = near_miss(name, files, "name one of these, or none for all")
+            raise ConfigError(f"no benchmark called {name!r}", expected=", ".join(files), found=name, fix=fix)
     rows: list[dict[str, Any]] = []
     chosen = list(names) or list(files)
     for done, name in enumerate(chosen):

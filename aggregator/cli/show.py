@@ -202,8 +202,9 @@ def exposure(e: dict[str, Any]) -> None:
         key = row["market"], row["side"], through
         known = row["value_usd"] is not None and sums.get(key, 0.0) is not None
         sums[key] = (sums.get(key) or 0.0) + row["value_usd"] if known else None
+    several = f" ({len(e['assets'])} assets of that symbol)" if len(e["assets"]) > 1 else ""
     table(
-        f"exposure to {printable(e['symbol'])} at cut {e['cut']['digest'][:12]}",
+        f"exposure to {printable(e['symbol'])}{several} at cut {e['cut']['digest'][:12]}",
         ["chain", "market", "side", "through", "USD"],
         [
             [chain_name(market), short_market(market), side, through, "-" if value is None else whole(value)]

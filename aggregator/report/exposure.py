@@ -15,13 +15,16 @@ from aggregator.snapshot import Snapshot
 
 
 def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
-    """text: asset id or unambiguous symbol. Rows sorted by size; value_usd null where no price is known."""
-    asset = find_asset(snap, text)
+    """text: asset id, or a symbol: then all assets of that symbol, on any chain, count as one.
+
+    Rows sorted by size; fraction: of the value held that stands on the asset; value_usd null where no price is known.
+    """
+    assets = find_assets(snap, text)
     built = graph.build(snap)
     seen = graph.look_through(built)
     names = [built.names[code] for code in seen.assets.tolist()]
-    column = seen.share[:, [names.index(asset)]].toarray().ravel() if asset in names else []
-    fractions = {name: float(part) for name, part in zip(names, column, strict=False) if part > 0} | {asset: 1.0}
+    column = seen.share[:, [names.index(asset) for asset in assets if asset in names]].sum(axis=1).ravel().tolist()
+    fractions = {name: part for name, part in zip(names, column, strict=True) if part > 0} | dict.fromkeys(assets, 1.0)
     places = np.concatenate([snap.find("exposure", asset=name) for name in fractions])
     held = positions(snap, places).groupby(["asset", "market", "side"], as_index=False)["value_usd"]
     rows = []
@@ -32,14 +35,13 @@ def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
             {
                 "market": market,
                 "side": side,
-                "through": "direct" if through == asset else through,
+                "through": "direct" if through in assets else through,
                 "fraction": fractions[through],
                 "value_usd": total if total == total else None,
             }
         )
     rows.sort(key=lambda r: (-(r["value_usd"] or 0.0), r["market"], r["side"]))
-    known = snap.assets.get(asset)
-    return {"asset": asset, "symbol": known.symbol if known else asset, "cut": cut_json(snap.cut), "rows": rows}
+    return {"assets": assets, "symbol": snap.assets[assets[0]].symbol, "cut": cut_json(snap.cut), "rows": rows}
 
 
 def _sum(usd: pd.Series[float]) -> float:
@@ -47,17 +49,16 @@ def _sum(usd: pd.Series[float]) -> float:
     return float(usd.sum(skipna=False))
 
 
-def find_asset(snap: Snapshot, text: str) -> str:
-    """Asset id of an id or symbol; ConfigError for an unknown one (nearest named) or a symbol of several assets."""
-    if text in snap.assets:
-        return text
-    found = sorted(a.id for a in snap.assets.values() if a.symbol.lower() == text.lower())
-    if len(found) == 1:
-        return found[0]
+def find_assets(snap: Snapshot, text: str) -> list[str]:
+    """Ids of an id or symbol, sorted; ConfigError names the nearest symbol where there is none."""
+    found = (
+        [text]
+        if text in snap.assets
+        else sorted(a.id for a in snap.assets.values() if a.symbol.lower() == text.lower())
+    )
+    if found:
+        return found
     symbols = sorted({a.symbol for a in snap.assets.values() if a.symbol})
     raise ConfigError(
-        f"{text!r} is {'several assets' if found else 'no asset of this cut'}",
-        expected=", ".join(found or symbols[:20]),
-        found=text,
-        fix="give the id" if found else near_miss(text, symbols),
+        f"{text!r} is no asset of this cut", expected=", ".join(symbols[:20]), found=text, fix=near_miss(text, symbols)
     )

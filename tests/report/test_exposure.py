@@ -74,7 +74,24 @@ def test_a_claim_brings_its_holders_their_share_of_what_stands_behind_it(snap: S
         behind = prices[claim.underlying] * claim.num / claim.den
         for row in rows:
             assert row["fraction"] * prices[claim.asset] == pytest.approx(behind, rel=1e-6)
-    with pytest.raises(ConfigError, match="is several assets"):
-        exposure(snap, "WETH")
+
+
+def test_a_symbol_is_all_its_assets_and_nothing_counts_twice(snap: Snapshot) -> None:
+    assets = sorted(a.id for a in snap.assets.values() if a.symbol == "WETH")
+    together = exposure(snap, "weth")
+    assert len(assets) > 1
+    assert together["assets"] == assets
+    apart = [row for asset in assets for row in exposure(snap, asset)["rows"]]
+    direct = [row for row in apart if row["through"] == "direct"]
+    assert sorted(map(str, direct)) == sorted(str(row) for row in together["rows"] if row["through"] == "direct")
+    through: dict[tuple[str, ...], float] = defaultdict(float)
+    for row in apart:
+        if row["through"] not in ("direct", *assets):
+            through[row["market"], row["side"], row["through"]] += row["value_usd"]
+    found = {(r["market"], r["side"], r["through"]): r["value_usd"] for r in together["rows"]}
+    assert {key: usd for key, usd in found.items() if key[2] != "direct"} == pytest.approx(dict(through))
+
+
+def test_an_asset_that_is_not_there_is_named_with_the_nearest(snap: Snapshot) -> None:
     with pytest.raises(ConfigError, match="is no asset of this cut"):
         exposure(snap, "WETHH")
