@@ -113,7 +113,7 @@ def _by_protocol(r: dict[str, Any]) -> list[dict[str, Any]]:
 
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for found in (*r["coverage"], *r["markets"]):
-        key = found["chain"], found["protocol"].split("/")[0]
+        key = found["chain"], found["protocol"]
         if key not in rows:
             rows[key] = {"chain": chain_name(key[0]), "protocol": key[1], "level": "full", "accounts": 0}
             rows[key] |= dict.fromkeys((money for money, _ in MONEY), 0.0)

@@ -39,6 +39,12 @@ def chain_of(identifier: str) -> int | None:
     return int(source[7:]) if source.startswith("eip155:") else None
 
 
+def chain_or_source(identifier: str) -> int | str:
+    """What answers call `chain`: the EIP-155 id of a source or anything on it, else the source's own name."""
+    chain = chain_of(identifier)
+    return source_of(identifier) if chain is None else chain
+
+
 def deployment_id(source: str, adapter: str, name: str) -> str:
     return f"{source}/{adapter}/{name}"
 

@@ -21,10 +21,14 @@ class Convergence:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Per deployment: level full | partial | aggregate, accounts and value read, number of gaps."""
+    """Per deployment: level full | partial | aggregate, accounts and value read, number of gaps.
 
-    chain: str
+    chain: EIP-155 id, or the name of a source that is no chain.
+    """
+
+    chain: int | str
     protocol: str
+    deployment: str
     level: str
     accounts: int
     value_usd: str
@@ -61,7 +65,7 @@ class NodeLoss:
 class MarketOutcome:
     market: str
     protocol: str
-    chain: str
+    chain: int | str
     liquidated_usd: float
     repaid_usd: float
     bad_debt_usd: float

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from aggregator.core.ids import adapter_of, source_of
+from aggregator.core.ids import adapter_of, chain_or_source
 from aggregator.core.result import Coverage, MarketOutcome, NodeLoss, StressResult, WalletOutcome
 from aggregator.core.scenario import Scenario
 from aggregator.engine import declared
@@ -56,7 +56,7 @@ def stress_result(
         totals=dict(sorted(totals.items())),
         amplification=amplification,
         conservation=dict(sorted(conservation.items())),
-        coverage=sorted(coverage, key=lambda c: (c.chain, c.protocol)),
+        coverage=sorted(coverage, key=lambda c: (str(c.chain), c.protocol, c.deployment)),
         gaps=[_null(gap) for gap in sorted([*gaps, *run.book.gaps, *declared.assumed(run)], key=_gap_order)],
         notes=declared.notes(run, by_credit) + _unnamed(before - after, wallets),
     )
@@ -197,7 +197,7 @@ def _markets(run: Cascade) -> list[MarketOutcome]:
         MarketOutcome(
             market=book.markets[m],
             protocol=_protocol(book.markets[m]),
-            chain=source_of(book.markets[m]),
+            chain=chain_or_source(book.markets[m]),
             liquidated_usd=float(by["seized"][m]),
             repaid_usd=float(by["repaid"][m]),
             bad_debt_usd=float(by["bad"][m]),

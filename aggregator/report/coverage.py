@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from aggregator.report.plain import chain_json
+from aggregator.core.result import Coverage
 from aggregator.snapshot import Snapshot, coverage
 
 
@@ -52,21 +53,10 @@ def reconcile(snap: Snapshot) -> tuple[Reconciled, ...]:
 
 
 @lru_cache(maxsize=4)
-def _coverage(snap: Snapshot) -> tuple[tuple[Any, ...], ...]:
-    rows = [
-        (chain_json(c.chain), *_split(c.protocol), c.level, c.accounts, c.value_usd, c.gaps)
-        for c in coverage.coverage(snap)
-    ]
-    return tuple(sorted(rows, key=lambda row: (str(row[0]), *row[1:3])))
+def _coverage(snap: Snapshot) -> tuple[Coverage, ...]:
+    return tuple(coverage.coverage(snap))
 
 
 def coverage_json(snap: Snapshot) -> list[dict[str, Any]]:
     """Per deployment; value_usd is what its positions own, of what could be priced (float lane, two places)."""
-    keys = ("chain", "protocol", "deployment", "level", "accounts", "value_usd", "gaps")
-    return [dict(zip(keys, row, strict=True)) for row in _coverage(snap)]
-
-
-def _split(protocol: str) -> tuple[str, str]:
-    """'aave_v3/core' -> its two parts."""
-    adapter, _, name = protocol.partition("/")
-    return adapter, name
+    return [asdict(row) for row in _coverage(snap)]

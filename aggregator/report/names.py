@@ -10,7 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aggregator.core.ids import adapter_of, chain_of, source_of
+from aggregator.core.ids import adapter_of, chain_or_source
 
 if TYPE_CHECKING:
     from aggregator.snapshot import Snapshot
@@ -48,10 +48,10 @@ def short(text: str) -> str:
     return f"{text[:8]}…{text[-4:]}" if text.startswith("0x") and len(text) > 16 else clean(text)
 
 
-def chain_name(identifier: str) -> str:
-    """The chain of a source or of anything on it, by name where it has one here."""
-    number = chain_of(identifier)
-    return CHAINS.get(number, f"chain {number}") if number is not None else clean(source_of(identifier))
+def chain_name(identifier: int | str) -> str:
+    """A chain's number, a source or anything on it -> the chain, by name where it has one here."""
+    chain = chain_or_source(identifier) if isinstance(identifier, str) else identifier
+    return CHAINS.get(chain, f"chain {chain}") if isinstance(chain, int) else clean(chain)
 
 
 class Names:

@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from aggregator.core.block import Cut
-from aggregator.core.ids import adapter_of, chain_of, source_of
+from aggregator.core.ids import adapter_of, chain_or_source
 from aggregator.core.rows import Gap
-
-
-def chain_json(identifier: str) -> int | str:
-    """EIP-155 id of a source or anything on it; the source's own name where it is no chain."""
-    chain = chain_of(identifier)
-    return source_of(identifier) if chain is None else chain
 
 
 def cut_json(cut: Cut) -> dict[str, Any]:
@@ -21,7 +15,7 @@ def cut_json(cut: Cut) -> dict[str, Any]:
         "skew_s": cut.skew_s,
         "blocks": [
             {
-                "chain": chain_json(b.source),
+                "chain": chain_or_source(b.source),
                 "number": b.number,
                 "hash": b.hash,
                 "timestamp": b.time_s,

@@ -244,7 +244,7 @@ def _gain(pnl_usd: float) -> str:
 
 def _unknown(result: StressResult, snap: Snapshot, names: Names) -> Section:
     cover = [
-        [chain_name(str(c["chain"]) if not isinstance(c["chain"], int) else f"eip155:{c['chain']}"),
+        [chain_name(c["chain"]),
          clean(f"{c['protocol']} {c['deployment']}"), c["level"], f"{c['accounts']:,}", usd(float(c["value_usd"])),
          str(c["gaps"])]
         for c in coverage_json(snap)

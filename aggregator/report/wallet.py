@@ -17,11 +17,11 @@ from typing import Any
 from aggregator import rules
 from aggregator.core.account import Account, Judgement, Leg
 from aggregator.core.fixed import WAD, Fixed, plain
-from aggregator.core.ids import USD
+from aggregator.core.ids import USD, chain_or_source
 from aggregator.core.rows import Gap
 from aggregator.report.coverage import coverage_json
 from aggregator.report.greeks import leg_greeks, wallet_greeks
-from aggregator.report.plain import chain_json, cut_json, gap_json, split_deployment
+from aggregator.report.plain import cut_json, gap_json, split_deployment
 from aggregator.rules.base import CannotJudgeError, Rule
 from aggregator.snapshot import Snapshot, accounts, prices
 
@@ -121,7 +121,7 @@ def _position(snap: Snapshot, account: Account) -> tuple[dict[str, Any], list[Ga
     protocol, name = split_deployment(account.market)
     kinds = snap.rows("market", market=account.market)
     position = {
-        "chain": chain_json(account.market),
+        "chain": chain_or_source(account.market),
         "protocol": protocol,
         "deployment": name,
         "market": account.market,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from aggregator.core.ids import chain_or_source
 from aggregator.core.result import Coverage
 from aggregator.core.rows import Gap
 from aggregator.core.table import Table
@@ -112,7 +113,7 @@ def coverage(snap: Snapshot) -> list[Coverage]:
         worth = fsum(value[owned & (table["deployment"] == code)].tolist())
         level = _level(snap.levels.get(deployment, "full"), {gap.reason for gap in gaps})
         out.append(_covered(deployment, level, len(holders), worth, len(gaps)))
-    return sorted(out, key=lambda c: (c.chain, c.protocol))
+    return sorted(out, key=lambda c: (str(c.chain), c.protocol, c.deployment))
 
 
 def hidden_frac(snap: Snapshot) -> float:
@@ -123,8 +124,9 @@ def hidden_frac(snap: Snapshot) -> float:
 
 
 def _covered(deployment: str, level: str, accounts: int, worth_usd: float, gaps: int) -> Coverage:
-    source, _, protocol = deployment.partition("/")
-    return Coverage(source, protocol, level, accounts, f"{worth_usd:.2f}", gaps)
+    """deployment: its id, or the source alone where that gave nothing."""
+    _, protocol, name = (*deployment.split("/", 2), "", "")[:3]
+    return Coverage(chain_or_source(deployment), protocol, name, level, accounts, f"{worth_usd:.2f}", gaps)
 
 
 def _level(said: str, reasons: set[str]) -> str:

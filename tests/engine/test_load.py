@@ -71,7 +71,7 @@ def test_03_through_the_whole_line(rounds: str) -> None:
     assert result.totals["repaid_usd"] == near(972373.00000000000004736352)
     assert seen == [r.number for r in result.rounds]
     (market,) = result.markets
-    assert (market.market, market.protocol, market.chain) == (MORPHO, "morpho_blue", "eip155:1")
+    assert (market.market, market.protocol, market.chain) == (MORPHO, "morpho_blue", 1)
     assert (market.liquidated_accounts, market.unprofitable_accounts) == (6, 0)
     assert result.snapshot_digest == snap.digest
 

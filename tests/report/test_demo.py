@@ -52,9 +52,8 @@ def test_everything_is_read_in_full_and_the_one_gap_is_the_feed_left_stale(demo:
     assert {c["level"] for c in found["coverage"]} == {"full"}
     assumed = {"assumed_depth": 1, "followed_quote": 2}  # by the cascade, of dollars and of tokens quoted in ether
     assert Counter(g["reason"] for g in found["gaps"]) == {"stale_price": 1} | assumed
-    protocols = {(c["chain"], c["protocol"].split("/")[0]) for c in found["coverage"]}
-    assert {("eip155:1", "aave_v3"), ("eip155:42161", "aave_v3"), ("eip155:1", "morpho_blue"),
-            ("eip155:1", "uniswap_v3"), ("eip155:1", "erc4626")} <= protocols  # fmt: skip
+    protocols = {(c["chain"], c["protocol"]) for c in found["coverage"]}
+    assert {(1, "aave_v3"), (42161, "aave_v3"), (1, "morpho_blue"), (1, "uniswap_v3"), (1, "erc4626")} <= protocols
 
 
 def test_the_cascade_takes_rounds_moves_prices_and_amplifies(demo: Demo) -> None:
@@ -62,7 +61,8 @@ def test_the_cascade_takes_rounds_moves_prices_and_amplifies(demo: Demo) -> None
     assert found["convergence"]["converged"]
     assert sum(r["liquidations"] > 0 for r in found["rounds"]) >= 4
     assert 1.2 < found["amplification"] < 5
-    for chain in ("eip155:1", "eip155:42161"):
+    assert found["conservation"]["liquidators"] > 0.0  # they act only where it pays
+    for chain in (1, 42161):
         bad = sum(m["bad_debt_usd"] for m in found["markets"] if m["protocol"] == "aave_v3" and m["chain"] == chain)
         assert bad > 1e5
     falling = [

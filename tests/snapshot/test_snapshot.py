@@ -130,7 +130,7 @@ def test_time_is_the_sources_own() -> None:
 def test_coverage_says_what_is_full_partial_and_aggregate() -> None:
     def level(*gaps: Row, said: str = "full") -> tuple[str, int, str, int]:
         (line,) = coverage(freeze([*POOL_ROWS, *gaps], levels={POOL: said}))
-        assert (line.chain, line.protocol) == ("eip155:1", "aave_v3/core")
+        assert (line.chain, line.protocol, line.deployment) == (1, "aave_v3", "core")
         return line.level, line.accounts, line.value_usd, line.gaps
 
     # (10^18 + 1 + 5) * 4/3 WETH at 2,000 USD; debt is not owned
@@ -140,8 +140,9 @@ def test_coverage_says_what_is_full_partial_and_aggregate() -> None:
     assert level(Gap("", "aggregate_only", "")) == ("aggregate", 2, "2666.67", 1)
     assert level(said="failed")[0] == "partial"
     assert [
-        (c.protocol, c.accounts) for c in coverage(freeze([], levels={"venue:deribit/deribit/main": "aggregate"}))
-    ] == [("deribit/main", 0)]
+        (c.chain, c.protocol, c.deployment, c.accounts)
+        for c in coverage(freeze([], levels={"venue:deribit/deribit/main": "aggregate"}))
+    ] == [("venue:deribit", "deribit", "main", 0)]
 
 
 def test_perps_and_options_count_as_accounts() -> None:
