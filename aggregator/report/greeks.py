@@ -12,7 +12,6 @@ import numpy as np
 
 from aggregator.core.fixed import Fixed
 from aggregator.core.rows import Gap, OptionLeg
-from aggregator.quant import black
 from aggregator.snapshot import Snapshot
 
 YEAR_S = 365 * 86_400
@@ -49,6 +48,8 @@ def leg_greeks(snap: Snapshot, leg: OptionLeg) -> dict[str, float] | Gap:
         return Gap(subject, "no_price", f"option {leg.ref} has no {'spot' if spot is None else 'volatility'}")
     if life_s <= 0:
         return Gap(subject, "unread", f"option {leg.ref} has expired and awaits settlement")
+    from aggregator.quant import black  # its compiled kernels take a second to load: not where nobody has options
+
     greeks = black.greeks(
         1 if leg.right == "C" else -1,
         float(Fixed(spot.raw, spot.exp)),
