@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -198,10 +199,15 @@ def test_the_same_bytes_whatever_the_hash_seed_and_the_threads(facts: Facts, tmp
     assert result.totals["perp_accounts_closed"] > 0
     here = hashlib.sha256(result.json()).hexdigest()
     root = Path(__file__).parents[2]
-    for seed, threads in (("0", "1"), ("4711", "2")):
+
+    def run(seed_and_threads: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+        seed, threads = seed_and_threads
         env = os.environ | {"PYTHONHASHSEED": seed, "NUMBA_NUM_THREADS": threads, "PYTHONPATH": str(root)}
         command = [sys.executable, "-c", PROGRAM, str(kept)]
-        done = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip() == here
+        return subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, check=False)
+
+    with ThreadPoolExecutor() as at_once:
+        for done in at_once.map(run, (("0", "1"), ("4711", "2"))):
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.strip() == here
     assert json.loads(result.json())["convergence"]["converged"]
