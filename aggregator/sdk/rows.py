@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from aggregator.core.errors import SourceError
@@ -56,23 +56,31 @@ def priced(answer: Answer | Revert, price: Price, what: str) -> Price | Gap:
     return Gap(price.asset, "no_price", f"{why} in {price.market}", src=found.src)
 
 
+class _Shared(Generic[Found]):
+    """An answer that is looked for by one at a time. No task: whoever asks first does the work in his own."""
+
+    def __init__(self) -> None:
+        self.lock, self.found = asyncio.Lock(), list[Found]()
+
+
 def once(
     find: Callable[[View, Where], Coroutine[Any, Any, Found]],
-) -> Callable[[View, Where], Awaitable[Found]]:
+) -> Callable[[View, Where], Coroutine[Any, Any, Found]]:
     """For what every slice of a deployment begins with: one answer per view, which all who ask wait for together.
 
-    `find` may use the deployment's addresses and options, not what is known of it: that grows while it is discovered.
+    `find` gets the deployment without what is known of it: that grows while it is discovered. A failure or cancellation
+    is its asker's own; the next one asks anew.
     """
-    views: WeakKeyDictionary[View, dict[str, asyncio.Task[Found]]] = WeakKeyDictionary()
+    views: WeakKeyDictionary[View, dict[str, _Shared[Found]]] = WeakKeyDictionary()
 
     @wraps(find)
     async def shared(view: View, where: Where) -> Found:
-        tasks = views.setdefault(view, {})
-        task = tasks.get(where.id)
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            task = tasks[where.id] = asyncio.create_task(find(view, where))
-            task.add_done_callback(lambda t: t.cancelled() or t.exception())  # seen, even if nobody waits any more
-        return await asyncio.shield(task)
+        where = where._replace(markets=(), targets=())
+        one = views.setdefault(view, {}).setdefault(repr(where), _Shared())
+        async with one.lock:
+            if not one.found:
+                one.found.append(await find(view, where))
+        return one.found[0]
 
     return shared
 
