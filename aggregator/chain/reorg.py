@@ -20,14 +20,21 @@ async def find_fork(pool: RpcPool, known: Sequence[BlockRef]) -> BlockRef | None
     """The newest of our stored blocks that the chain still has; equal to the newest stored if nothing was undone.
 
     None if none of them is canonical (or none is stored): everything must be read again. One endpoint's word undoes
-    nothing: a block is gone if the heads of all that answer are below it, or if all that have its height agree on
-    another hash. SourceError if none answers; BlockMismatchError if they disagree.
+    nothing: a block is gone if all that have its height agree on another hash. SourceError if none answers, or if the
+    heads of all that answer are below a stored block: that is how a node that lags looks; BlockMismatchError if they
+    disagree.
     """
     ours = sorted((b for b in known if b.source == pool.source), key=lambda b: b.number, reverse=True)
     if not ours:
         return None
     head = max(header.number for header in (await pool.headers("latest")).values())
-    ours = [ref for ref in ours if ref.number <= head]
+    if head < ours[0].number:
+        raise SourceError(
+            f"the endpoints of {pool.source} are behind what was read of them",
+            expected=f"block {ours[0].number} or above",
+            found=f"head at {head}",
+            fix="run again when they have caught up; a chain that began anew needs a database of its own",
+        )
     oldest_gone: BlockRef | None = None
     for i in range(0, len(ours), _STEP):
         part = ours[i : i + _STEP]

@@ -108,7 +108,7 @@ async def collect(
             )
     pinned, failed = await _pin(sources, progress)
     rewound = await _undo_reorgs(store, [s for s in sources if s.id in pinned], pinned, failed)
-    await _check_discoveries(store, [s for s in sources if s.id in pinned], pinned, failed)
+    behind = await _check_discoveries(store, [s for s in sources if s.id in pinned], pinned, failed)
     if not pinned:
         raise SourceError(
             "no source could be read", expected="at least one endpoint that answers", found=_lines(failed)
@@ -121,6 +121,9 @@ async def collect(
             for where in deployments
             if where.source not in pinned
         ]
+        readings += [
+            _unread(w, "source_failed", behind[w.id]) for w in deployments if w.source in pinned and w.id in behind
+        ]
         limit = asyncio.Semaphore(concurrency)
         async with _unwrapped(), asyncio.TaskGroup() as group:
             tasks = [
@@ -128,7 +131,7 @@ async def collect(
                     _read_deployment(store, adapters[w.adapter], views[w.source], w, slice_size, limit, progress)
                 )
                 for w in deployments
-                if w.source in pinned
+                if w.source in pinned and w.id not in behind
             ]
         readings += [t.result() for t in tasks]
         readings.sort(key=lambda r: r.where.id)
@@ -220,10 +223,17 @@ async def _check_discoveries(
     sources: Sequence[Source],
     pinned: dict[str, BlockRef],
     failed: dict[str, str],
-) -> None:
-    """Drop checkpoints seen from a block that is no longer canonical: before the first cut nothing else tells."""
+) -> dict[str, str]:
+    """Drop checkpoints seen from a block that is no longer canonical: before the first cut nothing else tells.
+
+    Deployments that must wait, and why: their checkpoint was seen from a block that the endpoint does not have yet.
+    """
+    behind: dict[str, str] = {}
     for source in sources:
-        for name, (block, at) in store.discoveries(source.id).items():
+        for name, (_, at) in store.discoveries(source.id).items():
+            if at.number > (head := pinned[source.id].number):
+                behind[name] = f"the endpoint is at block {head}, behind the discovery seen from {at.number}"
+                continue
             try:
                 gone = await source.find_fork([at]) is None
             except SourceError as error:
@@ -233,10 +243,7 @@ async def _check_discoveries(
             if gone:
                 log.warning("%s: block %d was reorganised away; its discovery begins again", name, at.number)
                 store.drop_discovery(name)
-            elif block > pinned[source.id].number:
-                head = pinned.pop(source.id).number
-                failed[source.id] = f"the endpoint is at block {head}, behind the discovery at {block}"
-                break
+    return behind
 
 
 async def _read_deployment(

@@ -25,11 +25,16 @@ async def test_the_newest_block_that_survived_is_the_fork(chain: Chain):
         assert await find_fork(pool, known[::-1]) == known[3]
 
 
-async def test_a_chain_that_became_shorter_goes_back_to_what_it_still_has(chain: Chain):
+async def test_a_chain_that_stands_below_what_is_stored_undoes_nothing_before_it_has_grown_again(chain: Chain):
+    """A node that lags looks the same: after a pin at 35 another node of a balancer may stand at 25."""
     chain.mine(40)
     async with RpcPool(1, [chain.url]) as pool:
         known = await stored(pool, 5, 20, 35)
         chain.rpc("anvil_rollback", (await pool.pin("latest")).number - 25)
+        with pytest.raises(SourceError, match="behind what was read"):
+            await find_fork(pool, known)
+        chain.warp(3600)  # other blocks than those that were there
+        chain.mine(15)
         assert await find_fork(pool, known) == known[1]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from aggregator.core.block import BlockRef
 from aggregator.core.errors import BlockMismatchError
+from aggregator.core.rows import Market
 from aggregator.ingest.collect import collect
+from aggregator.sdk.adapter import Adapter, Target, View, Where
 from aggregator.sdk.testing import FakeView
 from aggregator.store import Store
 
@@ -28,7 +30,7 @@ class Chain:
     async def find_fork(self, known: Sequence[BlockRef]) -> BlockRef | None:
         if self.split:
             raise BlockMismatchError("endpoints disagree about block 100", expected="one hash", found="two")
-        return next((b for b in known if b == self.block(b.number)), None)
+        return next((b for b in known if b.hash == self.block(b.number).hash and b.number <= self.number), None)
 
     def view(self, at: BlockRef) -> FakeView:
         return FakeView(at)
@@ -50,3 +52,29 @@ async def test_a_chain_whose_endpoints_disagree_costs_its_own_rows(new_store: Ca
     one.split = False
     assert len((await collect(store, [one, two], [], {})).cut.blocks) == 2
     assert [b.number for b in store.blocks("eip155:1")] == [110, 100]
+
+
+class Markets(Adapter):
+    """Every deployment is one market."""
+
+    async def terms(self, view: View, where: Where) -> AsyncIterator[Market]:
+        yield Market(where.id, "lending", "", where.name)
+
+
+async def test_a_node_behind_a_checkpoint_costs_that_deployment_alone_and_not_its_work(
+    new_store: Callable[[], Store],
+) -> None:
+    store, chain = new_store(), Chain(1)
+    deployments = [Where("markets", chain.id, name, {}, 0, {}) for name in ("long", "other")]
+    long, other = (where.id for where in deployments)
+    store.save_discovery(long, chain.block(100), 40, [Target(long, "0x" + "5a" * 20)])
+    kept = store.discovery(long)
+    chain.number = 90
+    result = await collect(store, [chain], deployments, {"markets": Markets()})
+    assert result.failed == {long: "the endpoint is at block 90, behind the discovery seen from 100"}
+    assert {c.deployment: c.level for c in store.coverage(result.cut)} == {long: "failed", other: "full"}
+    assert store.discovery(long) == kept
+    chain.number = 110
+    assert not (await collect(store, [chain], deployments, {"markets": Markets()})).failed
+    assert store.discovery(long) is None
+    assert store.known_targets(long) == [(long, "0x" + "5a" * 20, "")]
