@@ -21,8 +21,10 @@ def conventions(run: Cascade) -> dict[str, object]:
     """What another engine would have to share for the figures to be comparable."""
     return asdict(run.conventions) | {
         "profit_test_unit": "whole wave: one asset after the other at its average price, calls cut to the size that "
-        "pays, then absorptions, each whole or not at all",
-        "capacity_unit": "accounts by rising health, then order of the book",
+        "pays, what cannot be cut whole by rising health, then absorptions of several assets, then the next collateral "
+        "of refused accounts",
+        "capacity_unit": "accounts by rising health, then order of the book; with profit_test those that would pay "
+        "alone",
         "lagged_oracle": "market price at the start of the previous round",
         "loss_booking": "bad debt writes claims down from the next round on",
         "queue": "no withdrawals are modelled",

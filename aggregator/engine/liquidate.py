@@ -8,6 +8,7 @@ asset, and the storefront sells the collateral at 1 - storePriceFactor * (1 - li
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +56,21 @@ class Wave(NamedTuple):
         )
 
 
+def join(waves: Sequence[Wave]) -> Wave:
+    """Calls of several waves, one after the other."""
+    account, collateral, debt, health, calls, taken, answer_collateral, answer_debt = zip(*waves, strict=True)
+    return Wave(
+        np.concatenate(account),
+        np.concatenate(collateral),
+        np.concatenate(debt),
+        np.concatenate(health),
+        Calls(*(np.concatenate(column) for column in zip(*calls, strict=True))),
+        Taken(*(np.concatenate(column) for column in zip(*taken, strict=True))),
+        np.concatenate(answer_collateral),
+        np.concatenate(answer_debt),
+    )
+
+
 def _take(taken: Taken, at: Indices) -> Taken:
     repaid, seized, fee, bad, cleared = taken
     return Taken(repaid[at], seized[at], fee[at], bad[at], cleared[at])
@@ -68,8 +84,18 @@ def legs_of(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats) 
     return Legs(owner, leg, amount[leg] * answers_usd[book.terms.oracle[term]], book.terms.debt[term])
 
 
-def wave(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats, value_usd: Floats) -> Wave:
-    """The call of each account that its rule allows now; accounts without one are left out, order is kept."""
+def wave(
+    book: Book,
+    accounts: Indices,
+    amount: Floats,
+    answers_usd: Floats,
+    value_usd: Floats,
+    passed: Flags | None = None,
+) -> Wave:
+    """The call of each account that its rule allows now; accounts without one are left out, order is kept.
+
+    passed (legs,): collateral that nobody seizes, though it counts.
+    """
     legs = legs_of(book, accounts, amount, answers_usd)
     terms, n = book.terms, len(accounts)
     term = book.leg_term[legs.leg]
@@ -78,7 +104,8 @@ def wave(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats, val
     held = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd), n)
     weighted = np.where(book.floors[book.account_market[accounts]], floored(weighted, held), weighted)
     absorbs = book.absorbs[book.account_market[accounts]]
-    c, d = _pairs(legs, n, terms.callable[term] & ~absorbs[legs.owner])
+    open_ = terms.callable[term] & ~absorbs[legs.owner]
+    c, d = _pairs(legs, n, open_ if passed is None else open_ & ~passed[legs.leg])
     owner = np.concatenate([legs.owner[c], np.flatnonzero(absorbs)])
     single = len(c)
     market = book.account_market[accounts[owner]]
