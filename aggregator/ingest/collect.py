@@ -65,10 +65,13 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Reading:
-    """What one deployment answered. touched: targets whose stored rows are replaced. whole: the cursor may advance."""
+    """What one deployment answered. fresh: targets not stored yet. touched: targets whose stored rows are replaced.
+
+    whole: the cursor may advance.
+    """
 
     where: Where
-    known: tuple[Target, ...] = ()
+    fresh: tuple[Target, ...] = ()
     touched: tuple[Target, ...] = ()
     assets: list[Asset] = field(default_factory=list)
     cut_rows: list[Row] = field(default_factory=list)
@@ -256,13 +259,14 @@ async def _read_deployment(
     progress: Callable[[Progress], None],
 ) -> Reading:
     known = [Target(*t) for t in store.known_targets(where.id)]
-    reading = Reading(where, known=tuple(known))
+    reading = Reading(where)
     try:
         async with limit:
             touched = await discover(store, adapter, view, where, known, progress)
-            reading.known = tuple(sorted(dict.fromkeys(known) | touched))
-            reading.touched = tuple(t for t in reading.known if t in touched and (t.holder or t.ref))
-            where = knowing(where, reading.known)
+            stored = set(known)
+            reading.fresh = tuple(t for t in touched if t not in stored)
+            reading.touched = tuple(sorted(t for t in touched if t.holder or t.ref))
+            where = knowing(where, [*known, *reading.fresh])
             slices = [reading.touched[i : i + slice_size] for i in range(0, len(reading.touched), slice_size)]
             parts = [Reading(where) for _ in slices]
             left, done = iter(list(zip(parts, slices, strict=True))), 0
@@ -305,7 +309,7 @@ async def _sort_rows(rows: AsyncIterator[Row] | AsyncIterator[PositionRow | Gap]
 
 def _unread(where: Where, reason: str, detail: str, known: Sequence[Target] = ()) -> Reading:
     accounts = sum(1 for t in known if t.holder or t.ref) or -1
-    return Reading(where, tuple(known), cut_rows=[Gap(where.id, reason, detail, accounts)], whole=False)
+    return Reading(where, cut_rows=[Gap(where.id, reason, detail, accounts)], whole=False)
 
 
 def _last_detail(reading: Reading) -> str:
@@ -323,7 +327,7 @@ def _write(store: Store, cut: Cut, readings: Sequence[Reading], facts: Mapping[s
             if not r.whole:
                 writer.coverage(r.where.id, "failed")
                 continue
-            writer.targets(r.where.id, r.known)
+            writer.targets(r.where.id, r.fresh)
             writer.positions(r.where.id, r.touched, r.positions)
             writer.cursor(r.where.id, block.number)
         for r in absent:  # a source outside the cut has no block to file its Gap under: it stands beside the first one

@@ -16,11 +16,12 @@ from aggregator.core.fixed import to_float
 from aggregator.core.ids import adapter_of, source_of
 from aggregator.core.rows import Asset, Row
 from aggregator.core.schema import PACK, POSITIONS, SCHEMA
-from aggregator.core.table import Names, clean_text, encode
+from aggregator.core.table import clean_text, encode
 from aggregator.store import discovery, models
 from aggregator.store.checks import by_kind, check_distinct, check_owners
 from aggregator.store.database import Raw
 from aggregator.store.facts import FACTS, KEYS, NO_REF, fact_columns
+from aggregator.store.names import StoredNames
 
 TargetKey = tuple[str, str, str]  # (market, holder, ref), as sdk.adapter.Target
 LEVELS = ("full", "partial", "aggregate", "failed")
@@ -35,9 +36,8 @@ class RunWriter:
 
     def __init__(self, raw: Raw, cut: Cut, cut_id: int, config_digest: str) -> None:
         self._raw, self._cut, self._cut_id, self._config_digest = raw, cut, cut_id, config_digest
-        known = raw.fetch("SELECT text, id FROM name")
-        self._names = Names(known, 1 + max((code for _, code in known), default=-1))
-        if self._names[""] != NO_REF:
+        self._names = StoredNames(raw)
+        if self._names.codes([""]) != [NO_REF]:
             raise StoreError("the code book does not begin with the empty text", found="a damaged table 'name'")
         self._deployments: dict[str, int] = dict(raw.fetch("SELECT name, id FROM deployment"))
         self._levels: dict[int, tuple[str, int, int]] = {}
@@ -139,8 +139,10 @@ class RunWriter:
     def targets(self, deployment: str, targets: Iterable[TargetKey], block: int | None = None) -> None:
         """Remember targets; known ones keep their first block. block: the cut's, unless a rebuild says otherwise."""
         code, number = self._deployment(deployment), self.at(deployment).number if block is None else block
+        if not (wanted := self._coded(targets)):
+            return
         known = set(self._raw.fetch("SELECT market, holder, ref FROM target WHERE deployment_id = ?", (code,)))
-        fresh = [row for row in self._coded(targets) if row not in known]
+        fresh = [row for row in wanted if row not in known]
         columns = ("deployment_id", "market", "holder", "ref", "first_block")
         types = ("INTEGER",) * 4 + ("BIGINT",)
         self._raw.insert("target", columns, types, [(code, *row, number) for row in dict.fromkeys(fresh)])

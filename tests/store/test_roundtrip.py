@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -275,6 +276,24 @@ def test_hostile_token_names_are_kept_without_harm(store: Store) -> None:
     assert names[3] == bad[3]
     assert all(len(name.encode()) <= 2000 and "\0" not in name for name in names)
     assert len(set(names)) == len(bad)
+
+
+def test_a_run_finds_the_names_of_earlier_ones_and_loads_no_others(store: Store) -> None:
+    """However few or many it needs: 20,000 accounts known, 3 of them read again, then all."""
+    odd = ["", "a\0b", "x" * 5000, "é" * 5000, "\ud800"]
+    holders = [f"0x{i:040x}" for i in range(20_000)]
+    with store.write_run(cut_at(1)) as run:
+        run.targets(D, [(M, name, "") for name in [*holders, *odd]])
+    known, peaks = store.known_targets(D), list[int]()
+    for number, some in ((2, [*holders[5:8], *odd]), (3, [*odd, *holders])):
+        tracemalloc.start()
+        with store.write_run(cut_at(number)) as run:
+            run.positions(D, [(M, name, "1") for name in some], [Exposure(M, n, "1", A, "debt", 7) for n in some if n])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(snapshot(store, cut_at(number)).rows("exposure")) == len(some) - 1
+        assert store.known_targets(D) == known
+    assert peaks[0] < peaks[1] / 20
 
 
 def test_assets_are_as_they_were_at_the_cut(store: Store) -> None:
