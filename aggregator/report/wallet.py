@@ -18,7 +18,7 @@ from aggregator import rules
 from aggregator.core.account import Account, Judgement, Leg
 from aggregator.core.fixed import WAD, Fixed, plain
 from aggregator.core.ids import USD, chain_or_source
-from aggregator.core.rows import Gap
+from aggregator.core.rows import Gap, OptionLeg
 from aggregator.report.coverage import coverage_json
 from aggregator.report.greeks import leg_greeks, wallet_greeks
 from aggregator.report.plain import cut_json, gap_json, split_deployment
@@ -146,16 +146,21 @@ def health_text(judgement: Judgement | None) -> str | None:
     return plain(judgement.health_factor, 18)
 
 
+def option_of(snap: Snapshot, leg: Leg, account: Account) -> OptionLeg | None:
+    """The option that this leg is, None for every other kind of leg."""
+    if leg.side not in ("long", "short"):
+        return None
+    rows = snap.rows("option", market=account.market, holder=account.holder, ref=leg.ref)
+    return next((row for row in rows if row.underlying == leg.asset), None)
+
+
 def leg_usd(snap: Snapshot, leg: Leg, account: Account) -> str | None:
     """Dollars of a leg: an option's worth (negative where short), a perp's notional, amount x price of all else."""
-    for option in snap.rows("option", market=account.market, holder=account.holder, ref=leg.ref):
-        if leg.side in ("long", "short") and option.underlying == leg.asset:
-            found, quote = leg_greeks(snap, option), prices.usd(snap, option.quote)
-            return (
-                None
-                if isinstance(found, Gap) or quote is None
-                else f"{found['value'] * float(quote[0]):.{USD_PLACES}f}"
-            )
+    if option := option_of(snap, leg, account):
+        found, quote = leg_greeks(snap, option), prices.usd(snap, option.quote)
+        if isinstance(found, Gap) or quote is None:
+            return None
+        return f"{found['value'] * float(quote[0]):.{USD_PLACES}f}"
     price = prices.usd(snap, leg.asset)
     return None if price is None or leg.decimals < 0 else _usd(leg.amount, leg.decimals, price[0])
 
