@@ -40,7 +40,7 @@ class Redactor:
     """Removes the secrets of some URLs, however they are written, and every URL, from text of others.
 
     Secrets: path segments of 5 characters and more, values of the query, name and password, and the two as the
-    Authorization header carries them; each also percent-encoded and decoded, in any case.
+    Authorization header carries them; each also percent-encoded and decoded, escaped as in JSON, in any case.
     """
 
     def __init__(self, urls: Iterable[str]) -> None:
@@ -57,8 +57,16 @@ class Redactor:
             if parts.username or parts.password:
                 pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
                 secrets.add(b64encode(pair.encode()).decode().rstrip("="))
-        longest_first = sorted(secrets, key=lambda secret: (-len(secret), secret))
-        self._secrets = re.compile("|".join(map(re.escape, longest_first)) or "(?!)", re.IGNORECASE)
+        self._secrets = _any_of(secrets)
+        keys = {secret for secret in secrets if len(secret) >= 16 or (len(secret) >= 8 and re.search(r"\d", secret))}
+        self._keys = _any_of(keys) if keys else None
+
+    def data(self, text: str) -> str:
+        """An answer that will be read and kept, without what can hardly be anything but a key.
+
+        That is a secret of 16 characters, or of 8 with a digit: shorter words of a path (`deribit`) are data as well.
+        """
+        return self._keys.sub("***", text) if self._keys else text
 
     def __call__(self, text: str, limit: int = 256) -> str:
         """The text without secrets and URLs, cut to `limit` characters, control characters as spaces."""
@@ -66,3 +74,14 @@ class Redactor:
         text = _URL.sub(lambda found: redact(found.group()), text[: 4 * limit])
         text = "".join(c if c.isprintable() else " " for c in text)
         return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _any_of(secrets: Iterable[str]) -> re.Pattern[str]:
+    longest_first = sorted(secrets, key=lambda secret: (-len(secret), secret))
+    written = ("".join(map(_written, secret)) for secret in longest_first)
+    return re.compile("|".join(written) or "(?!)", re.IGNORECASE)
+
+
+def _written(c: str) -> str:
+    """A character as itself or as JSON may escape it."""
+    return c if c.isascii() and c.isalnum() else rf"(?:\\?{re.escape(c)}|\\u{ord(c):04x})"

@@ -24,7 +24,10 @@ _UNIT_US = {"s": 1_000_000, "ms": 1000, "us": 1}
 
 
 class Venue(SessionOwner):
-    """name: 'deribit'. base_url: all paths lie below it. Both verbs are reads and are retried."""
+    """name: 'deribit'. base_url: all paths lie below it. Both verbs are reads and are retried.
+
+    A key of the base URL that an answer repeats reads *** (`Redactor.data`), live and recorded alike.
+    """
 
     def __init__(
         self,
@@ -97,8 +100,8 @@ class Venue(SessionOwner):
         refused = Failed("refused", f"HTTP {status}: {text[:200].decode('utf-8', 'replace')}")
         try:
             decoded = text.decode("utf-8")
-            if status >= 400:
-                decoded = self.redact(decoded, limit=4096)  # it will be shown
+            # what it repeats of its URL must not be recorded, or shown
+            decoded = self.redact(decoded, limit=4096) if status >= 400 else self.redact.data(decoded)
             answer = parse_json(decoded, self.source)
         except (UnicodeDecodeError, MalformedAnswerError):
             return Failed("malformed", f"answer of {len(text)} bytes is not JSON") if status < 400 else refused

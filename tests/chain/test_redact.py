@@ -41,11 +41,25 @@ def test_text_of_others_is_cleaned(url):
         "S3CR3T/KEY+A B",
         "Authorization: Basic YW5uOnB3QDEyMw==",  # base64 of ann:pw@123
         "ann pw@123 pw%40123",
+        r"s3cr3t\/key\u002Ba b",
     ],
 )
 def test_a_key_is_known_however_it_is_written(said):
     shown = Redactor(["https://ann:pw%40123@h/?k=s3cr3t%2Fkey%2Ba%20b"])(f"told {said} off")
     assert not any(part in shown.lower() for part in ("s3cr3t", "key", "yw5u", "pw", "ann"))
+
+
+def test_data_keep_their_words_and_lose_the_key():
+    clean = Redactor(["https://bot:pw@h/deribit/0x12345678abc/v2?year=2024&user=trader&k=s3cr3t%2Fkey"])
+    spoken = (
+        '{"instrument": "BTC-27DEC2024", "venue": "deribit", "user": "trader", "path": "/0X12345678ABC", "n": 2024}'
+    )
+    assert clean.data(spoken) == spoken.replace("0X12345678ABC", "***")
+    assert (
+        clean.data(r'["s3cr3t/key", "s3cr3t\/key", "S3CR3T\u002fkey", "s3cr3t%2fkey"]')
+        == '["***", "***", "***", "***"]'
+    )
+    assert Redactor(["https://www.deribit.com/api/v2"]).data(spoken) == spoken
 
 
 def test_urls_of_strangers_are_cleaned_and_text_is_bounded():

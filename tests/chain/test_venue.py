@@ -1,6 +1,7 @@
 """An HTTP venue over loopback: exact numbers, its own time, retries, refusals, no secrets."""
 
 import asyncio
+import gzip
 from decimal import Decimal
 
 import pytest
@@ -88,6 +89,23 @@ async def test_a_recorded_venue_answers_alike_without_the_network(tmp_path):
         await replay.get("/public/ticker", {"i": 9})
     with pytest.raises(RecordingError):
         await replay.post("/rpc", {"a": 2})
+
+
+async def test_a_key_that_an_answer_repeats_is_neither_recorded_nor_read(tmp_path):
+    recorder = Recording()
+    async with Stand() as stand, venue(stand) as v:
+        at = await v.pin("/public/get_time", "/result")
+        asked = f'{{"asked": "{stand.url.replace("/", chr(92) + "/")}", "size": 1.50}}'
+        stand.faults = [web.Response(text=asked), web.Response(text='{"time": "' + KEY + '"}')]
+        view = VenueView(v, at, recorder)
+        live = await view.get("/public/ticker")
+        with pytest.raises(MalformedAnswerError, match="gives no time") as caught:
+            await v.pin("/public/get_time", "/time")
+    recorder.save(tmp_path / "v.gz")
+    assert KEY not in gzip.decompress((tmp_path / "v.gz").read_bytes()).decode() + str(live) + str(caught.value)
+    assert live["size"] == Decimal("1.50")
+    assert "/***/v2/" in live["asked"]
+    assert await ReplayView(Recording.load(tmp_path / "v.gz"), at).get("/public/ticker") == live
 
 
 async def test_transient_faults_are_retried_and_retry_after_is_kept():
