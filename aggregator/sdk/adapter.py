@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 from aggregator.core.block import BlockRef
-from aggregator.core.errors import ConfigError
+from aggregator.core.errors import ConfigError, DomainError
 from aggregator.core.ids import deployment_id, parse_address
 from aggregator.core.rows import Asset, Gap, PositionRow, Row
 from aggregator.core.source import call_source
@@ -77,7 +77,18 @@ class Column(NamedTuple):
         return call_source(self.to, self.data[36 * i : 36 * i + 36], word)
 
     def nonzero(self) -> list[tuple[int, Any, bytes]]:
-        """(place, value, provenance) of every answer that is neither zero nor a revert: most balances are zero."""
+        """(place, value, provenance) of every answer that is neither zero nor a revert: most balances are zero.
+
+        DomainError for answers that are no integers: a tuple of zeros, a zero address or hash would pass for something.
+        """
+        first = next((value for value in self.values if value is not None), 0)
+        if not isinstance(first, int):
+            raise DomainError(
+                "only integers are zero or not",
+                expected="answers of one integer each",
+                found=repr(first)[:200],
+                fix="go through `values` and `reverts`",
+            )
         to, data = call_source(self.to, b""), self.data
         return [(i, value, to + data[36 * i : 36 * i + 36]) for i, value in enumerate(self.values) if value]
 

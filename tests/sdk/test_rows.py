@@ -9,8 +9,8 @@ from weakref import ref
 
 import pytest
 
-from aggregator.core.errors import SourceError
-from aggregator.sdk.adapter import Target, View, Where
+from aggregator.core.errors import DomainError, SourceError
+from aggregator.sdk.adapter import Each, Target, View, Where
 from aggregator.sdk.rows import once
 from aggregator.sdk.testing import FakeView
 
@@ -104,3 +104,23 @@ def test_a_view_outlives_the_loop_that_began_with_it():
         answers = loop.run_until_complete(work())
         loop.close()
     assert answers == [2, 2]
+
+
+async def test_answers_that_are_not_zero_and_nothing_that_only_looks_so():
+    token, view = "0x" + "77" * 20, FakeView()
+    people = [f"0x{i:040x}" for i in range(4)]
+    view.function(token, "balanceOf(address)(uint256)", lambda who: None if who == people[1] else (int(who, 16) % 3,))
+    view.function(token, "owner(uint256)(address)", lambda _: ("0x" + "00" * 20,))
+    view.function(token, "of(uint256)(uint128,uint128)", lambda _: (0, 0))
+    balances, owners, pairs = await view.each(
+        [
+            Each(token, "balanceOf(address)(uint256)", people),
+            Each(token, "owner(uint256)(address)", [1]),
+            Each(token, "of(uint256)(uint128,uint128)", [1]),
+        ]
+    )
+    assert balances.nonzero() == [(2, 2, balances.src(2))]
+    assert list(balances.reverts) == [1]
+    for column in (owners, pairs):
+        with pytest.raises(DomainError, match="only integers"):
+            column.nonzero()
