@@ -99,8 +99,9 @@ class CompoundV2:
         """Float64 form of the largest call; fee_frac is the protocol's share of the seized."""
         collateral, debt, _, all_debt, weighted, bonus, fee, close, cover = spread(calls)
         allowed = np.where(health(weighted, all_debt) < 1.0, np.minimum(close * debt, cover), 0.0)
-        repaid = np.minimum(allowed, collateral / (1.0 + bonus))
-        seized = np.minimum(repaid * (1.0 + bonus), collateral)
+        over = allowed * (1.0 + bonus) >= collateral  # then all of it, to the last bit
+        repaid = np.where(over, collateral / (1.0 + bonus), allowed)
+        seized = np.where(over, collateral, repaid * (1.0 + bonus))
         return Taken(repaid, seized, seized * fee, np.zeros_like(repaid), (repaid > 0) & (repaid >= all_debt))
 
     def _sums(self, account: Account) -> tuple[int, int, int]:

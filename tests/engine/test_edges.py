@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,3 +111,13 @@ def test_suppliers_are_written_down_by_what_was_written_off_at_the_same_prices()
     assert first.prices_usd["E"] < 900.0
     assert second.bad_debt_usd > 1_000.0
     assert second.write_down_usd == pytest.approx(second.bad_debt_usd, rel=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["aave_v3@3.0", "aave_v3@3.6", "morpho_blue@1", "compound_v2@1", "comet@1"])
+def test_a_call_for_all_collateral_leaves_no_last_bit_of_it(rule: str) -> None:
+    """What stayed would be called once more, for nothing, and the bad debt be booked a round late."""
+    judge = lending(rule)
+    assert judge is not None
+    held = np.random.default_rng(1).uniform(0.1, 1e6, 2_000)
+    taken = judge.batch(Calls(held, 10 * held, held, 10 * held, 0.9 * held, 0.0437, close_frac=0.5))
+    assert (taken.seized_usd == held).all()
