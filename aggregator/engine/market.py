@@ -23,7 +23,7 @@ import numpy as np
 
 from aggregator.engine.book import Book, Floats, Indices, Pool
 from aggregator.engine.routes import order
-from aggregator.quant.depth import NO_DEPTH, DepthCurve, merge, split, steps_depth
+from aggregator.quant.depth import NO_DEPTH, DepthCurve, merge, steps_depth
 
 REDEEM, SELL, AT_PRICE, UNKNOWN = range(4)
 _PAR_BAND = 0.01  # a claim that trades further from its backing than this is taken as not redeemable
@@ -64,13 +64,15 @@ class Depth:
         self.rows = {a: np.flatnonzero(claims.asset == a) for a in np.unique(claims.asset).tolist()}
         self.redeems = {a for a, rows in self.rows.items() if all(place[u] < place[a] for u in claims.underlying[rows])}
         self.venues: dict[int, list[_Venue]] = {}
+        self.in_usd: dict[int, list[DepthCurve]] = {}
         self.curve: dict[int, DepthCurve] = {}
         for asset in sorted({p.base for p in book.pools if not book.cash[p.base]}, key=lambda a: place[a]):
             found = [(p, c) for p, c in zip(book.pools, curves, strict=True) if p.base == asset]
             used = [(p, c) for p, c in found if place[p.quote] < place[asset]]
             if used:
                 self.venues[asset] = _venues(book, used, value_usd)
-                self.curve[asset] = merge([_in_usd(v) for v in self.venues[asset]])
+                self.in_usd[asset] = [_in_usd(v) for v in self.venues[asset]]
+                self.curve[asset] = merge(self.in_usd[asset])
         self.paid = {asset: np.zeros(len(venues)) for asset, venues in self.venues.items()}
         self.follow = [a for a, venues in self.venues.items() if any(v.quote != _CASH for v in venues)]
         self.is_claim = np.zeros(n, np.bool_)
@@ -173,7 +175,8 @@ class Depth:
             return np.zeros(len(venues))
         if len(venues) == 1:
             return np.array([float(venues[0].curve.walk(sold).proceeds)])
-        base, _ = split([_in_usd(v) for v in venues], min(sold, float(self.curve[asset].base[-1])))
+        price = self.curve[asset].walk(sold).price
+        base = [float(c.base_to_price(price)) if len(c.liquidity) else 0.0 for c in self.in_usd[asset]]
         return np.array([float(v.curve.walk(b).proceeds) for v, b in zip(venues, base, strict=True)])
 
     def _follow(self) -> None:
