@@ -188,8 +188,8 @@ class Depth:
     def _quotes_moved(self, asset: int) -> float:
         venues = self.venues[asset]
         moved = np.array([1.0 if v.quote == _CASH else self._moved(v.quote) for v in venues])
-        if len(venues) == 1:
-            return float(moved[0])
+        if len(venues) == 1 or not len(self.curve[asset].liquidity):
+            return float(moved.mean())
         price = self.curve[asset].price * float(self.own[asset])
         ends = np.array(
             [[v.curve.base_to_price(x * price / (v.unit_usd or np.inf)) for x in (1.0, _NEXT)] for v in venues]

@@ -74,3 +74,14 @@ def test_a_collateral_that_does_not_sell_hides_no_other(fee: float, pool: float,
     codes = [r.book.assets.index(name) for name in ("X", "Y")]
     assert r.state.depth.sold[codes].tolist() == [0.0, near(5)]
     assert r.state.repaid_usd.tolist() == [near(5_000 / 1.05)]
+
+
+@pytest.mark.parametrize(("y", "gone"), [(20.0, 1), (60.0, 0)])
+def test_an_absorption_of_two_collaterals_is_tested_by_what_both_bring(y: float, gone: int) -> None:
+    """Nobody else sells either of them. X brings more than the storefront asks, Y more only up to 25.6."""
+    w = World().pool("PX", "X", 1_000, 1_000_000).pool("PY", "Y", 1_000, 1_000_000)
+    w.lending("M", "comet@1", "X", 0.85, 0.05, storefront=0.5).lending("M", "comet@1", "Y", 0.85, 0.05, storefront=0.5)
+    r = run(w.account("a", "M", X=10, Y=y, USD=900 * (10 + y)), conventions(profit=True))
+    assert int(r.state.calls[0]) == gone
+    brought = sum(1e6 * s / (1_000 + s) for s in (10, y))
+    assert r.state.cash["liquidators"] == near(gone * (brought - 975 * (10 + y)))

@@ -149,3 +149,14 @@ def test_claims_on_each_other_can_be_seized_and_sold() -> None:
     assert not result.convergence.converged
     assert "gain 1" in result.convergence.why
     assert np.isfinite(result.totals["liquidated_usd"])
+
+
+@pytest.mark.parametrize("depth", [{"X": 1.0}, {"*": 1.0}])
+def test_a_token_whose_pools_all_stand_empty_follows_its_quotes_and_finds_no_buyer(depth: dict[str, float]) -> None:
+    w = chained().pool("X/USD", "X", 50, 20_000).lending("N", "aave_v3@3.6", "WETH", 0.8, 0.05)
+    r = run(w.account("w", "N", WETH=50, USD=90_000), depth=depth)
+    moved = price(r, "WETH") / 2000
+    assert price(r, "X") == near(400 * (moved + 1) / 2)  # of two quotes without depth none weighs more
+    x = r.book.assets.index("X")
+    assert r.state.depth.unfilled[x] == near(36_000 * 1.04 / 400)
+    assert r.convergence.converged
