@@ -16,6 +16,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from aggregator.store import Store
+from aggregator.store.facts import METADATA
 
 _NUMBER = count()
 
@@ -37,13 +38,22 @@ def postgres() -> Iterator[str]:
             raise
         pytest.skip(f"PostgreSQL cannot start here: {type(error).__name__}: {error}")
     try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as admin:  # no test cuts the power
+            admin.execute("ALTER SYSTEM SET fsync = off")
+            admin.execute("SELECT pg_reload_conf()")
         yield server.get_uri()
     finally:
         server.cleanup()
 
 
+@pytest.fixture(scope="session")
+def spare() -> dict[str, list[str]]:
+    """URLs of PostgreSQL databases that earlier tests are done with: without a table, or at head and without a row."""
+    return {"empty": [], "migrated": []}
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
+def new_url(request: pytest.FixtureRequest, tmp_path: Path, spare: dict[str, list[str]]) -> Iterator[Callable[[], str]]:
     """A maker of URLs of empty databases."""
     if request.param == "sqlite":
         yield lambda: f"sqlite:///{tmp_path}/{next(_NUMBER)}.db"
@@ -53,14 +63,24 @@ def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
     with psycopg.connect(uri, autocommit=True) as admin:
 
         def make() -> str:
-            made.append(f"spillover_{next(_NUMBER)}")
-            admin.execute(f"CREATE DATABASE {made[-1]}")
-            host = conninfo_to_dict(uri)["host"]
-            return f"postgresql://postgres@/{made[-1]}?host={host}"
+            if spare["empty"]:
+                made.append(spare["empty"].pop())
+            else:
+                name = f"spillover_{next(_NUMBER)}"
+                admin.execute(f"CREATE DATABASE {name}")
+                made.append(f"postgresql://postgres@/{name}?host={conninfo_to_dict(uri)['host']}")
+            return made[-1]
 
         yield make
-        for name in made:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        for url in made:
+            if url in spare["migrated"]:
+                continue
+            name = conninfo_to_dict(url)["dbname"]
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+            with psycopg.connect(url) as connection:
+                connection.execute("DROP SCHEMA public CASCADE")
+                connection.execute("CREATE SCHEMA public")
+            spare["empty"].append(url)
 
 
 @pytest.fixture
@@ -68,18 +88,38 @@ def url(new_url: Callable[[], str]) -> str:
     return new_url()
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database at head and without a row, to copy."""
+    path = tmp_path_factory.mktemp("migrated") / "head.db"
+    with Store.open(f"sqlite:///{path}") as store:
+        store.migrate()
+    return path
+
+
 @pytest.fixture
-def new_store(new_url: Callable[[], str]) -> Iterator[Callable[[], Store]]:
-    """A maker of migrated stores."""
-    made: list[Store] = []
+def new_store(
+    request: pytest.FixtureRequest, new_url: Callable[[], str], migrated_file: Path, spare: dict[str, list[str]]
+) -> Iterator[Callable[[], Store]]:
+    """A maker of stores at head and without a row. A test that changes the schema migrates a `url` of its own."""
+    postgresql = request.node.callspec.params["new_url"] == "postgresql"
+    made: list[tuple[str, Store]] = []
 
     def make() -> Store:
-        made.append(Store.open(new_url()))
-        made[-1].migrate()
-        return made[-1]
+        url = spare["migrated"].pop() if postgresql and spare["migrated"] else new_url()
+        if not postgresql:
+            shutil.copyfile(migrated_file, url.removeprefix("sqlite:///"))
+        made.append((url, Store.open(url)))
+        made[-1][1].migrate()
+        return made[-1][1]
 
     yield make
-    for store in made:
+    for url, store in made:
+        if postgresql:
+            with store._writer() as connection:
+                tables = ", ".join(table.name for table in METADATA.sorted_tables)
+                connection.exec_driver_sql(f"TRUNCATE {tables} RESTART IDENTITY")
+            spare["migrated"].append(url)
         store.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,14 @@ from aggregator.core.errors import StoreError
 from aggregator.store import Store
 from aggregator.store.migrate import alembic_config, head
 from tests.store.test_roundtrip import cut_at, snapshot, write
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """Migrated here and now: these tests look at the schema, and change it."""
+    with Store.open(url) as opened:
+        opened.migrate()
+        yield opened
 
 
 def test_models_and_migrations_agree(store: Store) -> None:
