@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from aiohttp import web
@@ -21,7 +22,6 @@ from aggregator import __version__
 from aggregator.api.current import Current, Held
 from aggregator.api.openapi import document
 from aggregator.app import App
-from aggregator.app.address import typed_address
 from aggregator.core.errors import ConfigError, SpilloverError, StoreError, near_miss
 from aggregator.core.scenario import Scenario, parse_scenario
 from aggregator.report.coverage import coverage_json
@@ -62,9 +62,9 @@ def serve(app: App, host: str, port: int) -> None:
     except OSError as error:
         raise ConfigError(
             "cannot listen",
-            expected="a free port",
+            expected="a free port on an address of this machine",
             found=f"{host}:{port} ({error.strerror})",
-            fix="choose another --port",
+            fix="choose another --port or --host",
         ) from error
 
 
@@ -167,10 +167,10 @@ async def _coverage(request: web.Request) -> web.Response:
 
 
 async def _wallet(request: web.Request) -> web.Response:
-    address = typed_address(request.match_info["address"])
     held = await request.app[_CURRENT].get()
-    data = await asyncio.to_thread(request.app[_APP].wallet_of, held.snapshot, address)
-    return _answer(held, data, {"self": f"/v1/wallets/{address}", "cuts": "/v1/cuts"})
+    holder = request.app[_APP].holder_in(held.snapshot, request.match_info["address"])
+    data = await asyncio.to_thread(request.app[_APP].wallet_of, held.snapshot, holder)
+    return _answer(held, data, {"self": f"/v1/wallets/{quote(holder, safe='')}", "cuts": "/v1/cuts"})
 
 
 async def _stress_named(request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aggregator.app.config import ChainConfig, Config, load_config
 from aggregator.core.errors import SpilloverError
+from aggregator.report.names import count
 
 if TYPE_CHECKING:
     from aggregator.chain.probe import EndpointReport
@@ -20,7 +21,10 @@ Finding = dict[str, str]
 def examine(path: Path | None) -> list[Finding]:
     """Findings {check, status ok | warn | fail, detail, fix}; ConfigError for a configuration that cannot be read."""
     config = load_config(path)
-    findings = [_finding("configuration", "ok", f"{len(config.chains)} chains, {len(config.deployments)} deployments")]
+    counts = f"{count(len(config.chains), 'chain')}, {count(len(config.deployments), 'deployment')}"
+    findings = [_finding("configuration", "ok", counts)]
+    if not config.deployments:
+        findings = [_finding("configuration", "warn", f"{counts}: collect has nothing to read", "add [[deployments]]")]
     findings += [_stray(name) for name in stray_endpoints(config)]
     findings += _adapters(config)
     findings += [_recording(config)] if config.replay.recording else asyncio.run(_chains(config))
@@ -131,6 +135,8 @@ def _database(config: Config) -> list[Finding]:
             store.migrate()
             cuts = store.cuts()
     except SpilloverError as error:
-        return [_finding("database", "fail", error.message, error.fix or "check store.url or SPILLOVER_STORE_URL")]
-    detail = f"schema is current, {len(cuts)} cuts" + (f", newest {cuts[0].cut.digest[:12]}" if cuts else "")
+        fix = error.fix if "doctor" not in error.fix else ""  # that is where we are
+        said = " ".join(f"{error.message}: {error.found}".split()) if error.found else error.message
+        return [_finding("database", "fail", said, fix or "check store.url or SPILLOVER_STORE_URL")]
+    detail = f"schema is current, {count(len(cuts), 'cut')}" + (f", newest {cuts[0].cut.digest[:12]}" if cuts else "")
     return [_finding("database", "ok", detail)]

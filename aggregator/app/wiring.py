@@ -107,6 +107,13 @@ class App:
         """One run over every source with an endpoint. record: also keep every answer in this file."""
         from aggregator.chain.recording import Recording
 
+        if record and self.config.replay.recording:
+            raise ConfigError(
+                "a replay asks nobody, so there is nothing to record",
+                expected="a configuration with endpoints",
+                found=f"[replay] recording = {self.config.replay.recording!r} in {self.config.path}",
+                fix="copy that recording, or name another --config",
+            )
         recorder = Recording() if record and _output(record) else None
         result = asyncio.run(self._collect(tick, recorder))
         self._snapshot = None  # a run at the same cut replaces what it held
@@ -163,6 +170,13 @@ class App:
                 found="none",
                 fix=f"export SPILLOVER_RPC_{self.config.chains[0].id}=https://..., or set rpc in {config.path.name}",
             )
+        if not self.config.deployments:
+            raise ConfigError(
+                "the configuration names nothing to read",
+                expected="[[deployments]], or a deployments_dir",
+                found=f"none in {self.config.path}",
+                fix="see docs/configuration.md; without --config the shipped one is used",
+            )
         sources = open_sources(config, replayed, recorder)
         known = {s.id for s in sources}
         where = [
@@ -212,22 +226,26 @@ class App:
     # -- answers
 
     def wallet(self, address: str, at: str = "") -> dict[str, Any]:
-        snap, holder = self._held(address, at)
-        return self.wallet_of(snap, holder)
+        return self.wallet_of(*self._held(address, at))
 
     def wallet_of(self, snap: Snapshot, holder: str) -> dict[str, Any]:
+        """holder: as `holder_in` gives it."""
         from aggregator.report.wallet import wallet
 
         return wallet(snap, holder, int(time.time()))
 
     def _held(self, text: str, at: str) -> tuple[Snapshot, str]:
+        if _is_address(text):
+            typed_address(text)  # a typing error is found out before the store is read
+        snap = self.snapshot(at)
+        return snap, self.holder_in(snap, text)
+
+    def holder_in(self, snap: Snapshot, text: str) -> str:
         """EVM addresses, checksum tested; names that a venue or an imported book uses as they stand."""
         from aggregator.report.wallet import wallet_accounts
 
-        if text.strip().lower().startswith("0x"):
-            holder = typed_address(text)
-            return self.snapshot(at), holder
-        snap = self.snapshot(at)
+        if _is_address(text):
+            return typed_address(text)
         if next(wallet_accounts(snap, text), None) is None:
             raise ConfigError(
                 f"{text!r} holds nothing at this cut",
@@ -235,7 +253,7 @@ class App:
                 found=repr(text),
                 fix="names such as ENS are not resolved; pass the address",
             )
-        return snap, text
+        return text
 
     def explain_wallet(self, address: str, figure: str, at: str = "") -> dict[str, Any]:
         from aggregator.report.explain import explain_wallet
@@ -267,17 +285,17 @@ class App:
 
     def scenario(self, text: str) -> Scenario:
         """A scenario file, or a name from config/scenarios."""
-        return load_scenario(Path(text)) if text.endswith(".toml") else self.scenario_by_name(text)
+        return load_scenario(Path(text)) if text.endswith(".toml") else self.scenario_by_name(text, "a file.toml or ")
 
-    def scenario_by_name(self, name: str) -> Scenario:
-        """A name from config/scenarios, and nothing else: requests come from anybody."""
+    def scenario_by_name(self, name: str, otherwise: str = "") -> Scenario:
+        """A name from config/scenarios, and nothing else: requests come from anybody. otherwise: for the error."""
         names = self.scenario_names()
         if name not in names:
             raise ConfigError(
                 f"no scenario {name!r}",
-                expected="a file.toml or one of " + ", ".join(names),
+                expected=otherwise + "one of " + ", ".join(names),
                 found=name,
-                fix=near_miss(name, names, "spillover stress config/scenarios/... or your own file"),
+                fix=near_miss(name, names, "docs/configuration.md says how to write your own"),
             )
         return load_scenario(data_dir("config") / "scenarios" / f"{name}.toml")
 
@@ -316,6 +334,10 @@ class App:
         return engine.stress(
             snap, graph.build(snap), scenario, on_round=lambda n: tick("rounds", n, scenario.conventions.max_rounds)
         )
+
+
+def _is_address(text: str) -> bool:
+    return text.strip().lower().startswith("0x")
 
 
 def _output(file: Path, *suffixes: str) -> Path:

@@ -163,3 +163,26 @@ async def test_a_defect_is_a_problem_object_without_its_text(collected: App, mon
     assert answer.status == 500
     assert "SECRET" not in str(problem)
     assert {"code", "expected", "found", "fix"} <= set(problem)
+
+
+async def test_an_account_of_an_imported_book_is_served_by_its_name(tmp_path: Path) -> None:
+    book = tmp_path / "book"
+    book.mkdir()
+    for name, rows in (
+        ("markets", "market,rule\nmain,compound_v2@1\n"),
+        ("collateral", "market,asset,liquidation_threshold\nmain,ETH,0.8\n"),
+        ("prices", "asset,price_usd\nETH,2000\nUSDC,1\n"),
+        ("positions", "market,account,asset,side,amount\nmain,al ice,ETH,collateral,10\nmain,al ice,USDC,debt,14000\n"),
+    ):
+        (book / f"{name}.csv").write_text(rows)
+    (tmp_path / "c.toml").write_text(f'[store]\nurl = "sqlite:///{tmp_path / "x.db"}"\n')
+    with App.open(tmp_path / "c.toml") as app:
+        app.import_book(book)
+        async with client_of(app) as client:
+            answer = await (await client.get("/v1/wallets/al%20ice")).json()
+            (position,) = answer["data"]["positions"]
+            assert float(position["health_factor"]) == pytest.approx(10 * 2000 * 0.8 / 14000)
+            assert (await client.get(answer["links"]["self"])).status == 200
+            assert (await client.get("/v1/wallets/bob")).status == 422
+            named = await (await client.get("/v1/stress?scenario=nope")).json(content_type="application/problem+json")
+            assert named["expected"].startswith("one of")

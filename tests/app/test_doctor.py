@@ -26,7 +26,8 @@ def _by_check(findings: list[dict[str, str]]) -> dict[str, dict[str, str]]:
 
 def test_a_healthy_chain_has_nothing_to_mend(tmp_path: Path, chain: Chain) -> None:
     chain.mine(70)  # anvil's finalized block is 64 behind the head
-    found = _by_check(examine(_config(tmp_path, 1, [chain.url])))
+    read = '[[deployments]]\nadapter = "chainlink"\nchain = 1\nname = "feeds"\n'
+    found = _by_check(examine(_config(tmp_path, 1, [chain.url], read)))
     assert {f["status"] for f in found.values()} == {"ok"}, found
     assert {"chain 1 endpoint 1", "chain 1 endpoint 1 multicall", "chain 1 agreement", "database"} <= set(found)
 
@@ -79,3 +80,18 @@ def test_an_endpoint_of_a_chain_that_is_not_configured_is_named(
     assert "id = 5000" in found["SPILLOVER_RPC_5000"]["fix"]
     assert "SPILLOVER_RPC_1" in found["SPILLOVER_RPC_ETH"]["fix"]
     assert "SECRET" not in str(found)
+
+
+def test_a_database_that_refuses_is_told_by_what_it_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPILLOVER_STORE_URL", "postgresql://u:secret@127.0.0.1:1/y")
+    found = _by_check(examine(_config(tmp_path, 1, [])))["database"]
+    assert found["status"] == "fail"
+    assert "refused" in found["detail"].removeprefix("the database refused")
+    assert "\n" not in found["detail"]
+    assert "SPILLOVER_STORE_URL" in found["fix"]  # and not: ask the doctor
+    assert "secret" not in str(found)
+
+
+def test_a_configuration_without_deployments_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "empty.toml").write_text(f'[store]\nurl = "sqlite:///{tmp_path / "x.db"}"\n')
+    assert _by_check(examine(tmp_path / "empty.toml"))["configuration"]["status"] == "warn"

@@ -172,3 +172,20 @@ def test_every_error_code_has_its_page(tmp_path: Path) -> None:
     assert spillover("explain", "spl-210", cwd=tmp_path).stdout.startswith("SPL-210")
     assert json.loads(spillover("explain", "spl-210", "--json", cwd=tmp_path).stdout)["code"] == "SPL-210"
     assert "did you mean 'SPL-210'" in spillover("explain", "SPL-211", cwd=tmp_path).stderr
+
+
+def test_a_run_without_anything_to_ask_is_refused(
+    tmp_path: Path, demo: Demo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No empty recording out of a replay, no cut out of nothing."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.toml").write_text("")
+    for words, said in (
+        (["record", "again.jsonl.gz", "--config", str(demo.config)], "nothing to record"),
+        (["collect", "--config", "empty.toml"], "[[deployments]]"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["spillover", *words])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert (stopped.value.code, said in capsys.readouterr().err) == (2, True)
+    assert not (tmp_path / "again.jsonl.gz").exists()
