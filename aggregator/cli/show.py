@@ -157,6 +157,9 @@ def wallet(w: dict[str, Any]) -> None:
     full = sum(c["level"] == "full" for c in w["coverage"])
     if w["positions"]:
         sums = f"collateral USD {usd(w['totals']['collateral_usd'])}, debt USD {usd(w['totals']['debt_usd'])}"
+        supplied = [leg["value_usd"] for p in w["positions"] for leg in p["legs"] if leg["side"] == "supply"]
+        if supplied:
+            sums += f", supplied beside it USD {usd(None if None in supplied else sum(map(float, supplied)))}"
         out.print(f"\nin all: {sums}", markup=False)
     else:
         out.print("no position in what was read")
@@ -164,9 +167,9 @@ def wallet(w: dict[str, Any]) -> None:
     if w["greeks"]:
         names = ("delta", "gamma", "vega", "theta", "value")
         table(
-            "\nGreeks by underlying",
+            "\nGreeks: delta in units, gamma per 1 of price, vega per 1.00 of volatility, theta a year",
             ["underlying", *names],
-            [[short(asset.rsplit(":", 1)[-1]), *(f"{g[n]:,.4f}" for n in names)] for asset, g in w["greeks"].items()],
+            [[_symbol(w["positions"], asset), *(f"{g[n]:,.4f}" for n in names)] for asset, g in w["greeks"].items()],
             right=frozenset(range(1, 6)),
         )
     for g in w["gaps"]:
@@ -181,15 +184,15 @@ def _edge(position: dict[str, Any]) -> list[str]:
     ways = sorted(found["prices"], key=lambda p: abs(float(p["move_frac"])))[:2]
     return [
         f"liquidated if {printable(p['symbol'])} alone {'falls' if float(p['move_frac']) < 0 else 'rises'} "
-        f"{abs(float(p['move_frac'])):.1%} to {amount(p['price'])} {_unit(position, p['quote'])}"
+        f"{abs(float(p['move_frac'])):.1%} to {amount(p['price'])} {_symbol([position], p['quote'])}"
         for p in ways
     ]
 
 
-def _unit(position: dict[str, Any], quote: str) -> str:
-    """Symbol of what a price is counted in; its id's end where no leg of the account knows it."""
-    known = {leg["asset"]: leg["symbol"] for leg in position["legs"]}
-    return printable(known.get(quote) or short(quote.rsplit(":", 1)[-1]))
+def _symbol(positions: list[dict[str, Any]], asset: str) -> str:
+    """Symbol of an asset; its id's end where no leg knows it."""
+    known = {leg["asset"]: leg["symbol"] for position in positions for leg in position["legs"]}
+    return printable(known.get(asset) or short(asset.rsplit(":", 1)[-1]))
 
 
 def exposure(e: dict[str, Any]) -> None:
@@ -198,7 +201,10 @@ def exposure(e: dict[str, Any]) -> None:
 
     sums: dict[tuple[str, str, str], float | None] = {}
     for row in e["rows"]:
-        through = "LP positions" if "/erc721:" in row["through"] else short(row["through"].rsplit(":", 1)[-1])
+        through = row["symbol"] if row["through"] != "direct" else "direct"
+        through = (
+            "LP positions" if "/erc721:" in row["through"] else through or short(row["through"].rsplit(":", 1)[-1])
+        )
         key = row["market"], row["side"], through
         known = row["value_usd"] is not None and sums.get(key, 0.0) is not None
         sums[key] = (sums.get(key) or 0.0) + row["value_usd"] if known else None
@@ -212,6 +218,8 @@ def exposure(e: dict[str, Any]) -> None:
         ],
         right=frozenset({4}),
     )
+    if any(through not in ("direct", "LP positions") for _, _, through in sums):
+        out.print("a vault's own positions and its shares are the same money: rows are not to be added up")
 
 
 def short_market(market: str) -> str:

@@ -13,11 +13,14 @@ from aggregator.report.frames import positions
 from aggregator.report.plain import cut_json
 from aggregator.snapshot import Snapshot
 
+MOST_SYMBOLS = 30  # in an error
+
 
 def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
     """text: asset id, or a symbol: then all assets of that symbol, on any chain, count as one.
 
-    Rows sorted by size; fraction: of the value held that stands on the asset; value_usd null where no price is known.
+    Rows sorted by size; symbol: of what is held; fraction: of the value held that stands on the asset; value_usd null
+    where no price is known. A vault's own positions and its shares are rows of the same money: no sum of them is made.
     """
     assets = find_assets(snap, text)
     built = graph.build(snap)
@@ -36,6 +39,7 @@ def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
                 "market": market,
                 "side": side,
                 "through": "direct" if through in assets else through,
+                "symbol": snap.assets[through].symbol if through in snap.assets else "",
                 "fraction": fractions[through],
                 "value_usd": total if total == total else None,
             }
@@ -59,6 +63,10 @@ def find_assets(snap: Snapshot, text: str) -> list[str]:
     if found:
         return found
     symbols = sorted({a.symbol for a in snap.assets.values() if a.symbol})
+    more = f" and {len(symbols) - MOST_SYMBOLS} more" if len(symbols) > MOST_SYMBOLS else ""
     raise ConfigError(
-        f"{text!r} is no asset of this cut", expected=", ".join(symbols[:20]), found=text, fix=near_miss(text, symbols)
+        f"{text!r} is no asset of this cut",
+        expected=f"an asset id, or a symbol: {', '.join(symbols[:MOST_SYMBOLS])}{more}",
+        found=text or "nothing",
+        fix=near_miss(text.lower(), [s.lower() for s in symbols]),  # case does not matter above
     )

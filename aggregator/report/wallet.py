@@ -53,7 +53,7 @@ def wallet(snap: Snapshot, address: str, now_s: int) -> dict[str, Any]:
             "collateral_usd": _total(p["collateral_usd"] for p in positions),
             "debt_usd": _total(p["debt_usd"] for p in positions),
             "positions": len(positions),
-            "unpriced": sum(p["collateral_usd"] is None for p in positions),
+            "unpriced": sum(map(_unpriced, positions)),
         },
         "greeks": greeks,
         "gaps": [gap_json(g) for g in dict.fromkeys([*gaps, *unvalued, *about, *whole_sources])],
@@ -229,9 +229,15 @@ def _usd(amount: int, decimals: int, price: Fixed) -> str:
 
 
 def _total(values: Any) -> str:
-    """Exact sum of what is known; positions without a value are counted in `unpriced`."""
+    """Exact sum of what is known; positions of unknown value are counted in `unpriced`."""
     total = sum((Fraction(v) for v in values if v is not None), Fraction(0))
     return plain(total.numerator * 10**USD_PLACES // total.denominator, USD_PLACES)
+
+
+def _unpriced(position: dict[str, Any]) -> bool:
+    """Something of it has no dollar price, or its rule cannot judge it; pools and vaults judge nobody."""
+    unjudged = bool(position["rule"]) and position["collateral_usd"] is None
+    return unjudged or any(leg["value_usd"] is None and leg["raw"] != "0" for leg in position["legs"])
 
 
 def _own(markets: set[str], address: str) -> set[str]:

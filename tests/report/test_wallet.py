@@ -89,6 +89,17 @@ def test_an_amount_of_unknown_decimals_is_unknown() -> None:
     (leg,) = answer["positions"][0]["legs"]
     assert (leg["raw"], leg["amount"], leg["value_usd"]) == ("123456", None, None)
     assert answer["gaps"]
+    assert answer["totals"]["unpriced"] == 1
+
+
+def test_a_vaults_holder_has_a_price_without_being_judged(config: Path) -> None:
+    """Nobody is judged in a pool or a vault: no collateral there is not an unknown."""
+    with App.open(config) as app:
+        snap = app.snapshot()
+        (holder, *_) = (r.holder for r in snap.rows("exposure", deployment="eip155:1/erc4626/vaults"))
+        answer = wallet_view(snap, holder, 0)
+    assert all(leg["value_usd"] for p in answer["positions"] for leg in p["legs"])
+    assert answer["totals"]["unpriced"] == 0
 
 
 @pytest.mark.parametrize(
