@@ -20,6 +20,7 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x")
 FONT = {"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13, "color": "#1b1f24"}
 LEAST_SPAN_PCT = 2.0  # of a price axis
 MOST_HEALTH = 3.0  # beyond it nobody is fragile
+LEAST_LABELLED = 0.04  # of the highest bar
 # from the first to pay to the last
 LAYERS = ("reserves", "insurance fund", "socialised to winners", "suppliers", "suppliers unknown", "uncovered")
 Paths = Mapping[str, Sequence[float | None]]
@@ -122,7 +123,7 @@ def credit_waterfall(first_usd: float, all_usd: float, unrealised_usd: float, lo
             x=[name for name, _, _ in steps],
             measure=[kind for _, kind, _ in steps],
             y=[usd for _, _, usd in steps],
-            text=[compact(all_usd + other if kind == "total" else usd) for _, kind, usd in steps],
+            text=[_bar_label(all_usd + other if kind == "total" else usd, all_usd + other) for _, kind, usd in steps],
             customdata=[all_usd + other if kind == "total" else abs(usd) for _, kind, usd in steps],
             constraintext="none",
             textposition=["inside" if usd < 0 else "outside" for _, _, usd in steps],
@@ -139,6 +140,11 @@ def credit_waterfall(first_usd: float, all_usd: float, unrealised_usd: float, lo
     layout(figure, "", "USD", 380)
     figure.update_layout(yaxis={"rangemode": "tozero"}, showlegend=False)
     return figure
+
+
+def _bar_label(usd: float, highest_usd: float) -> str:
+    """None on a bar too thin to carry it: it would lie on its neighbours'. The tables have the figure."""
+    return compact(usd) if abs(usd) >= LEAST_LABELLED * highest_usd else ""
 
 
 def direct_and_contagion(parts: Mapping[str, tuple[float, float]]) -> go.Figure | None:
@@ -163,7 +169,7 @@ def direct_and_contagion(parts: Mapping[str, tuple[float, float]]) -> go.Figure 
             insidetextfont={"color": "#fff"},
             hovertemplate="%{y}: USD %{customdata:,.0f} (%{x:.1f} %)<extra></extra>",
         )
-    layout(figure, "share of the loss; amounts in USD", "", 140 + 50 * len(shown))
+    layout(figure, "share of the loss", "", 140 + 50 * len(shown))
     figure.update_layout(
         barmode="stack", legend={"traceorder": "normal"}, xaxis={"range": [0, 100], "ticksuffix": " %"}
     )
@@ -205,9 +211,10 @@ def health(wallets: Sequence[WalletOutcome], most: int = 20) -> go.Figure | None
     figure.add_scatter(
         x=rails_x, y=rails_y, mode="lines", line={"color": OTHER, "width": 1}, showlegend=False, hoverinfo="skip"
     )
-    for column, name, symbol, colour in (
-        ([w.health_before for w in shown], "before", "circle-open", PALETTE[0]),
-        (ends, "after", "diamond", PALETTE[1]),
+    before, after = [w.health_before for w in shown], [w.health_after for w in shown]
+    for column, whole, name, symbol, colour in (
+        (before, before, "before", "circle-open", PALETTE[0]),
+        (ends, after, "after", "diamond", PALETTE[1]),
     ):
         figure.add_scatter(
             x=column,
@@ -216,10 +223,13 @@ def health(wallets: Sequence[WalletOutcome], most: int = 20) -> go.Figure | None
             name=name,
             cliponaxis=False,
             marker={"symbol": symbol, "size": 10, "color": colour, "line": {"width": 2, "color": colour}},
-            hovertemplate=f"%{{y}} {name}: %{{x:.4f}}<extra></extra>",
+            customdata=whole,
+            hovertemplate=f"%{{y}} {name}: %{{customdata:.4f}}<extra></extra>",
         )
     figure.add_vline(x=1.0, line={"color": OTHER, "dash": "dash"})
-    layout(figure, "health factor (liquidation below 1)", "", 130 + 24 * len(shown))
+    beyond = any(h is not None and h > MOST_HEALTH for h in after)
+    above = f"; above {MOST_HEALTH:.0f} drawn at {MOST_HEALTH:.0f}" if beyond else ""
+    layout(figure, f"health factor (liquidation below 1{above})", "", 130 + 24 * len(shown))
     figure.update_layout(
         yaxis={"categoryorder": "array", "categoryarray": names, "ticklabelstandoff": 10}, xaxis={"rangemode": "tozero"}
     )

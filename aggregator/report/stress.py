@@ -175,7 +175,7 @@ def _payers(result: StressResult, names: Names) -> Section:
         Section("Who pays", text)
         .figure("waterfall", "Credit loss, booked or not: how it grows, and which layer takes how much of it.",
                 plots.credit_waterfall(first, all_usd_, unrealised, credit) if credit or unrealised else None)
-        .figure("direct", "How much of each loss the blow makes at once, and how much the cascade adds.",
+        .figure("direct", "How much of each loss the blow makes at once, and how much the cascade adds, in USD.",
                 plots.direct_and_contagion({"market value": fall, "credit": (first, all_usd_)}))
         .figure("losers", "Holders who lose most at market value.",
                 plots.losers([(short(h), value[h]) for h in holders[:MOST_BARS]], "loss, USD"))

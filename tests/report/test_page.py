@@ -71,6 +71,15 @@ def test_figures_carry_the_results_own_numbers(demo: Demo) -> None:
     assert sum(y for y, kind in zip(bars["y"], bars["measure"], strict=True) if kind != "total") == pytest.approx(
         0, abs=1
     )
+    highest = max(abs(y) for y in bars["y"])
+    thin = [text for text, y, kind in zip(bars["text"], bars["y"], bars["measure"], strict=True)
+            if kind != "total" and abs(y) < 0.02 * highest]  # fmt: skip
+    assert thin
+    assert not any(thin)
+    after = next(line for line in figures["health"]["data"] if line.get("name") == "after")
+    assert max(h for h in after["x"] if h is not None) == 3.0
+    assert set(after["customdata"]) <= {w["health_after"] for w in demo.summary["wallets"]}
+    assert "above 3" in figures["health"]["layout"]["xaxis"]["title"]["text"]
     low, high = figures["prices"]["layout"]["yaxis"]["range"]
     shown = [y for line in figures["prices"]["data"] for y in line["y"] if y is not None]
     assert low <= min(shown)
