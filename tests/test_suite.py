@@ -8,7 +8,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from tests.devnet.toolchain import REPOSITORY as ROOT
 
@@ -46,23 +49,32 @@ def probe(folder: Path, text: str, **env: str) -> str:
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False).stdout
 
 
-def test_warnings_fail_sockets_stay_inside_skips_are_seen_and_order_is_random(tmp_path: Path) -> None:
-    said = probe(tmp_path, PROBE)
-    assert "UserWarning: nobody reads this" in said
-    assert "SocketConnectBlockedError" in said
-    assert re.search(r"^SKIPPED .*for a reason that a person sees$", said, re.MULTILINE)
-    assert "2 failed, 31 passed, 1 skipped" in said
-    order = [int(n) for n in re.findall(r"ran (\d+)", said)]
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What pytest says of the tests above, and in CI of skips; both run at once."""
+    plain, skips = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("skips")
+    (skips / "test_whole.py").write_text("import pytest\npytest.skip('the file', allow_module_level=True)\n")
+    one = "import pytest\n\ndef test_a_skip():\n    pytest.skip('the test')\n"
+    with ThreadPoolExecutor() as at_once:
+        first = at_once.submit(probe, plain, PROBE)
+        second = at_once.submit(probe, skips, one, CI="true", PYTEST_ADDOPTS="--continue-on-collection-errors")
+        return {"plain": first.result(), "in CI": second.result()}
+
+
+def test_warnings_fail_sockets_stay_inside_skips_are_seen_and_order_is_random(said: dict[str, str]) -> None:
+    told = said["plain"]
+    assert "UserWarning: nobody reads this" in told
+    assert "SocketConnectBlockedError" in told
+    assert re.search(r"^SKIPPED .*for a reason that a person sees$", told, re.MULTILINE)
+    assert "2 failed, 31 passed, 1 skipped" in told
+    order = [int(n) for n in re.findall(r"ran (\d+)", told)]
     assert sorted(order) == list(range(30)) != order
 
 
-def test_in_ci_a_skip_is_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "test_whole.py").write_text("import pytest\npytest.skip('the file', allow_module_level=True)\n")
-    one = "import pytest\n\ndef test_a_skip():\n    pytest.skip('the test')\n"
-    said = probe(tmp_path, one, CI="true", PYTEST_ADDOPTS="--continue-on-collection-errors")
+def test_in_ci_a_skip_is_a_failure(said: dict[str, str]) -> None:
     for what in ("file", "test"):
-        assert f"in CI nothing is skipped: Skipped: the {what}" in said
-    assert "1 failed, 1 error" in said
+        assert f"in CI nothing is skipped: Skipped: the {what}" in said["in CI"]
+    assert "1 failed, 1 error" in said["in CI"]
 
 
 def test_ci_runs_the_readmes_test_line_and_stops_where_it_fails() -> None:
