@@ -116,7 +116,7 @@ MARKET = "venue:deribit/deribit/main/BTC"
 
 
 @asynccontextmanager
-async def viewing(stand: Stand, recorder: Recording | None = None) -> AsyncIterator[VenueView]:
+async def viewing(stand: Stand, recorder: Recording | None = None, deadline_s: float = 3) -> AsyncIterator[VenueView]:
     """The view at the time that the venue itself gives, as configured by default."""
     config, app = VenueConfig("deribit"), web.Application()
     app.router.add_get("/{tail:.*}", stand.handle)
@@ -124,15 +124,15 @@ async def viewing(stand: Stand, recorder: Recording | None = None) -> AsyncItera
     await server.start_server()
     try:
         url = f"http://127.0.0.1:{server.port}/api/v2"
-        async with Venue("deribit", url, timeout_s=2, deadline_s=3, rounds=3) as venue:
+        async with Venue("deribit", url, timeout_s=2, deadline_s=deadline_s, rounds=3) as venue:
             at = await venue.pin(config.time_path, config.time_pointer, config.time_unit)
             yield VenueView(venue, at, recorder)
     finally:
         await server.close()
 
 
-async def read(stand: Stand) -> list[Row]:
-    async with viewing(stand) as view:
+async def read(stand: Stand, deadline_s: float = 3) -> list[Row]:
+    async with viewing(stand, deadline_s=deadline_s) as view:
         return await collect_rows(ADAPTER, view, WHERE)
 
 
@@ -309,9 +309,9 @@ async def test_a_rate_limit_is_waited_for_and_a_refusal_is_named() -> None:
         assert not terms(rows, "BTC-X-60000-C")
         assert [r.value_usd for r in rows if isinstance(r, Gap) and r.reason == "aggregate_only"] == [""]
         assert terms(rows, "BTC-PERPETUAL")
-    stand.faults = [web.Response(status=429, headers={"Retry-After": "1"}) for _ in range(9)]
+    stand.faults = [web.Response(status=429, headers={"Retry-After": "0.4"}) for _ in range(9)]
     with pytest.raises(RateLimitedError):
-        await read(stand)
+        await read(stand, deadline_s=1)
 
 
 @pytest.mark.parametrize("text", ['{"result": 5}', '{"result": ["BTC"]}', "[]", '{"jsonrpc": "2.0"}'])
