@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 WORK = """
@@ -49,6 +50,7 @@ def digest_with(threads: str) -> str:
 
 
 def test_one_thread_and_two_give_the_same_bits() -> None:
-    one, two = digest_with("1"), digest_with("2")
+    with ThreadPoolExecutor() as at_once:
+        one, two = at_once.map(digest_with, ("1", "2"))
     assert len(one) == 64
     assert one == two
