@@ -26,17 +26,17 @@ from tests.store.test_roundtrip import MARKET_ROWS, A, D, M, cut_at, snapshot
 ACCOUNTS = 3000
 
 
-def rows(run: int) -> list[Row]:
-    return [Exposure(M, f"h{i}", "", A, "debt", i + run * (i % 7 == 0)) for i in range(ACCOUNTS)]
+def rows(run: int, accounts: int = ACCOUNTS) -> list[Row]:
+    return [Exposure(M, f"h{i}", "", A, "debt", i + run * (i % 7 == 0)) for i in range(accounts)]
 
 
-def write(store: Store, number: int) -> None:
-    targets = [(M, f"h{i}", "") for i in range(ACCOUNTS)]
+def write(store: Store, number: int, accounts: int = ACCOUNTS) -> None:
+    targets, found = [(M, f"h{i}", "") for i in range(accounts)], rows(number, accounts)
     with store.write_run(cut_at(number)) as run:
         run.cut_rows(D, MARKET_ROWS)
-        for first in range(0, ACCOUNTS, 500):
+        for first in range(0, accounts, 500):
             run.targets(D, targets[first : first + 500])
-            run.positions(D, targets[first : first + 500], rows(number)[first : first + 500])
+            run.positions(D, targets[first : first + 500], found[first : first + 500])
         run.cursor(D, number)
 
 
@@ -98,7 +98,7 @@ def test_killed_while_migrating(new_url: Callable[[], str]) -> None:
         killed(work, rng.uniform(0, 0.3))
         with Store.open(url) as store:
             store.migrate()
-            write(store, 1)
+            write(store, 1, accounts=20)
             assert len(store.cuts()) == 1
 
 
