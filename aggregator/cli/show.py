@@ -115,7 +115,7 @@ def _by_protocol(r: dict[str, Any]) -> list[dict[str, Any]]:
     for found in (*r["coverage"], *r["markets"]):
         key = found["chain"], found["protocol"]
         if key not in rows:
-            rows[key] = {"chain": chain_name(key[0]), "protocol": key[1], "level": "full", "accounts": 0}
+            rows[key] = {"chain": short(chain_name(key[0])), "protocol": key[1], "level": "full", "accounts": 0}
             rows[key] |= dict.fromkeys((money for money, _ in MONEY), 0.0)
         row = rows[key]
         row["accounts"] += found.get("accounts", 0)
@@ -156,18 +156,18 @@ def wallet(w: dict[str, Any]) -> None:
             out.print(line, markup=False)
     full = sum(c["level"] == "full" for c in w["coverage"])
     if w["positions"]:
-        sums = f"collateral USD {usd(w['totals']['collateral_usd'])}, debt USD {usd(w['totals']['debt_usd'])}"
+        sums = f"collateral {usd(w['totals']['collateral_usd'])}, debt {usd(w['totals']['debt_usd'])}"
         supplied = [leg["value_usd"] for p in w["positions"] for leg in p["legs"] if leg["side"] == "supply"]
         if supplied:
-            sums += f", supplied beside it USD {usd(None if None in supplied else sum(map(float, supplied)))}"
-        out.print(f"\nin all: {sums}", markup=False)
+            sums += f", supplied {usd(None if None in supplied else sum(map(float, supplied)))}"
+        out.print(f"\nin all, USD: {sums}", markup=False)
     else:
         out.print("no position in what was read")
     out.print(f"{full} of {len(w['coverage'])} deployments were read in full")
     if w["greeks"]:
         names = ("delta", "gamma", "vega", "theta", "value")
         table(
-            "\nGreeks: delta in units, gamma per 1 of price, vega per 1.00 of volatility, theta a year",
+            "\nGreeks: gamma per 1 of price, vega per 1.00 of volatility, theta a year",
             ["underlying", *names],
             [[_symbol(w["positions"], asset), *(f"{g[n]:,.4f}" for n in names)] for asset, g in w["greeks"].items()],
             right=frozenset(range(1, 6)),
@@ -213,13 +213,13 @@ def exposure(e: dict[str, Any]) -> None:
         f"exposure to {printable(e['symbol'])}{several} at cut {e['cut']['digest'][:12]}",
         ["chain", "market", "side", "through", "USD"],
         [
-            [chain_name(market), short_market(market), side, through, "-" if value is None else whole(value)]
+            [short(chain_name(market)), short_market(market), side, through, "-" if value is None else whole(value)]
             for (market, side, through), value in sorted(sums.items(), key=lambda kv: (-(kv[1] or 0.0), kv[0]))
         ],
         right=frozenset({4}),
     )
     if any(through not in ("direct", "LP positions") for _, _, through in sums):
-        out.print("a vault's own positions and its shares are the same money: rows are not to be added up")
+        out.print("a vault's positions and its shares are the same money: do not add up rows")
 
 
 def short_market(market: str) -> str:

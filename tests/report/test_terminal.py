@@ -91,16 +91,18 @@ def test_greeks_stand_under_symbols_and_supply_beside_collateral(config: Path, m
         (vaulted, *_) = (r.holder for r in snap.rows("exposure", deployment="eip155:1/erc4626/vaults"))
         lines = _shown(lambda: show.wallet(app.wallet(writer)), monkeypatch, width=100)
         assert any(line.startswith("sETH ") for line in lines[-3:])
+        assert max(map(len, lines)) <= 80
         assert any("per 1.00 of volatility" in line for line in lines)
         worth = sum(float(leg["value_usd"]) for p in app.wallet(vaulted)["positions"] for leg in p["legs"])
         lines = _shown(lambda: show.wallet(app.wallet(vaulted)), monkeypatch, width=100)
-    assert any(line.endswith(f"supplied beside it USD {worth:,.2f}") for line in lines)
+    assert any(line.endswith(f", supplied {worth:,.2f}") for line in lines)
 
 
 def test_an_exposure_names_the_vault_and_warns_of_adding_up(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with App.open(config) as app:
         lines = _shown(lambda: show.exposure(app.exposure("USDC")), monkeypatch, width=100)
         plain = _shown(lambda: show.exposure(app.exposure("CRV")), monkeypatch, width=100)
+    assert max(map(len, lines)) <= 80
     assert any(" waUSDC " in line for line in lines)
-    assert "not to be added up" in lines[-1]
-    assert "added up" not in plain[-1]
+    assert "do not add up" in lines[-1]
+    assert "add up" not in plain[-1]
