@@ -174,10 +174,10 @@ class Depth:
         if not len(self.curve[asset].liquidity):
             return np.zeros(len(venues))
         if len(venues) == 1:
-            return np.array([float(venues[0].curve.walk(sold).proceeds)])
+            return np.array([venues[0].curve.proceeds_of(sold)])
         price = self.curve[asset].walk(sold).price
         base = [float(c.base_to_price(price)) if len(c.liquidity) else 0.0 for c in self.in_usd[asset]]
-        return np.array([float(v.curve.walk(b).proceeds) for v, b in zip(venues, base, strict=True)])
+        return np.array([v.curve.proceeds_of(b) for v, b in zip(venues, base, strict=True)])
 
     def _follow(self) -> None:
         """Carry the moves of quotes into the assets that are sold for them, deepest first."""

@@ -88,6 +88,15 @@ class DepthCurve:
         unfilled = sizes - sold
         return Walk(proceeds, root * root, unfilled, unfilled > 0.0)
 
+    def proceeds_of(self, sold: float) -> float:
+        """Quote for one finite amount of base >= 0, as `walk(sold).proceeds` to the last bit, unchecked and faster."""
+        if not len(self.liquidity):
+            return 0.0
+        sold = min(sold, float(self.base[-1]))
+        at = min(int(self.base.searchsorted(sold, side="right")) - 1, len(self.liquidity) - 1)
+        top, within = float(self.root[at]), sold - float(self.base[at])
+        return float(self.quote[at]) + within * top * (top / (1.0 + within * top / float(self.liquidity[at])))
+
     def base_to_price(self, price: npt.ArrayLike) -> Floats:
         """Base sold before the net marginal price falls below `price` >= 0; inf where the book never ends."""
         floor = floats("price", price)

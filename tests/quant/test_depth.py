@@ -196,6 +196,17 @@ def test_units_scale(amount: float, base_unit: float, quote_unit: float) -> None
     assert float(scaled.price) == pytest.approx(float(plain.price) * quote_unit / base_unit, rel=1e-9)
 
 
+@given(
+    st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=9, unique=True),
+    st.lists(st.sampled_from([0.0, 1.0, 7.3, 1e6]), min_size=8, max_size=8),
+    st.floats(0, 1e9),
+)
+def test_proceeds_of_one_sale_are_those_of_the_walk(roots: list[float], liquidity: list[float], amount: float) -> None:
+    curve = steps_depth(sorted(roots, reverse=True), liquidity[: len(roots) - 1])
+    for sold in (amount, *curve.base.tolist()):
+        assert curve.proceeds_of(sold) == float(curve.walk(sold).proceeds)
+
+
 def test_gap_in_the_book_costs_price_and_holds_nothing() -> None:
     book = steps_depth([1.1, 1.0, 0.9, 0.8], [50, 0, 70])
     edge = float(book.base[1])
