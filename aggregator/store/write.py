@@ -41,6 +41,12 @@ class RunWriter:
             raise StoreError("the code book does not begin with the empty text", found="a damaged table 'name'")
         self._deployments: dict[str, int] = dict(raw.fetch("SELECT name, id FROM deployment"))
         self._levels: dict[int, tuple[str, int, int]] = {}
+        self._assets: dict[str, tuple[Any, ...]] = {
+            row[0]: row[1:]
+            for row in raw.fetch(
+                "SELECT asset, symbol, decimals, name, src, valid_from FROM asset WHERE valid_to IS NULL"
+            )
+        }
 
     @property
     def number(self) -> int:
@@ -152,13 +158,7 @@ class RunWriter:
 
         DomainError for a change of an asset whose source is not in this cut: other cuts read their amounts by it.
         """
-        known = {
-            row[0]: row[1:]
-            for row in self._raw.fetch(
-                "SELECT asset, symbol, decimals, name, src, valid_from FROM asset WHERE valid_to IS NULL"
-            )
-        }
-        found = list(assets)
+        known, found = self._assets, list(assets)
         for asset in found:
             texts = isinstance(asset.symbol, str) and isinstance(asset.name, str) and isinstance(asset.src, bytes)
             if not texts or not isinstance(asset.decimals, int) or not -1 <= asset.decimals <= 255:

@@ -33,6 +33,7 @@ from aggregator.core.schema import KIND_OF, POSITIONS
 from aggregator.core.table import raw_tables
 from aggregator.snapshot import Snapshot, build
 from aggregator.store import Store
+from aggregator.store.database import Raw
 
 D, M = "eip155:1/aave_v3/core", "eip155:1/aave_v3/core"
 A, B = "eip155:1/erc20:0x" + "a" * 40, "eip155:1/erc20:0x" + "b" * 40
@@ -304,6 +305,24 @@ def test_assets_are_as_they_were_at_the_cut(store: Store) -> None:
     assert store.assets(cut_at(1))[0] == old
     assert store.assets(cut_at(2))[0] == new
     assert len(store.assets(cut_at(2))) == 2
+
+
+def test_known_assets_are_read_once_a_run_however_many_deployments_name_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, execute = list[str](), Raw.execute
+    monkeypatch.setattr(Raw, "execute", lambda raw, sql, *rest: asked.append(sql) or execute(raw, sql, *rest))
+    old, new = Asset(A, "OLD", 6), Asset(A, "NEW", 6)
+    with store.write_run(cut_at(1)) as run:
+        run.assets([old])
+    asked.clear()
+    with store.write_run(cut_at(2)) as run:
+        for i, asset in enumerate((old, new, old, new)):  # whoever names it last is right, and at one block
+            run.cut_rows(f"{D}{i}", [Market(M, "lending", "", ""), asset])
+            run.assets([asset])
+    assert len([sql for sql in asked if " FROM asset WHERE valid_to IS NULL" in sql and sql.startswith("SELECT")]) == 1
+    assert store.assets(cut_at(1)) == [old]
+    assert store.assets(cut_at(2)) == [new]
 
 
 def test_assets_of_a_source_outside_the_cut_do_not_change(store: Store) -> None:
