@@ -103,7 +103,8 @@ async def collect(
 ) -> RunResult:
     """Run once. facts: `version`, `config_digest`, `started_s` of the run, kept with it.
 
-    SourceError if no source could be pinned; every other failure is a Gap in the result."""
+    SourceError if no source, or none with a deployment, could be pinned; every other failure is a Gap in the result.
+    """
     for where in deployments:
         if where.adapter not in adapters:
             raise ConfigError(
@@ -112,7 +113,7 @@ async def collect(
     pinned, failed = await _pin(sources, progress)
     rewound = await _undo_reorgs(store, [s for s in sources if s.id in pinned], pinned, failed)
     behind = await _check_discoveries(store, [s for s in sources if s.id in pinned], pinned, failed)
-    if not pinned:
+    if not pinned or (deployments and not any(w.source in pinned for w in deployments)):
         raise SourceError(
             "no source could be read", expected="at least one endpoint that answers", found=_lines(failed)
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
+import pytest
+
 from aggregator.core.block import BlockRef
-from aggregator.core.errors import BlockMismatchError
+from aggregator.core.errors import BlockMismatchError, SourceError
 from aggregator.core.rows import Market
 from aggregator.ingest.collect import collect
 from aggregator.sdk.adapter import Adapter, Target, View, Where
@@ -78,3 +80,14 @@ async def test_a_node_behind_a_checkpoint_costs_that_deployment_alone_and_not_it
     assert not (await collect(store, [chain], deployments, {"markets": Markets()})).failed
     assert store.discovery(long) is None
     assert store.known_targets(long) == [(long, "0x" + "5a" * 20, "")]
+
+
+async def test_nothing_is_written_where_no_deployment_can_be_read(new_store: Callable[[], Store]) -> None:
+    store, empty, broken = new_store(), Chain(1), Chain(10)
+    await collect(store, [empty, broken], [], {})
+    broken.split = True
+    empty.number = broken.number = 110
+    with pytest.raises(SourceError, match="no source could be read") as caught:
+        await collect(store, [empty, broken], [Where("markets", broken.id, "a", {}, 0, {})], {"markets": Markets()})
+    assert caught.value.found == "eip155:10: endpoints disagree about block 100 (two)"
+    assert len(store.cuts()) == 1
