@@ -9,7 +9,7 @@ import numpy as np
 
 from aggregator.core.scenario import Conventions
 from aggregator.engine.book import Book, Flags, Floats, Indices, add_up
-from aggregator.engine.liquidate import Wave, join, judge, legs_of, wave
+from aggregator.engine.liquidate import Legs, Wave, join, judge, legs_of, wave
 from aggregator.engine.market import Ahead, affordable
 from aggregator.engine.state import State
 from aggregator.rules import Calls, Taken
@@ -89,13 +89,21 @@ def _sale(state: State, calls: Wave, answers_usd: Floats) -> _Sale:
     at = np.flatnonzero(~legs.debt & (legs.usd > 0.0))
     term = book.leg_term[legs.leg[at]]
     discount = book.storefront_frac[book.terms.market[term]] * book.terms.bonus_frac[term]
-    cost[whole] = add_up(legs.owner[at], legs.usd[at] * (1.0 - np.nan_to_num(discount)), len(whole))
+    asked = add_up(legs.owner[at], legs.usd[at] * (1.0 - np.nan_to_num(discount)), len(whole))
+    cost[whole] = asked * _owed_usd(state, legs, len(whole)) / np.asarray(calls.calls.all_debt_usd)[whole]
     return _Sale(
         np.concatenate([single, whole[legs.owner[at]]]),
         np.concatenate([leg, legs.leg[at]]),
         np.concatenate([seized - fee, state.amount[legs.leg[at]]]),
         cost,
     )
+
+
+def _owed_usd(state: State, legs: Legs, n: int) -> Floats:
+    """(n,) debts at market values; over the same at the oracle it turns what a market counts in its base into USD."""
+    at = np.flatnonzero(legs.debt & (legs.usd > 0.0))
+    term = state.book.leg_term[legs.leg[at]]
+    return add_up(legs.owner[at], state.amount[legs.leg[at]] * state.value_usd[state.book.terms.asset[term]], n)
 
 
 def _units(usd: Floats, answer: Floats) -> Floats:
@@ -260,7 +268,7 @@ def _absorb(state: State, calls: Wave, answers_usd: Floats, sale: _Sale) -> floa
     legs = legs_of(book, accounts, state.amount, answers_usd)
     n, worth = len(accounts), state.amount[legs.leg] * v[book.terms.asset[book.leg_term[legs.leg]]]
     debts = np.flatnonzero(legs.debt & (legs.usd > 0.0))
-    owed_usd = add_up(legs.owner[debts], worth[debts], n)
+    owed_usd = _owed_usd(state, legs, n)
     rate = np.divide(owed_usd, np.asarray(calls.calls.all_debt_usd)[whole])  # market USD per USD of the oracle
     credit = np.asarray(calls.calls.collateral_usd)[whole] * (1.0 - np.asarray(calls.calls.bonus_frac)[whole]) * rate
     bad = calls.taken.bad_debt_usd[whole] * rate

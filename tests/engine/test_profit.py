@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from aggregator.engine.book import CONSTANT
 from tests.engine.test_worlds import near
 from tests.engine.worlds import World, by_name, conventions, run
 
@@ -85,3 +86,19 @@ def test_an_absorption_of_two_collaterals_is_tested_by_what_both_bring(y: float,
     assert int(r.state.calls[0]) == gone
     brought = sum(1e6 * s / (1_000 + s) for s in (10, y))
     assert r.state.cash["liquidators"] == near(gone * (brought - 975 * (10 + y)))
+
+
+@pytest.mark.parametrize("profit", [False, True])
+def test_the_storefront_is_paid_in_the_base_asset_at_the_price_the_market_counts_it(profit: bool) -> None:
+    """D stands at 0.9, the market's feed says 1: for 20 X at 900 it asks 17,550 D, which cost 15,795."""
+    w = World()
+    w.add_asset("D", 0.9, cash=True)
+    w.pool("P", "X", 1_000, 900_000).lending("M", "comet@1", "X", 0.85, 0.05, storefront=0.5, debt="D")
+    w.account("a", "M", X=20, D=15_500)
+    w.rows["oracles"][1] = (CONSTANT, w.asset["D"], 1.0, w.asset["USD"], float("inf"), float("nan"))
+    r = run(w, conventions(profit=profit))
+    assert int(r.state.calls[0]) == 1
+    asked = 20 * 900 * 0.975 * 0.9
+    assert r.state.storefront_usd == near(asked)
+    assert r.state.cash["liquidators"] == near(9e5 * 20 / 1_020 - asked)
+    assert r.conservation["largest_round_error"] <= 1e-6
