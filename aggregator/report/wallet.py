@@ -24,6 +24,7 @@ from aggregator.report.greeks import leg_greeks, wallet_greeks
 from aggregator.report.plain import cut_json, gap_json, split_deployment
 from aggregator.rules.base import CannotJudgeError, Rule
 from aggregator.snapshot import Snapshot, accounts, prices
+from aggregator.snapshot.derivatives import CASH
 
 USD_PLACES = 8
 SEPARATE = ("lyra_v1", "")  # rules that judge every position of a holder on its own
@@ -61,9 +62,13 @@ def wallet(snap: Snapshot, address: str, now_s: int) -> dict[str, Any]:
 
 
 def wallet_accounts(snap: Snapshot, address: str) -> Iterator[Account]:
-    """Everything judged as one: an account per market, or one per position where the rule keeps them apart."""
-    kinds = ("exposure", "perp", "option")
-    for market in sorted({row.market for kind in kinds for row in snap.rows(kind, holder=address)}):
+    """Everything judged as one: an account per market, or one per position where the rule keeps them apart.
+
+    A trader without a position who owes a venue, or is owed by it, has an account there without legs.
+    """
+    rows = [row for kind in ("exposure", "perp", "option") for row in snap.rows(kind, holder=address)]
+    rows += [term for term in snap.rows("account_term", holder=address) if term.key in CASH]
+    for market in sorted({row.market for row in rows}):
         account = accounts.account(snap, market, address)
         if account.rule.split("@")[0] not in SEPARATE:
             yield account

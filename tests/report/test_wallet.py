@@ -10,14 +10,14 @@ import pytest
 
 from aggregator.app import App
 from aggregator.core.errors import ConfigError
-from aggregator.core.rows import Exposure
+from aggregator.core.rows import AccountTerm, Exposure, Market, Row, Term
 from aggregator.report.explain import explain_wallet
 from aggregator.report.greeks import leg_greeks
 from aggregator.report.wallet import leg_usd, wallet_accounts
 from aggregator.report.wallet import wallet as wallet_view
 from aggregator.snapshot import prices
 from tests.devnet.worlds import World
-from tests.snapshot.world import ODD, POOL, POOL_ROWS, freeze
+from tests.snapshot.world import ODD, POOL, POOL_ROWS, WAD, freeze, price
 
 
 def test_an_option_leg_is_worth_its_price_and_a_short_owes_it(config: Path) -> None:
@@ -90,6 +90,20 @@ def test_an_amount_of_unknown_decimals_is_unknown() -> None:
     assert (leg["raw"], leg["amount"], leg["value_usd"]) == ("123456", None, None)
     assert answer["gaps"]
     assert answer["totals"]["unpriced"] == 1
+
+
+def test_who_owes_a_venue_without_a_position_is_seen() -> None:
+    """Perp Curie, all closed: Vault.getAccountValue is the balance, realized loss and all; nothing is required."""
+    perp = "eip155:10/perp_curie/curie"
+    rows: list[Row] = [
+        Market(perp, "perp", "perp_curie@1", "Curie"),
+        Term(perp, "", "", "mm_ratio_pips", 62_500, 6),
+        Term(perp, "", "", "settlement_decimals", 6, 0),
+        price(perp, ODD, 10**18, exp=18, path="index"),
+        AccountTerm(perp, "0xcc", "", "owed_realized_pnl", -7 * WAD),
+    ]
+    (position,) = wallet_view(freeze(rows), "0xcc", 0)["positions"]
+    assert (float(position["collateral_usd"]), position["health_factor"], position["legs"]) == (-7.0, None, [])
 
 
 def test_a_vaults_holder_has_a_price_without_being_judged(config: Path) -> None:
