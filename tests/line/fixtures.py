@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,11 +22,18 @@ def quiet(name: str, done: int, total: int) -> None:
 
 @pytest.fixture
 def open_app(tmp_path: Path) -> Iterator[Opener]:
-    """open_app(world, name='a', **sections) -> an App of its own configuration and empty store."""
+    """open_app(world, name='a', like=None, **sections) -> an App of its own configuration and empty store.
+
+    like: an App of the same world, whose store is copied: as if this one had collected what that one has.
+    """
     opened: list[App] = []
 
-    def opener(world: World, name: str = "a", **sections: dict[str, object]) -> App:
+    def opener(world: World, name: str = "a", like: App | None = None, **sections: dict[str, object]) -> App:
         store = tmp_path / f"{name}.db"
+        if like is not None:
+            original = like.config.store.url.removeprefix("sqlite:///")
+            with closing(sqlite3.connect(original)) as read, closing(sqlite3.connect(store)) as copy:
+                read.backup(copy)
         file = configuration.write(world, tmp_path / f"{name}.toml", f"sqlite:///{store}", **sections)
         opened.append(App.open(file))
         return opened[-1]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,21 +82,29 @@ def test_all_totals_reconcile(collected: App) -> None:
     assert [line for line in lines if not line["equal"]] == []
 
 
-def test_the_json_of_collect_keeps_its_contract(three_chains_world: World, tmp_path: Path) -> None:
+def test_the_json_of_collect_and_wallet_keep_their_contract(
+    collected: App, three_chains_world: World, tmp_path: Path
+) -> None:
     config = configuration.write(three_chains_world, tmp_path / "c.toml", f"sqlite:///{tmp_path / 'x.db'}")
-    command = [sys.executable, "-m", "aggregator", "collect", "--config", str(config), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+    def spillover(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "aggregator", *words, "--json"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+
+    lines = (
+        ("collect", "--config", str(config)),
+        ("wallet", three_chains_world.wallets[0], "--config", str(collected.config.path)),
+    )
+    with ThreadPoolExecutor() as at_once:
+        done, wallet = at_once.map(lambda words: spillover(*words), lines)
     assert done.returncode in (0, 3), done.stderr
+    assert wallet.returncode == 0, wallet.stderr
     data = json.loads(done.stdout)
     assert set(data) == {"run", "cut", "coverage", "reconciliation"}
     assert set(data["cut"]) == {"digest", "skew_s", "blocks"}
     assert {b["chain"] for b in data["cut"]["blocks"]} == set(three_chains_world.chains)
     assert all(set(b) == {"chain", "number", "hash", "timestamp", "finality"} for b in data["cut"]["blocks"])
     assert all({"chain", "protocol", "level", "accounts", "value_usd", "gaps"} <= set(c) for c in data["coverage"])
-    wallet = subprocess.run(
-        [*command[:3], "wallet", three_chains_world.wallets[0], "--config", str(config), "--json"],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
     answer = json.loads(wallet.stdout)
     assert set(answer) == {"address", "cut", "age_s", "coverage", "positions", "totals", "greeks", "gaps"}
     keys = {"chain", "protocol", "deployment", "market", "kind", "legs", "collateral_usd", "debt_usd", "health_factor"}
@@ -106,10 +115,9 @@ def test_the_json_of_collect_keeps_its_contract(three_chains_world: World, tmp_p
 
 @pytest.mark.parametrize("instead", ["empty blocks", "other transactions"])
 def test_a_reorg_leaves_the_store_as_if_the_dropped_blocks_had_never_been(
-    world: World, open_app: Opener, instead: str
+    world: World, open_app: Opener, collected: App, instead: str
 ) -> None:
-    app, chain, aave = open_app(world), world.chains[1], world.aave[1]
-    app.collect(quiet)
+    app, chain, aave = open_app(world, like=collected), world.chains[1], world.aave[1]
     first = app.snapshot()
     before = chain.block()["number"]
     stranger = "0x" + "5a" * 20
@@ -139,9 +147,8 @@ def test_a_reorg_leaves_the_store_as_if_the_dropped_blocks_had_never_been(
     assert app.snapshot(first.cut.digest).digest == first.digest
 
 
-def test_an_incremental_run_equals_a_full_one(world: World, open_app: Opener) -> None:
-    app, aave = open_app(world), world.aave[1]
-    app.collect(quiet)
+def test_an_incremental_run_equals_a_full_one(world: World, open_app: Opener, collected: App) -> None:
+    app, aave = open_app(world, like=collected), world.aave[1]
     aave.withdraw(world.chains[1].accounts[1], "USDC", 10**6)  # in the very next block, and nothing else of his
     for user in world.wallets[:3]:
         aave.supply(user, "DAI", 10**20)
@@ -191,10 +198,9 @@ def collect_until(file: Path, point: str, count: int) -> None:
     ids=["request", "change", "commit"],
 )
 def test_sigkill_at_any_point_leaves_the_previous_run_whole(
-    world: World, open_app: Opener, point: str, counts: tuple[int, ...]
+    world: World, open_app: Opener, collected: App, point: str, counts: tuple[int, ...]
 ) -> None:
-    app = open_app(world)
-    app.collect(quiet)
+    app = open_app(world, like=collected)
     first = app.snapshot()
     world.aave[1].supply(world.wallets[1], "USDC", 10**9)
     world.chains[10].mine()

@@ -152,9 +152,8 @@ def test_a_reorg_drops_what_was_seen_above_it(world: World, open_app: Opener, wi
     assert stranger not in {holder for _, holder, _ in app.store.known_targets(where)}
 
 
-def test_cancelling_leaves_the_previous_run_and_the_discovery(world: World, open_app: Opener) -> None:
-    app = open_app(world)
-    app.collect(quiet)
+def test_cancelling_leaves_the_previous_run_and_the_discovery(world: World, open_app: Opener, collected: App) -> None:
+    app = open_app(world, like=collected)
     first, where = app.snapshot().digest, aave(app)
     world.aave[1].supply(world.wallets[1], "USDC", 10**9)
     world.chains[1].mine(4 * WINDOW)
