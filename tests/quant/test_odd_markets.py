@@ -21,8 +21,15 @@ from aggregator.quant.curve_crypto import (
 )
 from aggregator.quant.uniswap_v3 import Pool, fee_growth_inside, fees_owed, position_amounts, swap
 from aggregator.quant.uniswap_v3_math import Q96, sqrt_at_tick
+from tests.quant.odd import (
+    Form,
+    assert_broadcasts,
+    assert_misfits_refused,
+    assert_only_numbers,
+    assert_refused_by_index,
+    figures,
+)
 
-FOUR = np.ones(4)
 BOOK = depth.constant_product_depth(100.0, 101.0, 0.003)
 
 
@@ -31,7 +38,7 @@ def three_coins(amount: object, balance: object, amplification: object, fee_frac
     return stable_curve.stable_sale(amount, held, amplification, 0, 1, fee_frac)
 
 
-ARRAY_FORMS: dict[str, tuple[Callable[..., object], dict[str, float]]] = {
+ARRAY_FORMS: dict[str, Form] = {
     "constant product": (amm.constant_product_sale, {"amount": 1, "base": 10, "quote": 20, "fee_frac": 0.003}),
     "limit": (amm.profitable_liquidation_limit, {"base": 10, "bonus_frac": 0.1}),
     "optimum": (amm.best_liquidation_size, {"base": 10, "bonus_frac": 0.1}),
@@ -59,11 +66,7 @@ CASES = [(form, name) for form, (_, inputs) in ARRAY_FORMS.items() for name in i
 @pytest.mark.parametrize(("form", "name"), CASES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_an_element_that_is_no_number_is_refused_by_its_index(form: str, name: str, bad: float) -> None:
-    function, inputs = ARRAY_FORMS[form]
-    column = inputs[name] * FOUR
-    column[2] = bad
-    with pytest.raises(DomainError, match=r"\[2"):
-        function(**{**inputs, name: column})
+    assert_refused_by_index(ARRAY_FORMS[form], name, bad, r"\[2")
 
 
 @pytest.mark.parametrize(("form", "name"), CASES)
@@ -79,8 +82,7 @@ def test_nothing_and_absurd_sizes_are_labelled_or_refused_and_never_warn(form: s
         assert found.out >= 0
         assert found.out == 0 or not found.drained
     else:
-        figures = [np.asarray(x, dtype=np.float64) for x in (found if isinstance(found, tuple) else (found,))]
-        assert all(np.all(np.isfinite(x)) for x in figures) or (form, name, size) in (
+        assert all(np.all(np.isfinite(x)) for x in figures(found)) or (form, name, size) in (
             ("to price", "price", 0.0),  # a constant product sells without end
             ("for proceeds", "proceeds", 1e300),  # and never pays its last unit: NaN, as documented
             ("crypto d", "x", 0.0),
@@ -90,25 +92,13 @@ def test_nothing_and_absurd_sizes_are_labelled_or_refused_and_never_warn(form: s
 
 @pytest.mark.parametrize("form", ARRAY_FORMS)
 def test_shapes_dtypes_and_read_only_arrays(form: str) -> None:
-    function, inputs = ARRAY_FORMS[form]
-
-    def figures(found: object) -> list[np.ndarray]:
-        return [np.asarray(x, dtype=np.float64) for x in (found if isinstance(found, tuple) else (found,))]
-
-    one, first = figures(function(**inputs)), next(iter(inputs))
-    for column in (inputs[first] * FOUR, (inputs[first] * FOUR).astype(np.float32)):
-        column.flags.writeable = False
-        for single, many in zip(one, figures(function(**{**inputs, first: column})), strict=True):
-            assert many.shape == (4,)
-            assert many == pytest.approx(np.broadcast_to(single, 4), rel=1e-5)
-    assert all(x.size == 0 for x in figures(function(**{**inputs, first: np.ones(0)})))
+    names = list(ARRAY_FORMS[form][1])
+    first, last = names[0], names[-1]
+    assert_broadcasts(ARRAY_FORMS[form], first)
     if form != "stable":
-        with pytest.raises(DomainError, match="not an array of numbers"):
-            function(**{**inputs, first: ["x"]})
-    if len(inputs) > 1:
-        last = list(inputs)[-1]
-        with pytest.raises(DomainError, match="do not broadcast"):
-            function(**{**inputs, first: inputs[first] * FOUR, last: inputs[last] * np.ones(3)})
+        assert_only_numbers(ARRAY_FORMS[form], first)
+    if first != last:
+        assert_misfits_refused(ARRAY_FORMS[form], first, last)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import mpmath
 import numpy as np
 import pytest
@@ -13,9 +11,16 @@ from aggregator.quant import black, dealer_gamma, forwards, hedging, inverse, pe
 from aggregator.quant import implied_vol as iv
 from aggregator.quant.hedging_simulation import Jumps, simulate
 from aggregator.quant.risk_surface import book, risk_surface
+from tests.quant.odd import (
+    Form,
+    assert_broadcasts,
+    assert_misfits_refused,
+    assert_only_numbers,
+    assert_refused_by_index,
+    figures,
+)
 
-FOUR = np.ones(4)
-ARRAY_FORMS: dict[str, tuple[Callable[..., object], dict[str, float]]] = {
+ARRAY_FORMS: dict[str, Form] = {
     "price": (black.price, {"kind": 1, "S": 100, "K": 110, "T_yr": 0.5, "sigma": 0.6, "r": 0.03, "q": 0.01}),
     "greeks": (black.greeks, {"kind": 1, "S": 100, "K": 110, "T_yr": 0.5, "sigma": 0.6}),
     "dividend_rho": (black.dividend_rho, {"kind": 1, "S": 100, "K": 110, "T_yr": 0.5, "sigma": 0.6}),
@@ -54,11 +59,7 @@ CASES = [(form, name) for form, (_, inputs) in ARRAY_FORMS.items() for name in i
 @pytest.mark.parametrize(("form", "name"), CASES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_an_element_that_is_no_number_is_refused_by_its_index(form: str, name: str, bad: float) -> None:
-    function, inputs = ARRAY_FORMS[form]
-    column = inputs[name] * FOUR
-    column[2] = bad
-    with pytest.raises(DomainError, match=r"\[2\]"):
-        function(**{**inputs, name: column})
+    assert_refused_by_index(ARRAY_FORMS[form], name, bad, r"\[2\]")
 
 
 @pytest.mark.parametrize(("form", "name"), CASES)
@@ -71,34 +72,17 @@ def test_absurd_sizes_give_a_finite_figure_or_an_error_but_never_a_warning(form:
         return
     if form in ("leland", "feedback"):
         return  # what has no finite answer is labelled there: NaN beside the Leland number, UNSTABLE
-    figures = found if isinstance(found, tuple) else (found,)
-    assert all(np.all(np.isfinite(np.asarray(x, dtype=np.float64))) for x in figures)
+    assert all(np.all(np.isfinite(x)) for x in figures(found))
 
 
 @pytest.mark.parametrize("form", ARRAY_FORMS)
 def test_shapes_dtypes_and_read_only_arrays(form: str) -> None:
-    function, inputs = ARRAY_FORMS[form]
-    one = function(**inputs)
-
-    def figures(found: object) -> list[np.ndarray]:
-        return [np.asarray(x, dtype=np.float64) for x in (found if isinstance(found, tuple) else (found,))]
-
-    last = list(inputs)[-1]
-    for column in (inputs[last] * FOUR, (inputs[last] * FOUR).astype(np.float32), list(inputs[last] * FOUR)):
-        if isinstance(column, np.ndarray):
-            column.flags.writeable = False
-        for single, many in zip(figures(one), figures(function(**{**inputs, last: column})), strict=True):
-            assert many.shape == (4,)
-            assert many == pytest.approx(np.broadcast_to(single, 4), rel=1e-5)
-    assert all(x.size == 0 for x in figures(function(**{**inputs, last: []})))
-    with pytest.raises(DomainError, match="not an array of numbers"):
-        function(**{**inputs, last: ["x"]})
-    with pytest.raises(DomainError, match="not an array of numbers"):
-        function(**{**inputs, last: [1j]})
-    if len(inputs) > 1:
-        first = next(name for name in inputs if name != "kind")
-        with pytest.raises(DomainError, match="do not broadcast"):
-            function(**{**inputs, first: inputs[first] * FOUR, last: inputs[last] * np.ones(3)})
+    names = list(ARRAY_FORMS[form][1])
+    assert_broadcasts(ARRAY_FORMS[form], names[-1])
+    assert_only_numbers(ARRAY_FORMS[form], names[-1])
+    if len(names) > 1:
+        first = next(name for name in names if name != "kind")
+        assert_misfits_refused(ARRAY_FORMS[form], first, names[-1])
 
 
 def test_quotes_of_every_shape_are_labelled() -> None:
