@@ -118,13 +118,20 @@ def test_health_is_rounded_half_up_before_the_basis_points_are_cut(market: Aave,
         assert market.account(borrower).health_e18 == judged.health_factor
 
 
-@NEWER
-def test_a_debt_of_exactly_2000_closes_half_and_leaves_exactly_1000(market: Aave) -> None:
-    user, weth, wbtc = market.chain.accounts[3], market.asset("WETH"), market.asset("WBTC")
+def owing_one_weth(market: Aave, debt_usd: float) -> tuple[str, int]:
+    """Who owes 1 WETH against 1 WBTC, at health 0.97 once that debt is worth so much; and a time in a minute."""
+    user = market.chain.accounts[3]
     market.supply(user, "WBTC", 10**8)
     market.borrow(user, "WETH", WAD)
     time_s = market.chain.block()["timestamp"] + 60
-    wbtc.set_price(2_000 * 0.97 / 0.75)
+    market.asset("WBTC").set_price(debt_usd * 0.97 / 0.75)
+    return user, time_s
+
+
+@NEWER
+def test_a_debt_of_exactly_2000_closes_half_and_leaves_exactly_1000(market: Aave) -> None:
+    weth = market.asset("WETH")
+    user, time_s = owing_one_weth(market, 2_000)
     for value, share in ((2_000 * USD, 0.5), (2_000 * USD - 1, 1.0)):
         owed = next(leg for leg in at_time(market, time_s, user).legs if leg.side == "debt").amount
         weth.feed.send("set", value * WAD // owed)
@@ -159,11 +166,8 @@ def test_a_debt_of_exactly_half_is_closed_whole(market: Aave) -> None:
 
 @NEWER
 def test_exactly_1000_may_be_left_and_not_a_unit_less(market: Aave) -> None:
-    user, weth, wbtc = market.chain.accounts[3], market.asset("WETH"), market.asset("WBTC")
-    market.supply(user, "WBTC", 10**8)
-    market.borrow(user, "WETH", WAD)
-    time_s = market.chain.block()["timestamp"] + 60
-    wbtc.set_price(1_990 * 0.97 / 0.75)
+    weth = market.asset("WETH")
+    user, time_s = owing_one_weth(market, 1_990)
     weth.feed.send("set", 1_990 * USD)
     account = at_time(market, time_s, user)
     owed = next(leg for leg in account.legs if leg.side == "debt").amount
