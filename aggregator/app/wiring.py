@@ -234,6 +234,10 @@ class App:
 
         return wallet(snap, holder, int(time.time()))
 
+    def age_s(self, at: str = "") -> int:
+        """Seconds since the cut."""
+        return max(0, int(time.time()) - self.snapshot(at).cut.time_s)
+
     def _held(self, text: str, at: str) -> tuple[Snapshot, str]:
         if _is_address(text):
             typed_address(text)  # a typing error is found out before the store is read
@@ -270,7 +274,7 @@ class App:
     def exposure(self, asset: str, at: str = "") -> dict[str, Any]:
         from aggregator.report.exposure import exposure
 
-        return exposure(self.snapshot(at), asset)
+        return exposure(self.snapshot(at), asset) | {"age_s": self.age_s(at)}
 
     def export_graph(self, output: Path, at: str = "") -> None:
         from aggregator import graph

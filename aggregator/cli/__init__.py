@@ -198,13 +198,19 @@ def stress(
 
     with App.open(config) as spill, progress(as_json) as tick:
         answer = spill.stress(scenario, at, tick, report)
-    print_json(answer) if as_json else show.stress(answer)
+        age_s = spill.age_s(at)
+    print_json(answer) if as_json else show.stress(answer, age_s)
     if report is not None:
         err.print(f"report {report}", markup=False)
 
 
 @app.command()
-def wallet(address: str, config: ConfigOption = None, as_json: JsonOption = False, at: AtOption = "") -> None:
+def wallet(
+    address: Annotated[str, typer.Argument(help="EVM address, or an account of an imported book.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    at: AtOption = "",
+) -> None:
     """Where a wallet stands on every chain: positions, exact health factors, Greeks, gaps."""
     from aggregator.app import App
 
@@ -214,8 +220,13 @@ def wallet(address: str, config: ConfigOption = None, as_json: JsonOption = Fals
 
 
 @app.command()
-def exposure(asset: str, config: ConfigOption = None, as_json: JsonOption = False, at: AtOption = "") -> None:
-    """Total exposure to an asset, direct and through claims, by market."""
+def exposure(
+    asset: Annotated[str, typer.Argument(help="Symbol: all assets of that symbol on every chain; or an asset id.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    at: AtOption = "",
+) -> None:
+    """Who holds an asset, directly and through claims, by market and side."""
     from aggregator.app import App
 
     with App.open(config) as spill:

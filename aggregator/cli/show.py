@@ -51,8 +51,8 @@ def coverage(coverage: list[dict[str, Any]]) -> None:
     )
 
 
-def stress(r: dict[str, Any]) -> None:
-    """The answer, then one line a protocol, then who is closest to the edge."""
+def stress(r: dict[str, Any], age_s: int | None = None) -> None:
+    """The answer, then one line a protocol, then who is closest to the edge. age_s: of the cut."""
     from aggregator.report.names import count
 
     c = r["convergence"]
@@ -62,7 +62,11 @@ def stress(r: dict[str, Any]) -> None:
     accounts = count(sum(m["liquidated_accounts"] for m in r["markets"]), "account")
     settled = f"settled after {count(c['rounds'], 'round')}" if c["converged"] else f"NOT settled ({c['why']})"
     out.print(
-        f"{printable(r['scenario']['name'])} at cut {r['cut_digest'][:12]}: {settled}", style="bold", markup=False
+        f"{printable(r['scenario']['name'])} at cut {r['cut_digest'][:12]}"
+        + ("" if age_s is None else f", {age(age_s)} old")
+        + f": {settled}",
+        style="bold",
+        markup=False,
     )
     out.print(
         f"USD {whole(seized)} of collateral is seized in {accounts}; USD {whole(bad)} of debt is written off"
@@ -154,7 +158,6 @@ def wallet(w: dict[str, Any]) -> None:
         )
         for line in _edge(p):
             out.print(line, markup=False)
-    full = sum(c["level"] == "full" for c in w["coverage"])
     if w["positions"]:
         sums = f"collateral {usd(w['totals']['collateral_usd'])}, debt {usd(w['totals']['debt_usd'])}"
         supplied = [leg["value_usd"] for p in w["positions"] for leg in p["legs"] if leg["side"] == "supply"]
@@ -163,7 +166,7 @@ def wallet(w: dict[str, Any]) -> None:
         out.print(f"\nin all, USD: {sums}", markup=False)
     else:
         out.print("no position in what was read")
-    out.print(f"{full} of {len(w['coverage'])} deployments were read in full")
+    out.print(_read(w["coverage"]))
     if w["greeks"]:
         names = ("delta", "gamma", "vega", "theta", "value")
         table(
@@ -210,7 +213,7 @@ def exposure(e: dict[str, Any]) -> None:
         sums[key] = (sums.get(key) or 0.0) + row["value_usd"] if known else None
     several = f" ({len(e['assets'])} assets of that symbol)" if len(e["assets"]) > 1 else ""
     table(
-        f"exposure to {printable(e['symbol'])}{several} at cut {e['cut']['digest'][:12]}",
+        f"exposure to {printable(e['symbol'])}{several} at cut {e['cut']['digest'][:12]}, {age(e['age_s'])} old",
         ["chain", "market", "side", "through", "USD"],
         [
             [short(chain_name(market)), short_market(market), side, through, "-" if value is None else whole(value)]
@@ -220,6 +223,11 @@ def exposure(e: dict[str, Any]) -> None:
     )
     if any(through not in ("direct", "LP positions") for _, _, through in sums):
         out.print("a vault's positions and its shares are the same money: do not add up rows")
+    out.print(_read(e["coverage"]))
+
+
+def _read(coverage: list[dict[str, Any]]) -> str:
+    return f"{sum(c['level'] == 'full' for c in coverage)} of {len(coverage)} deployments were read in full"
 
 
 def short_market(market: str) -> str:

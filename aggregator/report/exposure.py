@@ -9,6 +9,7 @@ import pandas as pd
 
 from aggregator import graph
 from aggregator.core.errors import ConfigError, near_miss
+from aggregator.report.coverage import coverage_json
 from aggregator.report.frames import positions
 from aggregator.report.plain import cut_json
 from aggregator.snapshot import Snapshot
@@ -45,7 +46,13 @@ def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
             }
         )
     rows.sort(key=lambda r: (-(r["value_usd"] or 0.0), r["market"], r["side"]))
-    return {"assets": assets, "symbol": snap.assets[assets[0]].symbol, "cut": cut_json(snap.cut), "rows": rows}
+    return {
+        "assets": assets,
+        "symbol": snap.assets[assets[0]].symbol,
+        "cut": cut_json(snap.cut),
+        "coverage": coverage_json(snap),
+        "rows": rows,
+    }
 
 
 def _sum(usd: pd.Series[float]) -> float:

@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from aggregator.api import make_app
 from aggregator.app import App
 from aggregator.app.config import parse_config
+from aggregator.app.demo import Demo
 from aggregator.core.scenario import parse_scenario
 from aggregator.ingest.book import TABLES
 
@@ -56,6 +57,12 @@ def test_the_readmes_commands_run_as_written(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as at_once:
         assert all(at_once.map(lambda line: run(line, tmp_path), others))
     assert (tmp_path / "demo" / "depth_half.html").stat().st_size > 100_000
+
+
+def test_the_readmes_notebook_runs_in_the_demos_folder(demo: Demo) -> None:
+    (code,) = blocks(ROOT / "README.md", "python")
+    command = [sys.executable, "-c", f"{code}\nassert held['value_usd'].notna().all()"]
+    subprocess.run(command, cwd=demo.report.parent, check=True, timeout=200)
 
 
 def test_the_import_example_is_what_its_document_says(tmp_path: Path) -> None:

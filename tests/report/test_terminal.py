@@ -104,5 +104,7 @@ def test_an_exposure_names_the_vault_and_warns_of_adding_up(config: Path, monkey
         plain = _shown(lambda: show.exposure(app.exposure("CRV")), monkeypatch, width=100)
     assert max(map(len, lines)) <= 80
     assert any(" waUSDC " in line for line in lines)
-    assert "do not add up" in lines[-1]
-    assert "add up" not in plain[-1]
+    assert "do not add up" in lines[-2]
+    assert "add up" not in "".join(plain)
+    assert lines[-1] == "11 of 11 deployments were read in full"
+    assert " days old" in lines[0]
