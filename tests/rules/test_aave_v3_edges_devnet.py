@@ -5,6 +5,8 @@ Random accounts never stand there. Prices and block times are searched for until
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from aggregator.core.account import Account
@@ -21,17 +23,26 @@ THRESHOLD_BPS = 8_250  # WETH's
 NEWER = pytest.mark.parametrize("market", ["3.6"], indirect=True)
 
 
+@pytest.fixture(scope="module")
+def markets(devnet_tools: Toolchain) -> Iterator[dict[str, Aave]]:
+    """By version, each on its own chain: lenders, and a liquidator with enough of everything."""
+    with Chain(devnet_tools) as old, Chain(devnet_tools) as new:
+        made = {}
+        for version, chain, deploy in (("3.0", old, aave_v30.deploy), ("3.6", new, aave_v36.deploy)):
+            dai = deploy_asset(devnet_tools, chain, "DAI", 18, 1)
+            reserves = [*standard_reserves(devnet_tools, chain), Reserve(dai, 6_300, 7_700, 10_500, 2_500, GENTLE)]
+            market = made[version] = deploy(devnet_tools, chain, reserves)
+            for reserve in reserves:
+                market.supply(chain.accounts[1], reserve.asset.symbol, reserve.asset.worth(1e6))
+                reserve.asset.provide(chain.accounts[2], market.pool, reserve.asset.worth(1e9))
+        yield made
+
+
 @pytest.fixture(params=["3.0", "3.6"])
-def market(request: pytest.FixtureRequest, devnet_tools: Toolchain, chain: Chain) -> Aave:
-    """Lenders, and a liquidator with enough of everything."""
-    dai = deploy_asset(devnet_tools, chain, "DAI", 18, 1)
-    reserves = [*standard_reserves(devnet_tools, chain), Reserve(dai, 6_300, 7_700, 10_500, 2_500, GENTLE)]
-    deploy = aave_v30.deploy if request.param == "3.0" else aave_v36.deploy
-    made = deploy(devnet_tools, chain, reserves)
-    for reserve in reserves:
-        made.supply(chain.accounts[1], reserve.asset.symbol, reserve.asset.worth(1e6))
-        reserve.asset.provide(chain.accounts[2], made.pool, reserve.asset.worth(1e9))
-    return made
+def market(request: pytest.FixtureRequest, markets: dict[str, Aave]) -> Iterator[Aave]:
+    """What a test does to it is undone."""
+    with markets[request.param].chain.undone():
+        yield markets[request.param]
 
 
 @pytest.fixture
