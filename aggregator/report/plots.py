@@ -228,8 +228,8 @@ def health(wallets: Sequence[WalletOutcome], most: int = 20) -> go.Figure | None
         )
     figure.add_vline(x=1.0, line={"color": OTHER, "dash": "dash"})
     beyond = any(h is not None and h > MOST_HEALTH for h in after)
-    above = f"<br>above {MOST_HEALTH:.0f} drawn at {MOST_HEALTH:.0f}" if beyond else ""
-    layout(figure, f"health factor (liquidation below 1){above}", "", 130 + 24 * len(shown))
+    above = f",<br>above {MOST_HEALTH:.0f} drawn at {MOST_HEALTH:.0f}" if beyond else ""
+    layout(figure, f"health factor<br>(liquidation below 1{above})", "", 130 + 24 * len(shown))
     figure.update_layout(
         yaxis={"categoryorder": "array", "categoryarray": names, "ticklabelstandoff": 10}, xaxis={"rangemode": "tozero"}
     )

@@ -114,6 +114,9 @@ async def test_every_figure_is_drawn_without_a_word_to_console_or_network(
         assert await page.value(f"{figures}.every(f => f.querySelector('svg.main-svg'))")
         assert await page.value("document.documentElement.scrollWidth") <= width
         assert await page.value(f"{figures}.every(f => f.firstChild.getBoundingClientRect().right <= innerWidth)")
+        assert await page.value("[...document.querySelectorAll('.xtitle')].length") >= 5
+        inside = "[...document.querySelectorAll('.xtitle')].every(t => t.getBoundingClientRect().right <= innerWidth)"
+        assert await page.value(inside)
 
 
 async def test_nothing_is_cut_off_on_paper(demo: Demo, chromium: str, tmp_path: Path) -> None:
