@@ -139,11 +139,14 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     links: dict[str, str]
 
 
-class Health(msgspec.Struct):
+class Health(msgspec.Struct, forbid_unknown_fields=True):
+    """status: ok | empty; detail: why it is empty."""
+
     status: str
     cut: str | None
     age_s: int | None
     version: str
+    detail: str = ""
 
 
 class Problem(msgspec.Struct):

@@ -105,7 +105,9 @@ async def test_wrong_requests_get_one_problem_object(
 
 async def test_an_empty_store_is_alive_and_says_so(three_chains_world: World, open_app: Opener) -> None:
     async with client_of(open_app(three_chains_world)) as client:
-        assert (await (await client.get("/healthz")).json())["status"] == "empty"
+        said = msgspec.json.decode(await (await client.get("/healthz")).read(), type=types.Health)
+        assert said.status == "empty"
+        assert said.detail
         assert (await client.get("/v1/cuts")).status == 503
 
 
