@@ -317,8 +317,12 @@ def affordable(
             if rest <= room:
                 share[i], room = 1.0, room - rest
         first, left_out = whole + 1, left_out + more - float(share[group] @ units[group])
-    depth.quote(asset, float(share @ units), value_usd, par, ahead)
+    after = ahead.copy()
+    got = depth.quote(asset, float(share @ units), value_usd, par, after)
+    if got < float(share @ cost_usd) * (1.0 - _SLACK):  # of several quotes one has fallen: less may bring less a unit
+        return np.zeros(len(units))
+    ahead.update(after)
     return share
 
 
-_SAME, _LEAST = 1e-12, 1e-9
+_SAME, _LEAST, _SLACK = 1e-12, 1e-9, 1e-9
