@@ -35,7 +35,7 @@ def price_gaps(snap: Snapshot) -> list[tuple[str, Gap]]:
     table = snap.tables["price"]
     for place, row in enumerate(snap.rows("price")):
         deployment = snap.names[table["deployment"][place]]
-        where = f"{row.path} of {row.market or 'everyone'} in {row.quote}"
+        where = f"{row.path} in {row.quote.removeprefix('iso4217:')}" + f" read by {row.market}" * bool(row.market)
         age_s = snap.time_s(deployment) - row.updated_s
         if row.raw <= 0:
             out.append((deployment, Gap(row.asset, "bad_price", f"{where}: raw {row.raw}", *holdings.size(row.asset))))
