@@ -6,6 +6,7 @@ Without the packages the tests that need them are skipped with the reason.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 
@@ -13,29 +14,42 @@ from tests.devnet.anvil import Chain
 from tests.devnet.toolchain import Toolchain, ToolchainUnavailable, toolchain
 from tests.devnet.worlds import World, three_chains
 
-_unavailable = pytest.StashKey[str]()
+READY_S = 5.0  # what is installed already is looked at in less
+_tools = pytest.StashKey[Future[Toolchain]]()
+
+
+def _needs_tools(item: pytest.Item) -> bool:
+    return "devnet_tools" in getattr(item, "fixturenames", ())
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Install and compile before the first test's clock starts, if any collected test needs it."""
-    if session.config.option.collectonly:
-        return
-    if not any("devnet_tools" in getattr(item, "fixturenames", ()) for item in session.items):
+    """Install and compile beside the tests that need neither: those that do come last, the first time."""
+    if session.config.option.collectonly or not any(map(_needs_tools, session.items)):
         return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    try:
-        toolchain(lambda words: reporter.write_line(f"devnet: {words}") if reporter else None)
-    except ToolchainUnavailable as error:
-        session.config.stash[_unavailable] = str(error)
+    pool = ThreadPoolExecutor(1)
+    tools = pool.submit(toolchain, lambda words: reporter.write_line(f"devnet: {words}") if reporter else None)
+    pool.shutdown(wait=False)
+    session.config.stash[_tools] = tools
+    wait([tools], timeout=READY_S)
+    if not tools.done():
+        session.items.sort(key=_needs_tools)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Wait before the test's clock starts."""
+    if _needs_tools(item):
+        wait([item.config.stash[_tools]])
 
 
 @pytest.fixture(scope="session")
 def devnet_tools(request: pytest.FixtureRequest) -> Toolchain:
     """Packages, compiled contracts and anvil."""
-    reason = request.config.stash.get(_unavailable, None)
-    if reason is None:
-        return toolchain()
-    pytest.skip(f"devnet toolchain unavailable: {reason}")
+    try:
+        return request.config.stash[_tools].result()
+    except ToolchainUnavailable as error:
+        pytest.skip(f"devnet toolchain unavailable: {error}")
 
 
 @pytest.fixture
