@@ -204,10 +204,11 @@ def exposure(e: dict[str, Any]) -> None:
 
     sums: dict[tuple[str, str, str], float | None] = {}
     for row in e["rows"]:
-        through = row["symbol"] if row["through"] != "direct" else "direct"
-        through = (
-            "LP positions" if "/erc721:" in row["through"] else through or short(row["through"].rsplit(":", 1)[-1])
-        )
+        through = row["through"]
+        if "/erc721:" in through:
+            through = "LP positions"
+        elif through != "direct":
+            through = row["symbol"] or short(through.rsplit(":", 1)[-1])
         key = row["market"], row["side"], through
         known = row["value_usd"] is not None and sums.get(key, 0.0) is not None
         sums[key] = (sums.get(key) or 0.0) + row["value_usd"] if known else None

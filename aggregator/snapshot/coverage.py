@@ -100,7 +100,8 @@ def coverage(snap: Snapshot) -> list[Coverage]:
     """
     table, value = snap.tables["exposure"], np.nan_to_num(value_usd(snap), nan=0.0)
     owned = np.isin(table["side"], [snap.code(side) for side in _ASSET_SIDES])
-    absent = list(snap.rows("gap", reason="source_failed"))
+    here = set(snap.deployments)  # a gap of one of these, or of a market of theirs, is among its own
+    absent = [g for g in snap.rows("gap", reason="source_failed") if "/".join(g.subject.split("/")[:3]) not in here]
     out = [_covered(gap.subject, "partial", 0, 0.0, 1) for gap in absent]
     for deployment in snap.deployments:
         code = snap.code(deployment)
@@ -124,8 +125,7 @@ def hidden_frac(snap: Snapshot) -> float:
 
 
 def _covered(deployment: str, level: str, accounts: int, worth_usd: float, gaps: int) -> Coverage:
-    """deployment: its id, or the source alone where that gave nothing."""
-    _, protocol, name = (*deployment.split("/", 2), "", "")[:3]
+    _, protocol, name = deployment.split("/", 2)
     return Coverage(chain_or_source(deployment), protocol, name, level, accounts, f"{worth_usd:.2f}", gaps)
 
 

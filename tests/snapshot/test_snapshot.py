@@ -145,6 +145,12 @@ def test_coverage_says_what_is_full_partial_and_aggregate() -> None:
     ] == [("venue:deribit", "deribit", "main", 0)]
 
 
+@pytest.mark.parametrize("subject", [POOL, f"{POOL}/BTC"])
+def test_a_deployment_that_fails_in_part_while_its_source_is_read_is_one_line(subject: str) -> None:
+    (line,) = coverage(freeze([Gap(subject, "source_failed", "refused")], levels={POOL: "failed"}))
+    assert (line.deployment, line.level, line.gaps) == ("core", "partial", 1)
+
+
 def test_perps_and_options_count_as_accounts() -> None:
     rows: list[Row] = [
         Market(POOL, "perp", "perp_curie@1", ""),
