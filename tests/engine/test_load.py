@@ -51,7 +51,7 @@ def ladder(lltv_wad: int | None = 86 * 10**16, price: int = 2000) -> list[Row]:
 
 def snapshot(rows: list[Row]) -> Snapshot:
     cut = Cut.of([BlockRef("eip155:1", 7, "0x7", 1_750_000_000, "latest")])
-    facts = [("eip155:1/test", row) for row in rows if not isinstance(row, Asset)]
+    facts = [("eip155:1/test/main", row) for row in rows if not isinstance(row, Asset)]
     return build(raw_tables(facts), cut, [row for row in rows if isinstance(row, Asset)])
 
 
