@@ -55,7 +55,9 @@ def snapshot(facts: Facts, *, quoted: bool = True) -> Snapshot:
     rows, cut = facts
     assets = {row.id: row for _, row in rows if isinstance(row, Asset)}
     susd = next(a.id for a in assets.values() if a.symbol == "sUSD")
-    more: list[tuple[str, Row]] = [("eip155:10/feeds/x", Price("", susd, USD, 10**8, 8, "feed", 0, 0))] if quoted else []
+    more: list[tuple[str, Row]] = []
+    if quoted:
+        more.append(("eip155:10/feeds/main", Price("", susd, USD, 10**8, 8, "feed", 0, 0)))
     return build(raw_tables([*rows, *more]), cut, list(assets.values()))
 
 
