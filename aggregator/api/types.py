@@ -46,7 +46,7 @@ class LegOut(msgspec.Struct, forbid_unknown_fields=True):
     asset: str
     symbol: str
     side: str
-    raw: str
+    raw: str | None
     amount: str | None
     value_usd: str | None
 

@@ -21,6 +21,7 @@ class Leg(NamedTuple):
     price is None where unknown (then the account cannot be judged, never zero). terms: the market's terms for
     this asset by key, with those of the account's own scope (e.g. its e-mode) under `scope:key` as raw integers.
     num / den is the index of (market, asset, side): amount = shares * num / den in the market's rounding.
+    den 0: nothing says what a share is; the amount is unknown, and stands as the shares.
     """
 
     asset: str
@@ -34,6 +35,11 @@ class Leg(NamedTuple):
     src: bytes = b""
     num: int = 1
     den: int = 1
+
+    @property
+    def counted(self) -> bool:
+        """Whether the amount is known."""
+        return self.den != 0
 
 
 class Account(NamedTuple):

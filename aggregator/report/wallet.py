@@ -85,11 +85,17 @@ def judge(snap: Snapshot, account: Account) -> tuple[Judgement | None, Rule | No
     rule = rules.get(account.rule)
     if rule is None:
         return None, None, Gap(subject, "unknown_version", f"no rule {account.rule}", 1)
+    if unknown := [leg for leg in account.legs if leg.side != "supply" and not leg.counted]:
+        return None, rule, _uncounted(subject, unknown[0])
     try:
         judgement = rule.judge(account)
         return judgement._replace(unit=judgement.unit or _quote(snap, account.market)), rule, None
     except CannotJudgeError as error:
         return None, rule, Gap(subject, "no_price", error.message, 1)
+
+
+def _uncounted(subject: str, leg: Leg) -> Gap:
+    return Gap(subject, "unread", f"no index says how much {leg.shares} shares of {leg.asset} are", 1)
 
 
 def _quote(snap: Snapshot, market: str) -> str:
@@ -121,7 +127,9 @@ def _position(snap: Snapshot, account: Account) -> tuple[dict[str, Any], list[Ga
     for leg in account.legs:
         value = leg_usd(snap, leg, account)
         if value is None and leg.amount:
-            gaps.append(Gap(f"{account.market}#{account.holder}", "no_price", f"no dollar price for {leg.asset}", 1))
+            subject = f"{account.market}#{account.holder}"
+            blank = Gap(subject, "no_price", f"no dollar price for {leg.asset}", 1)
+            gaps.append(blank if leg.counted else _uncounted(subject, leg))
         legs.append(_leg(snap, leg, value))
     protocol, name = split_deployment(account.market)
     kinds = snap.rows("market", market=account.market)
@@ -167,18 +175,18 @@ def leg_usd(snap: Snapshot, leg: Leg, account: Account) -> str | None:
             return None
         return f"{found['value'] * float(quote[0]):.{USD_PLACES}f}"
     price = prices.usd(snap, leg.asset)
-    return None if price is None or leg.decimals < 0 else _usd(leg.amount, leg.decimals, price[0])
+    return None if price is None or leg.decimals < 0 or not leg.counted else _usd(leg.amount, leg.decimals, price[0])
 
 
 def _leg(snap: Snapshot, leg: Leg, value: str | None) -> dict[str, Any]:
-    """amount is null where nobody knows the decimals: raw is all that there is."""
+    """amount is null where nobody knows the decimals; raw too where nobody knows what a share is."""
     asset = snap.assets.get(leg.asset)
     return {
         "asset": leg.asset,
         "symbol": asset.symbol if asset else "",
         "side": leg.side,
-        "raw": str(leg.amount),
-        "amount": None if leg.decimals < 0 else plain(leg.amount, leg.decimals),
+        "raw": str(leg.amount) if leg.counted else None,
+        "amount": plain(leg.amount, leg.decimals) if leg.counted and leg.decimals >= 0 else None,
         "value_usd": value,
     }
 

@@ -2,7 +2,7 @@
 
 amount = shares * num / den in the market's own rounding, from the Index row of (market, asset, side). A market of a
 kind in `values.IN_AMOUNTS` without Index rows counts in amounts already. For any other leg without an Index row the
-amount is unknown: it carries its shares, no price, and so cannot be judged.
+amount is unknown: it carries its shares, a zero denominator and no price, and cannot be judged.
 Prices are the market's own Price rows (order of `prices.PATHS` where it has several); not positive means unknown.
 Account.terms holds the market's own terms by key and those of a sub-unit under `scope:key` (emode:1:ltv_bps);
 Leg.terms the same for its asset. Options and perpetuals are legs too (`snapshot.derivatives`).
@@ -82,20 +82,20 @@ def _account(
 def _leg(snap: Snapshot, book: _Market, row: Exposure) -> Leg:
     asset, index = snap.assets.get(row.asset), book.indices.get((row.asset, row.side))
     decimals = asset.decimals if asset else -1
-    known = decimals >= 0 and (index is not None or book.in_amounts)
-    amount = mul_div(row.shares, index.num, index.den, index.rounding) if index and index.den else row.shares
+    num, den = (index.num, index.den) if index else (1, int(book.in_amounts))
+    amount = mul_div(row.shares, num, den, index.rounding) if index and den else row.shares
     return Leg(
         row.asset,
         row.side,
         row.shares,
         amount,
         decimals,
-        book.prices.get(row.asset) if known and (index is None or index.den) else None,
+        book.prices.get(row.asset) if decimals >= 0 and den else None,
         book.terms.get(row.asset, {}),
         row.ref,
         row.src,
-        index.num if index else 1,
-        index.den if index else 1,
+        num,
+        den,
     )
 
 

@@ -10,14 +10,14 @@ import pytest
 
 from aggregator.app import App
 from aggregator.core.errors import ConfigError
-from aggregator.core.rows import AccountTerm, Exposure, Market, Row, Term
+from aggregator.core.rows import AccountTerm, Exposure, Index, Market, Row, Term
 from aggregator.report.explain import explain_wallet
 from aggregator.report.greeks import leg_greeks
 from aggregator.report.wallet import leg_usd, wallet_accounts
 from aggregator.report.wallet import wallet as wallet_view
 from aggregator.snapshot import prices
 from tests.devnet.worlds import World
-from tests.snapshot.world import ODD, POOL, POOL_ROWS, WAD, freeze, price
+from tests.snapshot.world import ODD, POOL, POOL_ROWS, USDC, WAD, WETH, freeze, price
 
 
 def test_an_option_leg_is_worth_its_price_and_a_short_owes_it(config: Path) -> None:
@@ -84,12 +84,39 @@ def test_liquidation_prices_bring_the_account_to_its_threshold(collected: App, t
 
 
 def test_an_amount_of_unknown_decimals_is_unknown() -> None:
-    held = Exposure(POOL, "0xcc", "", ODD, "collateral", 123_456)
-    answer = wallet_view(freeze([*POOL_ROWS, held]), "0xcc", 0)
+    held = [Exposure(POOL, "0xcc", "", ODD, "collateral", 123_456), Index(POOL, ODD, "collateral", 1, 1, "down")]
+    answer = wallet_view(freeze([*POOL_ROWS, *held]), "0xcc", 0)
     (leg,) = answer["positions"][0]["legs"]
     assert (leg["raw"], leg["amount"], leg["value_usd"]) == ("123456", None, None)
     assert answer["gaps"]
     assert answer["totals"]["unpriced"] == 1
+
+
+def test_shares_that_no_index_counts_are_no_amount() -> None:
+    """A Morpho market whose rate model reverts: 1e6 shares are about one unit, and nobody can say how many exactly."""
+    morpho = "eip155:1/morpho_blue/blue/0x1"
+    rows: list[Row] = [
+        *POOL_ROWS,
+        Market(morpho, "lending", "morpho_blue@1", "WETH/USDC"),
+        Term(morpho, "", "", "lltv_wad", 86 * 10**16, 0),
+        Index(morpho, WETH, "collateral", 1, 1, "down"),
+        price(morpho, WETH, 2000 * 10**24, quote=USDC, exp=24),
+        Exposure(morpho, "0xcc", "", WETH, "collateral", WAD),
+        Exposure(morpho, "0xcc", "", USDC, "debt", 1000 * 10**12),
+        Exposure(morpho, "0xdd", "", USDC, "supply", 5000 * 10**12),
+    ]
+    snap = freeze(rows)
+    answer = wallet_view(snap, "0xcc", 0)
+    (position,) = answer["positions"]
+    debt = next(leg for leg in position["legs"] if leg["side"] == "debt")
+    assert (debt["raw"], debt["amount"], debt["value_usd"]) == (None, None, None)
+    assert (position["health_factor"], position["debt_usd"], position["liquidation"]["liquidatable"]) == (None,) * 3
+    assert [g["reason"] for g in answer["gaps"] if g["subject"].endswith("#0xcc")] == ["unread"]
+    assert answer["totals"]["unpriced"] == 1
+    lender = wallet_view(snap, "0xdd", 0)
+    assert lender["positions"][0]["legs"][0]["value_usd"] is None
+    assert lender["totals"]["unpriced"] == 1
+    assert "of unknown amount" in str(explain_wallet(snap, "0xdd", "USDC:supply"))
 
 
 def test_who_owes_a_venue_without_a_position_is_seen() -> None:
