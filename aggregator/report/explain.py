@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
+from aggregator import rules
 from aggregator.core.account import Account, Leg
 from aggregator.core.errors import ConfigError, near_miss
 from aggregator.core.fixed import plain
@@ -13,6 +15,8 @@ from aggregator.report.formulas import figure as formula_of
 from aggregator.report.leaves import Node, constant, dollars, leaf, node, price_leaf, symbol
 from aggregator.report.plain import cut_json
 from aggregator.report.wallet import health_text, judge, leg_usd, option_of, unit_usd, wallet_accounts
+from aggregator.rules.aave_v3 import AaveV3
+from aggregator.rules.base import CannotJudgeError
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.prices import rank
 
@@ -89,22 +93,40 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
     """One leg: dollars = amount x price, amount = shares x index; what weighs it beside it where it counts."""
     name, market = symbol(snap, leg.asset), account.market
     value, option = leg_usd(snap, leg, account), option_of(snap, leg, account)
-    prices = sorted((p for p in snap.rows("price", market=market, asset=leg.asset) if p.raw > 0), key=rank)[:1]
-    inputs = [_amount(snap, market, leg, protocol), *(price_leaf(snap, p) for p in prices)]
+    inputs = [_amount(snap, market, leg, protocol), *_judged_by(snap, account, leg, protocol)]
     inputs += _bought(snap, market, leg, option)
     if value and (usd := dollars(snap, option.quote if option else leg.asset)):
         inputs.append(usd)
-    if leg.side == "collateral" and (key := THRESHOLDS.get(protocol)):
-        scope = f"emode:{account.own.get('emode')}"
-        terms = snap.rows("term", market=market, key=key)
-        mine = [t for t in terms if (t.scope == scope if t.scope else t.asset in (leg.asset, ""))]
-        inputs += [leaf(snap, f"{t.scope} {key}".strip(), t.raw, t.src, market) for t in mine]
     known = plain(leg.amount, leg.decimals) if leg.decimals >= 0 else f"raw {leg.amount}, decimals unknown,"
+    if not leg.counted:
+        known = f"{leg.shares} shares, of unknown amount, of"
     shown = f"{known} {name}" + (f" (USD {value})" if value else "")
     formula = ("size x Black-Scholes price at spot, strike, time left, iv and rate x USD per quote", "float64")
     if option is None:
         formula = ("amount x USD per whole one", "down to 8 places") if value else ("amount, of no known price", "none")
     return node(f"{name} {leg.side}", shown, *formula, inputs)
+
+
+def _judged_by(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> list[Node]:
+    """The market's price of the leg and what weighs it as collateral: its e-mode's where those count."""
+    market, rule, scope, keys = account.market, rules.get(account.rule), "", list[str]()
+    prices = sorted((p for p in snap.rows("price", market=market, asset=leg.asset) if p.raw > 0), key=rank)[:1]
+    with suppress(CannotJudgeError):
+        if isinstance(rule, AaveV3) and rule.in_emode(account, leg):
+            scope = f"emode:{account.own['emode']}"
+            if rule.priced_by_emode(account, leg):
+                prices, keys = [], ["price"]
+    if leg.side == "collateral" and protocol in THRESHOLDS:
+        keys.append(THRESHOLDS[protocol])
+    terms = snap.rows("term", market=market)
+    told = [t for key in keys for t in terms if (t.key, t.scope) == (key, scope) and t.asset in (leg.asset, "")]
+    if scope and keys:  # why the e-mode's count: the reserve's own category, or its bit in the category's map
+        why = {("emode_category", leg.asset, ""), ("reserve_id", leg.asset, ""), ("collateral_bitmap", "", scope)}
+        told += [t for t in terms if (t.key, t.asset, t.scope) in why]
+    return [
+        *(price_leaf(snap, p) for p in prices),
+        *(leaf(snap, f"{t.scope} {t.key}".strip(), t.raw, t.src, market) for t in told),
+    ]
 
 
 def _amount(snap: Snapshot, market: str, leg: Leg, protocol: str) -> Node:

@@ -60,7 +60,10 @@ DERIVED = {
 ACCRUED_DEN = {"morpho_blue": "accrued with the numerator: total shares plus the virtual shares"}
 CONSTANT = "constant of the protocol, or read with the numerator"
 # (selector, figure) -> where in the word
-PACKED = {("35ea6a75", "liquidation_threshold_bps"): "bits 16 to 31 of word 0 (ReserveConfigurationMap)"}
+PACKED = {
+    ("35ea6a75", "liquidation_threshold_bps"): "bits 16 to 31 of word 0 (ReserveConfigurationMap)",
+    ("35ea6a75", "emode_category"): "bits 168 to 175 of word 0 (ReserveConfigurationMap)",
+}
 
 
 def figure(protocol: str, name: str, unit: str) -> tuple[str, str]:

@@ -109,6 +109,22 @@ class AaveV3:
         """Whether a flagged asset is collateral: up to 3.5 not where its own liquidation threshold is zero."""
         return self.version >= (3, 6) or need(leg.terms, "liquidation_threshold_bps", leg.asset) != 0
 
+    def in_emode(self, account: Account, leg: Leg) -> bool:
+        """Whether the account's e-mode says what this asset counts as collateral."""
+        emode = account.own.get("emode", 0)
+        if not emode:
+            return False
+        if self.version < (3, 2):
+            return need(leg.terms, "emode_category", leg.asset) == emode
+        bitmap = need(account.terms, f"emode:{emode}:collateral_bitmap", account.market)
+        return bool(bitmap >> need(leg.terms, "reserve_id", leg.asset) & 1)
+
+    def priced_by_emode(self, account: Account, leg: Leg) -> bool:
+        """Whether the account's e-mode has a price of its own for this asset, in place of the asset's."""
+        return (
+            self.version < (3, 2) and self.in_emode(account, leg) and bool(_emode_price(account, account.own["emode"]))
+        )
+
     def shielded(self, account: Account) -> bool:
         """Whether the sequencer's sentinel lets nobody be called whose health is CLOSE_FACTOR_HF or more."""
         return self.version < (3, 7) and not account.terms.get("liquidation_allowed", 1)
@@ -181,11 +197,8 @@ class AaveV3:
         return (leg for leg in account.side("collateral") if self.counts(leg))
 
     def _price(self, account: Account, leg: Leg) -> int:
-        emode = account.own.get("emode", 0)
-        if self.version < (3, 2) and emode and need(leg.terms, "emode_category", leg.asset) == emode:
-            override = _emode_price(account, emode)
-            if override:
-                return override
+        if self.priced_by_emode(account, leg):
+            return _emode_price(account, account.own["emode"])
         return price_of(leg, _base_exp(account))
 
     def _value(self, account: Account, leg: Leg) -> int:
@@ -198,18 +211,9 @@ class AaveV3:
         divide = mul_div_up if self._directional else mul_div_down
         return divide(amount, self._price(account, legs[0]), _unit(legs[0]))
 
-    def _in_emode(self, account: Account, leg: Leg) -> bool:
-        emode = account.own.get("emode", 0)
-        if not emode:
-            return False
-        if self.version < (3, 2):
-            return need(leg.terms, "emode_category", leg.asset) == emode
-        bitmap = need(account.terms, f"emode:{emode}:collateral_bitmap", account.market)
-        return bool(bitmap >> need(leg.terms, "reserve_id", leg.asset) & 1)
-
     def _scoped(self, account: Account, leg: Leg, key: str) -> int:
         """The e-mode's term where the asset is in the account's e-mode, else the asset's own."""
-        if self._in_emode(account, leg):
+        if self.in_emode(account, leg):
             return need(account.terms, f"emode:{account.own['emode']}:{key}", account.market)
         return need(leg.terms, key, leg.asset)
 
@@ -221,7 +225,7 @@ class AaveV3:
         if self.version < (3, 6):
             return self._scoped(account, leg, "ltv_bps") if own else 0
         emode = account.own.get("emode", 0)
-        if self._in_emode(account, leg):
+        if self.in_emode(account, leg):
             zero = account.terms.get(f"emode:{emode}:ltvzero_bitmap", 0)
             out = need(account.terms, f"emode:{emode}:ltv_bps", account.market)
             return 0 if zero >> need(leg.terms, "reserve_id", leg.asset) & 1 else out

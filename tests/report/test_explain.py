@@ -13,8 +13,10 @@ import pytest
 
 from aggregator.app import App
 from aggregator.core.errors import ConfigError
+from aggregator.core.rows import AccountTerm, Exposure, Index, Market, Row, Term
 from aggregator.report.explain import explain_wallet, text
 from aggregator.snapshot import Snapshot
+from tests.snapshot.world import POOL, USDC, WETH, freeze, price
 
 Node = dict[str, Any]
 
@@ -116,3 +118,42 @@ def test_a_legs_dollars_are_its_amount_times_what_one_is_worth(snap: Snapshot, f
         shown = Fraction(Decimal(leg["value"].split("(USD ")[1].rstrip(")")))
         # a claim's price is floored at 36 places of a whole one, dollars at 8
         assert abs(shown - _number(leg) * one) <= Fraction(2, 10**8) + _number(leg) / 10**36
+
+
+def test_an_emode_with_a_price_of_its_own_is_explained_by_that_price() -> None:
+    """Aave 3.0, GenericLogic: the category's price source judges its assets; the others keep their own."""
+    rows: list[Row] = [
+        Market(POOL, "lending", "aave_v3@3.0", "Old"),
+        Term(POOL, "", "", "base_unit_exp", 8, 0),
+        *(Index(POOL, asset, side, 1, 1, "half_up") for asset in (WETH, USDC) for side in ("collateral", "debt")),
+        price(POOL, WETH, 2000 * 10**8),
+        price(POOL, USDC, 10**8),
+        Term(POOL, WETH, "", "liquidation_threshold_bps", 8250, 4),
+        Term(POOL, USDC, "", "liquidation_threshold_bps", 7800, 4),
+        Term(POOL, WETH, "", "emode_category", 0, 0),
+        Term(POOL, USDC, "", "emode_category", 7, 0),
+        Term(POOL, "", "emode:7", "liquidation_threshold_bps", 9300, 4),
+        Term(POOL, "", "emode:7", "price_source", 1, 0),
+        Term(POOL, "", "emode:7", "price", 101 * 10**6, 8),
+        Exposure(POOL, "0xee", "", WETH, "collateral", 10**18),
+        Exposure(POOL, "0xee", "", USDC, "collateral", 10**9),
+        Exposure(POOL, "0xee", "", USDC, "debt", 5 * 10**8),
+        AccountTerm(POOL, "0xee", "", "emode", 7),
+    ]
+    snap = freeze(rows)
+
+    def legs(figure: str) -> tuple[Fraction, list[tuple[Fraction, list[Node]]]]:
+        (part,) = explain_wallet(snap, "0xee", figure)["positions"]
+        opened = [leg for leg in part["inputs"] if "inputs" in leg]
+        prices = [_named(leg, "emode:7 price") or _named(leg, "price in") for leg in opened]
+        worth = [_number(leg) * _number(one) / 10**8 for leg, (one,) in zip(opened, prices, strict=True)]
+        return _number(part), list(zip(worth, (_named(leg, "threshold") for leg in opened), strict=True))
+
+    for figure, said in (("collateral_usd", 2000 + 1010), ("debt_usd", 505)):
+        value, opened = legs(figure)
+        assert value == sum(worth for worth, _ in opened) == said
+    health, opened = legs("health_factor")
+    weighed = sum(worth * _number(one) / 10**4 for worth, found in opened for one in found)
+    assert weighed == 2000 * Fraction(825, 1000) + 1010 * Fraction(93, 100)
+    average = Fraction(int(weighed / 3010 * 10**4), 10**4)  # 3.0 judges by the average in whole basis points
+    assert health == pytest.approx(float(average * 3010 / 505), rel=1e-12)
