@@ -67,7 +67,7 @@ class PerpCurie:
             collateral=margin.value,
             debt=margin.requirement,
             exp=18,
-            unit=next((leg.asset for leg in account.side("margin")), ""),
+            unit=self._settlement(account),
             health_factor=margin.value * WAD // margin.requirement if margin.requirement else None,
             threshold_wad=WAD,
             liquidatable=margin.value < margin.requirement,
@@ -130,7 +130,7 @@ class PerpCurie:
     def best_liquidation(self, account: Account) -> Liquidation | None:
         """The call with the largest fee to the liquidator; None where healthy or refused (open orders, empty fund)."""
         calls: list[Liquidation] = []
-        settlement = next((x.asset for x in account.side("margin") if "collateral_ratio_pips" not in x.terms), "")
+        settlement = self._settlement(account)
         for leg in account.side("long", "short"):
             try:
                 calls.append(self.liquidate(account, settlement, leg.asset))
@@ -146,6 +146,10 @@ class PerpCurie:
         funding = sum(raw for key, raw in own.items() if key.startswith("pending_funding") or ":pending_funding" in key)
         other = sum(_collateral(leg) for leg in self._others_collateral(account))
         return balance * unit + own.get("owed_realized_pnl", 0) + own.get("pending_fee", 0) - funding + other
+
+    def _settlement(self, account: Account) -> str:
+        """The token that the vault counts in; '' where the account has none of it, only other collateral."""
+        return next((x.asset for x in account.side("margin") if "collateral_ratio_pips" not in x.terms), "")
 
     def _others_collateral(self, account: Account) -> list[Leg]:
         return [x for x in account.side("margin") if "collateral_ratio_pips" in x.terms and x.amount]

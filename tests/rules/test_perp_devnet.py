@@ -223,6 +223,17 @@ def test_array_form_equals_the_exact_form() -> None:
     assert batch(np.zeros(0), np.zeros(0), np.zeros(0), 0.1, 0.1).closed_usd.shape == (0,)
 
 
+def test_other_collateral_counts_in_settlement_tokens() -> None:
+    """Vault.getAccountValue answers settlement tokens, whatever else the margin holds: 100 + 1 WETH at 2,000 x 0.7."""
+    weth = Leg("A weth", "margin", WAD, WAD, 18, Fixed(2_000 * 10**8, 8), {"collateral_ratio_pips": 700_000})
+    usdc = Leg("usdc", "margin", 10**8, 10**8, 6, None, {})
+    terms = {"mm_ratio_pips": 62_500, "settlement_decimals": 6}
+    judged = RULE.judge(Account("m", "h", RULE.name, (weth, usdc), terms, {}, 0))
+    assert (judged.collateral, judged.unit) == (1_500 * WAD, "usdc")
+    judged = RULE.judge(Account("m", "h", RULE.name, (weth,), terms, {"settlement_balance": -(10**8)}, 0))
+    assert (judged.collateral, judged.unit) == (1_300 * WAD, "")
+
+
 def test_missing_price_and_terms() -> None:
     leg = Leg("ETH", "long", WAD, WAD, 18, None, {"size": WAD, "open_notional": -WAD})
     terms = {"mm_ratio_pips": 62_500, "settlement_decimals": 6}
