@@ -5,13 +5,15 @@ as decimal strings. A leg's dollar value uses the selection of `aggregator.snaps
 null and adds a gap: it is never zero.
 
 Liquidation prices hold all else fixed. Health times debt is affine in the price of one asset, W(p) = W0 + a (p - p0),
-and so is debt, D(p) = D0 + b (p - p0); they meet at p = p0 + (D0 - W0) / (a - b).
+and so is debt, D(p) = D0 + b (p - p0); they meet at p = p0 + (D0 - W0) / (a - b), but for what the contract rounds:
+from there the rule is asked for the last price, in the oracle's own unit, at which the account may be liquidated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from aggregator import rules
@@ -203,12 +205,9 @@ def _liquidation_prices(snap: Snapshot, account: Account, rule: Rule, now: Judge
         first = next(leg for leg in account.legs if leg.asset == asset)
         if first.price is None or first.price.raw <= 0:
             continue
-        doubled = Fixed(2 * first.price.raw, first.price.exp)
-        moved = account._replace(
-            legs=tuple(leg._replace(price=doubled) if leg.asset == asset else leg for leg in account.legs)
-        )
+        judged = partial(_judged_at, rule, account, asset, first.price.exp)
         try:
-            then = rule.judge(moved)
+            then = judged(2 * first.price.raw)
         except CannotJudgeError:
             continue
         weighted, debt = _weighted(now), Fraction(now.debt)
@@ -218,18 +217,41 @@ def _liquidation_prices(snap: Snapshot, account: Account, rule: Rule, now: Judge
         move = (debt - weighted) / slope
         if move <= -1:
             continue
-        at = first.price.raw * (1 + move)
+        at = _edge(judged, max(round(first.price.raw * (1 + move)), 1))
+        if at is None:
+            continue
         symbol = snap.assets[asset].symbol if asset in snap.assets else ""
         found.append(
             {
                 "asset": asset,
                 "symbol": symbol,
-                "price": plain(round(at), first.price.exp),
+                "price": plain(at, first.price.exp),
                 "quote": _quote_of(snap, account.market, asset, first.price) or now.unit,
-                "move_frac": f"{float(move):.6f}",
+                "move_frac": f"{float(Fraction(at, first.price.raw) - 1):.6f}",
             }
         )
     return found
+
+
+def _judged_at(rule: Rule, account: Account, asset: str, exp: int, raw: int) -> Judgement:
+    price = Fixed(raw, exp)
+    legs = (leg._replace(price=price) if leg.asset == asset else leg for leg in account.legs)
+    return rule.judge(account._replace(legs=tuple(legs)))
+
+
+def _edge(judged: Callable[[int], Judgement], near: int) -> int | None:
+    """The raw price by `near` at which the account may be liquidated and one unit on may not; None without one."""
+    low = high = near
+    width = 1
+    while judged(low).liquidatable == judged(high).liquidatable:
+        if low == 1 and high > 8 * near:
+            return None
+        low, high, width = max(near - width, 1), near + width, 2 * width
+    below = judged(low).liquidatable
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if judged(middle).liquidatable == below else (low, middle)
+    return low if below else high
 
 
 def _weighted(judgement: Judgement) -> Fraction:

@@ -56,7 +56,7 @@ def test_totals_are_the_exact_sum_of_positions(collected: App, three_chains_worl
 
 
 def test_liquidation_prices_bring_the_account_to_its_threshold(collected: App, three_chains_world: World) -> None:
-    """At the price named, health is 1 to the precision of the price's own unit."""
+    """At the price named the account may be liquidated, one unit of the price on it may not, and health is near 1."""
     from aggregator import rules
     from aggregator.core.fixed import Fixed, parse_fixed
 
@@ -71,11 +71,21 @@ def test_liquidation_prices_bring_the_account_to_its_threshold(collected: App, t
                 first = next(leg for leg in account.legs if leg.asset == named["asset"])
                 assert first.price is not None
                 at = Fixed(parse_fixed(named["price"], first.price.exp), first.price.exp)
-                moved = account._replace(
-                    legs=tuple(leg._replace(price=at) if leg.asset == named["asset"] else leg for leg in account.legs)
-                )
-                health = rule.judge(moved).health_factor
-                debt = rule.judge(account).debt
+                beside = [
+                    rule.judge(
+                        account._replace(
+                            legs=tuple(
+                                leg._replace(price=Fixed(raw, at.exp)) if leg.asset == named["asset"] else leg
+                                for leg in account.legs
+                            )
+                        )
+                    )
+                    for raw in range(at.raw - 1, at.raw + 2)
+                    if raw
+                ]
+                assert {moved.liquidatable for moved in beside} == {True, False}
+                assert beside[-2].liquidatable
+                health, debt = beside[-2].health_factor, rule.judge(account).debt
                 assert health is not None
                 if debt > 10**9 and at.raw > 10**6:  # dust rounds by more than it is worth
                     assert health / 10**18 == pytest.approx(1.0, abs=2e-3)
