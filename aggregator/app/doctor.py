@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aggregator.chain.probe import EndpointReport
 
 Finding = dict[str, str]
+LAG_S = 300  # between heads of endpoints of one chain; balancers differ by seconds
 
 
 def examine(path: Path | None) -> list[Finding]:
@@ -87,6 +88,7 @@ async def _chain(chain: ChainConfig) -> list[Finding]:
     async with RpcPool(chain.id, chain.rpc, timeout_s=chain.timeout_s, deadline_s=chain.timeout_s) as pool:
         reports = await probe(pool, chain.multicall)
         findings = [f for n, report in enumerate(reports, 1) for f in _endpoint(chain, n, report)]
+        findings += _standing_still(chain, reports)
         if any(f["status"] == "fail" for f in findings):
             return findings
         try:
@@ -125,6 +127,21 @@ def _endpoint(chain: ChainConfig, number: int, report: EndpointReport) -> list[F
         fix = 'set multicall = "" (slower), or the address of Multicall3 on this chain'
         out.append(_finding(f"{name} multicall", "warn", f"no contract at {chain.multicall}", fix))
     return out
+
+
+def _standing_still(chain: ChainConfig, reports: Sequence[EndpointReport]) -> list[Finding]:
+    """Endpoints far behind the others: a run is pinned where most endpoints are."""
+    heads = {n: r.heads["latest"] for n, r in enumerate(reports, 1) if r.chain == chain.id and "latest" in r.heads}
+    newest = max((head.time_s for head in heads.values()), default=0)
+    fix = "remove it until it has caught up: the cut may be as old as its head"
+    return [
+        _finding(
+            f"chain {chain.id} endpoint {n} head", "warn",
+            f"{reports[n - 1].name}: block {head.number} is {newest - head.time_s} s behind another endpoint's", fix
+        )
+        for n, head in heads.items()
+        if newest - head.time_s > LAG_S
+    ]  # fmt: skip
 
 
 def _database(config: Config) -> list[Finding]:

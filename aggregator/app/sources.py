@@ -37,9 +37,9 @@ class LiveChain:
     def stats(self) -> Stats:
         return self._view.stats if self._view else self.pool.stats
 
-    async def pin(self) -> BlockRef:
+    async def pin(self, at_least: int = 0) -> BlockRef:
         await self.pool.check_chain_id()
-        return await self.pool.pin(str(self._config.finality))
+        return await self.pool.pin(str(self._config.finality), at_least)
 
     async def find_fork(self, known: Sequence[BlockRef]) -> BlockRef | None:
         return await find_fork(self.pool, known)
@@ -67,7 +67,7 @@ class LiveVenue:
     def stats(self) -> Stats:
         return self._venue.stats
 
-    async def pin(self) -> BlockRef:
+    async def pin(self, at_least: int = 0) -> BlockRef:
         return await self._venue.pin(self._config.time_path, self._config.time_pointer, self._config.time_unit)
 
     async def find_fork(self, known: Sequence[BlockRef]) -> BlockRef | None:
@@ -96,7 +96,7 @@ class Replay:
     def stats(self) -> Stats:
         return self._view.stats if self._view else Stats()
 
-    async def pin(self) -> BlockRef:
+    async def pin(self, at_least: int = 0) -> BlockRef:
         return self._recording.at(self.id)
 
     async def find_fork(self, known: Sequence[BlockRef]) -> BlockRef | None:

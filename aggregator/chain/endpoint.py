@@ -17,6 +17,7 @@ from aggregator.chain.stats import Stats
 
 Item = tuple[str, Any]
 MAX_ANSWER_BYTES = 64 * 2**20
+_INVALID = (-32600, -32700)  # how a node that knows no batches takes one
 _HEADERS = {"content-type": "application/json", "user-agent": "spillover"}
 
 
@@ -76,6 +77,7 @@ class Endpoint:
         """
         out: list[Any] = []
         length = len(items)
+        invalid = False
         while len(out) < len(items):
             length = min(length, self.max_batch)
             part = items[len(out) : len(out) + length]
@@ -89,8 +91,12 @@ class Endpoint:
                 return answer
             if len(part) > 1 and all(isinstance(a, RpcError) and a.is_batch_limit for a in answer):
                 self.max_batch = len(part) // 2
+            elif len(part) > 1 and all(isinstance(a, RpcError) and a.rpc_code in _INVALID for a in answer):
+                invalid, length = True, len(part) // 2  # of the batch, or of what is asked: parts will tell
             else:
                 out += answer
+        if invalid and not any(isinstance(a, RpcError) for a in out):
+            self.max_batch = length
         return out
 
     async def _post_once(
@@ -110,7 +116,7 @@ class Endpoint:
         try:
             decoded = orjson.loads(text)
         except (ValueError, RecursionError):
-            if 400 <= status < 500 and len(items) > 1 and b"batch" in text.lower():
+            if len(items) > 1 and (status == 400 or (400 < status < 500 and b"batch" in text.lower())):
                 return Failed("size", f"HTTP {status}: batch refused")
             return _http_failure(status, retry_after_s) or Failed(
                 "malformed", f"answer of {len(text)} bytes is not JSON"

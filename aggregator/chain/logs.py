@@ -113,6 +113,8 @@ def _acceptable(
 ) -> Callable[[list[Any]], str]:
     def accept(answers: list[Any]) -> str:
         logs, block = answers
+        if isinstance(logs, RpcError) and isinstance(block, RpcError):
+            return ""  # refused as a whole, for its size perhaps: no log is believed
         if objection := not_pinned(block, at.number, at.hash):
             return objection
         if isinstance(logs, RpcError):

@@ -127,8 +127,10 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
             if endpoint is None or endpoint.cool_until_s > clock():
                 continue
             answer = await self._attempt(endpoint, [items[i] for i in todo], deadline, stats)
-            if isinstance(answer, list) and accept and (objection := accept(answer)):
-                answer = Failed("lie", objection)
+            if isinstance(answer, list) and accept:  # what is judged as a whole must be there as a whole
+                missing = next((a for a in answer if isinstance(a, Failed)), None)
+                if missing or (objection := accept(answer)):
+                    answer = missing or Failed("lie", objection)
             if isinstance(answer, Failed):
                 seen[endpoint] = self._blame(endpoint, answer, clock())
                 if answer.kind != "rate":  # that one waits its pause out; it costs no round
@@ -199,6 +201,8 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
         if isinstance(answer, Failed):
             return answer
         n = len(guard)
+        if all(isinstance(a, RpcError) for a in answer):
+            return answer[n:-n]  # refused as a whole: nothing is believed of it
         for block, wanted in zip(answer[:n] + answer[-n:], [*pinned, *pinned], strict=True):
             if objection := not_pinned(block, pinned[wanted], wanted):
                 return Failed("lie", objection)
@@ -291,11 +295,36 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
     async def check_chain_id(self) -> None:
         """Every endpoint that answers serves our chain: WrongChainError otherwise; SourceError if none answers."""
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self.deadline_s
-        answers = await self._of_all(lambda e: self._check_chain(e, deadline, self.stats))
-        seen = {e: self._blame(e, failed, clock()) for e, failed in answers.items() if failed}
-        if len(seen) == len(self.endpoints):
-            raise self._gave_up("eth_chainId", seen)
+
+        async def ask(endpoint: Endpoint) -> Failed | None:
+            failed = await self._check_chain(endpoint, clock() + self.deadline_s, self.stats)
+            return failed and self._blame(endpoint, failed, clock())
+
+        await self._of_any("eth_chainId", ask)
+
+    async def _of_any(
+        self, method: str, ask: Callable[[Endpoint], Awaitable[_Answer | Failed]]
+    ) -> dict[Endpoint, _Answer]:
+        """What those that answer well say; while none does, all are asked again, as `batch` would. SourceError then.
+
+        A pause that an endpoint asked for is kept, up to the deadline; other faults are tried again for `timeout_s`.
+        """
+        clock = asyncio.get_running_loop().time
+        begun, rounds, backoff_s = clock(), 1, self.backoff_s
+        while True:
+            answers = await self._of_all(ask)
+            if found := {e: a for e, a in answers.items() if not isinstance(a, Failed)}:
+                return found
+            failed = {e: a for e, a in answers.items() if isinstance(a, Failed)}
+            pauses = [e.cool_until_s - clock() for e, a in failed.items() if a.kind == "rate"]
+            again = rounds < self.rounds and clock() - begun < self.timeout_s
+            if again and any(a.kind not in ("rate", "auth", "refused") for a in failed.values()):
+                pauses.append(backoff_s)
+                rounds, backoff_s = rounds + 1, min(2 * backoff_s, 5.0)
+            wait_s = max(0.0, min(pauses, default=self.deadline_s))
+            if clock() + wait_s >= begun + self.deadline_s:
+                raise self._gave_up(method, failed)
+            await asyncio.sleep(wait_s)
 
     async def _of_all(self, ask: Callable[[Endpoint], Awaitable[_Answer | Failed]]) -> dict[Endpoint, _Answer | Failed]:
         """What each endpoint says. Once one has said something good, the others have `patience_s` left."""
@@ -344,6 +373,8 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
                 answer = await self._attempt(endpoint, items, clock() + self.deadline_s, self.stats)
                 if isinstance(answer, Failed):
                     failed = self._blame(endpoint, answer, clock())
+                elif isinstance(answer[0], RpcError) and answer[0].is_rate:
+                    failed = self._blame(endpoint, Failed("rate", answer[0].rpc_message), clock())
                 elif isinstance(answer[0], RpcError):
                     failed = Failed("refused", self.redact(answer[0].rpc_message))
                 elif answer[0] is None:
@@ -355,22 +386,20 @@ class RpcPool(SessionOwner, AsyncJSONBaseProvider):
                         failed = Failed("malformed", error.message)
             return failed
 
-        answers = await self._of_all(ask)
-        found = {e: a for e, a in answers.items() if not isinstance(a, Failed)}
-        if not found:
-            raise self._gave_up("eth_getBlockByNumber", {e: a for e, a in answers.items() if isinstance(a, Failed)})
-        return found
+        return await self._of_any("eth_getBlockByNumber", ask)
 
-    async def pin(self, finality: str) -> BlockRef:
+    async def pin(self, finality: str, at_least: int = 0) -> BlockRef:
         """The youngest block of that finality which most answering endpoints have, agreed by hash among all of them.
 
-        finality: finalized | safe | latest | number of blocks behind the head. BlockMismatchError if two endpoints
-        give different hashes for it. `agreement` says how many agreed.
+        finality: finalized | safe | latest | number of blocks behind the head. at_least: the last block that was read;
+        who stands still below it does not hold up those that are above. BlockMismatchError if two endpoints give
+        different hashes for it. `agreement` says how many agreed.
         """
         depth = int(finality) if finality.isdigit() else 0
         tags = await self.headers(finality if finality in ("finalized", "safe", "latest") else _latest(finality))
-        heights = sorted((h.number for h in tags.values()), reverse=True)
-        number = max(0, heights[len(heights) // 2] - depth)
+        heights = sorted((max(0, h.number - depth) for h in tags.values()), reverse=True)
+        heights = [height for height in heights if height >= at_least] or heights
+        number = heights[len(heights) // 2]
         return await self.pin_number(number, finality)
 
     async def pin_number(self, number: int, finality: str) -> BlockRef:

@@ -50,7 +50,9 @@ class Source(Protocol):
         """What reading it has cost so far."""
         ...
 
-    async def pin(self) -> BlockRef: ...
+    async def pin(self, at_least: int = 0) -> BlockRef:
+        """at_least: the last block that was read of it; below that no run can begin."""
+        ...
 
     async def find_fork(self, known: Sequence[BlockRef]) -> BlockRef | None:
         """The newest of `known` (newest first) that is still canonical, None if none is."""
@@ -110,23 +112,28 @@ async def collect(
             raise ConfigError(
                 f"no adapter called {where.adapter!r}", expected=", ".join(sorted(adapters)), found=where.adapter
             )
-    pinned, failed = await _pin(sources, progress)
+    pinned, failed = await _pin(store, sources, progress)
     rewound = await _undo_reorgs(store, [s for s in sources if s.id in pinned], pinned, failed)
     behind = await _check_discoveries(store, [s for s in sources if s.id in pinned], pinned, failed)
     if not pinned or (deployments and not any(w.source in pinned for w in deployments)):
         raise SourceError(
-            "no source could be read", expected="at least one endpoint that answers", found=_lines(failed)
+            "no source could be read",
+            expected="at least one endpoint that answers",
+            found=_lines(failed),
+            fix="`spillover doctor` checks each endpoint and says how to mend it",
         )
     by_id = {s.id: s for s in sources}
     with _rare_collections():
         views = {source: by_id[source].view(at) for source, at in pinned.items()}
         readings = [
-            _unread(where, "source_failed", failed.get(where.source, "not configured"))
+            _unread(where, "source_failed", failed.get(where.source, "not configured"), store.known_targets(where.id))
             for where in deployments
             if where.source not in pinned
         ]
         readings += [
-            _unread(w, "source_failed", behind[w.id]) for w in deployments if w.source in pinned and w.id in behind
+            _unread(w, "source_failed", behind[w.id], store.known_targets(w.id))
+            for w in deployments
+            if w.source in pinned and w.id in behind
         ]
         limit = asyncio.Semaphore(concurrency)
         async with _unwrapped(), asyncio.TaskGroup() as group:
@@ -171,9 +178,10 @@ async def _unwrapped() -> AsyncIterator[None]:
 
 
 async def _pin(
-    sources: Sequence[Source], progress: Callable[[Progress], None]
+    store: Store, sources: Sequence[Source], progress: Callable[[Progress], None]
 ) -> tuple[dict[str, BlockRef], dict[str, str]]:
-    answers = await asyncio.gather(*(s.pin() for s in sources), return_exceptions=True)
+    last = [next((b.number for b in store.blocks(s.id)), 0) for s in sources]
+    answers = await asyncio.gather(*(s.pin(n) for s, n in zip(sources, last, strict=True)), return_exceptions=True)
     pinned: dict[str, BlockRef] = {}
     failed: dict[str, str] = {}
     for done, (source, answer) in enumerate(zip(sources, answers, strict=True), 1):
@@ -308,8 +316,8 @@ async def _sort_rows(rows: AsyncIterator[Row] | AsyncIterator[PositionRow | Gap]
         keep[type(row)](row)
 
 
-def _unread(where: Where, reason: str, detail: str, known: Sequence[Target] = ()) -> Reading:
-    accounts = sum(1 for t in known if t.holder or t.ref) or -1
+def _unread(where: Where, reason: str, detail: str, known: Sequence[tuple[str, str, str]] = ()) -> Reading:
+    accounts = sum(1 for _, holder, ref in known if holder or ref) or -1
     return Reading(where, cut_rows=[Gap(where.id, reason, detail, accounts)], whole=False)
 
 

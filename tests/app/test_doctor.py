@@ -48,6 +48,17 @@ def test_wrong_chain_dead_endpoint_and_missing_multicall_are_named(tmp_path: Pat
         assert 'multicall = ""' in dead["chain 10 endpoint 2 multicall"]["fix"]
 
 
+def test_an_endpoint_that_stands_still_is_named(tmp_path: Path, devnet_tools: Toolchain, chain: Chain) -> None:
+    chain.warp(3_600)
+    with Chain(devnet_tools, 1) as still:
+        file = _config(tmp_path, 1, [still.url, chain.url], 'finality = "latest"\n')
+        found = _by_check(examine(file))
+        assert [(name, f["status"]) for name, f in found.items() if name.endswith("head")] == [
+            ("chain 1 endpoint 1 head", "warn")
+        ]
+        assert "behind another endpoint's" in found["chain 1 endpoint 1 head"]["detail"]
+
+
 def test_a_chain_without_endpoint_is_a_warning(tmp_path: Path) -> None:
     found = _by_check(examine(_config(tmp_path, 8453, [])))
     assert found["chain 8453"]["status"] == "warn"

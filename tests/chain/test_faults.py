@@ -274,11 +274,56 @@ async def test_readers_of_a_chain_that_went_silent_wait_one_deadline_together():
         assert (await calls.read([(NOBODY, BALANCE)])).blob(0) == bytes.fromhex(ANSWER[2:])  # it is asked again
 
 
+def busy_in_json(node, items):
+    if node.requests < 4:
+        return web.json_response({"id": None, "error": {"code": -32005, "message": "project ID request rate exceeded"}})
+
+
+BUSY = {
+    "429": lambda: status(429, headers={"Retry-After": "0.2"}, times=3),
+    "429 in JSON": lambda: busy_in_json,
+    "503": lambda: status(503, "<html>", times=3),
+}
+
+
+@pytest.mark.parametrize("how", BUSY)
+async def test_a_run_does_not_end_because_its_first_question_met_a_busy_endpoint(how):
+    async with Node() as node, pool(node.url, deadline_s=8.0, rounds=5) as p:
+        node.fault = BUSY[how]()
+        await p.check_chain_id()
+        node.requests, node.fault = 0, BUSY[how]()
+        assert (await p.pin("finalized")).number == 90
+
+
+async def test_a_node_that_hangs_costs_the_pin_one_timeout():
+    async with Node() as node, pool(node.url, timeout_s=0.4, deadline_s=60.0, rounds=5) as p:
+        node.fault = hang
+        with pytest.raises(SourceError, match="no endpoint of eip155:1 answered eth_chainId"):
+            await p.check_chain_id()
+        assert node.requests == 1
+
+
+async def test_an_answer_too_large_for_a_node_that_is_asked_by_number_is_asked_in_parts():
+    def too_big(node, items):
+        if len(items) > 6:
+            return web.json_response({"id": None, "error": {"code": -32008, "message": "Response is too big"}})
+
+    async with Node() as node, pool(node.url) as p:
+        node.knows_1898, node.fault = False, too_big
+        node.call = lambda to, data: data.ljust(66, "0")
+        calls = Multicall(p, await p.pin("finalized"), "", stats=Stats())
+        answers = await calls.read([(NOBODY, BALANCE + bytes([i])) for i in range(20)])
+        assert [answers.blob(i)[4] for i in range(20)] == list(range(20))
+
+
 REFUSALS = {
     "geth": (200, '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"batch too large"}}'),
     "with a rate's words": (200, '{"id":null,"error":{"code":-32005,"message":"Too many requests in batch"}}'),
     "413": (413, "Payload Too Large"),
     "400": (400, "batch size limit is 3"),
+    "400 without a word": (400, "Bad Request"),
+    "invalid": (400, '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid Request"}}'),
+    "unparsed": (200, '{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"Parse error"}}'),
 }
 
 
@@ -290,6 +335,23 @@ async def test_a_batch_that_is_too_long_is_sent_in_parts(refusal):
         node.call = lambda to, data: data
         items = [("eth_call", [{"to": NOBODY, "data": f"0x{i:02x}"}, "latest"]) for i in range(20)]
         assert await p.batch(items) == [f"0x{i:02x}" for i in range(20)]
+
+
+async def test_a_node_that_knows_no_batches_is_found_out_once():
+    async with Node() as node, pool(node.url) as p:
+        text = REFUSALS["invalid"][1]
+        node.fault = lambda node, items: web.Response(status=400, text=text) if len(items) > 1 else None
+        await p.batch([CALL] * 8)
+        node.requests = 0
+        assert await p.batch([CALL] * 8) == [ANSWER] * 8
+        assert node.requests == 8
+
+
+async def test_an_answer_that_lacks_a_member_is_told_in_words_though_it_is_judged_as_a_whole():
+    async with Node() as node, pool(node.url) as p:
+        node.fault = lambda node, items: web.json_response([node.answer(items[0])]) if len(items) > 1 else None
+        with pytest.raises(SourceError, match="the answer to one request of the batch is missing"):
+            await p.batch([CALL, CALL], accept=lambda answers: "")
 
 
 async def test_one_answer_without_end_costs_its_neighbours_nothing(monkeypatch):

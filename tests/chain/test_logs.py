@@ -57,6 +57,22 @@ async def test_ranges_shrink_for_every_dialect_of_refusal(code, message):
         assert [log.block for log in logs] == list(range(1, 101))
 
 
+@pytest.mark.parametrize(("code", "message"), DIALECTS)
+async def test_a_refusal_of_the_whole_batch_shrinks_the_range_too(code, message):
+    """The header asked beside the logs is refused with them: that is no word about the block."""
+    async with Node() as node, pool(node) as p:
+        fill(node)
+
+        def refuse(_, items):
+            spans = [int(q["toBlock"], 16) - int(q["fromBlock"], 16) for i in items for q in i["params"][:1]
+                     if i["method"] == "eth_getLogs"]  # fmt: skip
+            if max(spans, default=0) > 6:
+                return web.json_response({"id": None, "error": {"code": code, "message": message}}, status=400)
+
+        node.fault = refuse
+        assert [log.block for log in await read(p)] == list(range(1, 101))
+
+
 async def test_a_crowded_stretch_does_not_keep_ranges_small():
     async with Node() as node, pool(node) as p:
         fill(node)

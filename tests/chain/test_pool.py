@@ -281,6 +281,14 @@ async def test_a_node_that_lacks_the_state_is_passed_over():
         assert await p.request("eth_call", [CALL[1][0], p.at_block(at)]) == ANSWER
 
 
+async def test_an_endpoint_that_stands_still_does_not_hold_up_a_run_that_was_further():
+    async with Node(head=900) as still, Node(head=1000) as well, pool(still.url, well.url) as p:
+        assert (await p.pin("latest")).number == 900
+        assert (await p.pin("latest", 901)).number == 1000
+        assert (await p.pin("10", 901)).number == 990
+        assert (await p.pin("latest", 1001)).number == 900  # nobody is there yet: as before
+
+
 async def test_the_pinned_block_is_what_most_endpoints_have():
     async with Node(head=100) as a, Node(head=103) as b, Node(head=40) as stuck, pool(a.url, b.url, stuck.url) as p:
         at = await p.pin("latest")

@@ -12,6 +12,7 @@ from aggregator.core.rows import Market
 from aggregator.ingest.collect import collect
 from aggregator.sdk.adapter import Adapter, Target, View, Where
 from aggregator.sdk.testing import FakeView
+from aggregator.snapshot import build
 from aggregator.store import Store
 
 
@@ -26,7 +27,7 @@ class Chain:
     def block(self, number: int) -> BlockRef:
         return BlockRef(self.id, number, f"0x{number:064x}", 1_750_000_000 + number, "latest")
 
-    async def pin(self) -> BlockRef:
+    async def pin(self, at_least: int = 0) -> BlockRef:
         return self.block(self.number)
 
     async def find_fork(self, known: Sequence[BlockRef]) -> BlockRef | None:
@@ -56,8 +57,29 @@ async def test_a_chain_whose_endpoints_disagree_costs_its_own_rows(new_store: Ca
     assert [b.number for b in store.blocks("eip155:1")] == [110, 100]
 
 
+async def test_a_chain_that_is_down_leaves_a_gap_of_the_accounts_that_are_known(
+    new_store: Callable[[], Store],
+) -> None:
+    store, chains = new_store(), [Chain(1), Chain(10)]
+    deployments = [Where("markets", c.id, "a", {}, 0, {}) for c in chains]
+    await collect(store, chains, deployments, {"markets": Markets(holders=3)})
+    for c in chains:
+        c.number = 110
+    chains[1].split = True
+    result = await collect(store, chains, deployments, {"markets": Markets(holders=3)})
+    snap = build(store.read(result.cut), result.cut, store.assets(result.cut))
+    assert [(g.subject, g.reason, g.accounts) for g in snap.gaps] == [("eip155:10/markets/a", "source_failed", 3)]
+
+
 class Markets(Adapter):
-    """Every deployment is one market."""
+    """Every deployment is one market with so many holders."""
+
+    def __init__(self, holders: int = 0) -> None:
+        self.holders = holders
+
+    async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
+        for i in range(self.holders):
+            yield Target(where.id, f"0x{i:040x}")
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Market]:
         yield Market(where.id, "lending", "", where.name)
