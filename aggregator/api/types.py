@@ -30,7 +30,7 @@ class CoverageOut(msgspec.Struct, forbid_unknown_fields=True):
     deployment: str
     level: str
     accounts: int
-    value_usd: str
+    value_usd: str | None
     gaps: int
 
 

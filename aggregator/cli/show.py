@@ -126,7 +126,7 @@ def _by_protocol(r: dict[str, Any]) -> list[dict[str, Any]]:
         if found.get("level", "full") != "full":
             row["level"] = found["level"]
         for money, _ in MONEY:
-            row[money] += float(found.get(money, 0.0))
+            row[money] += float(found.get(money) or 0.0)
     return [rows[k] for k in sorted(rows)]
 
 

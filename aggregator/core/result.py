@@ -23,7 +23,7 @@ class Convergence:
 class Coverage:
     """Per deployment: level full | partial | aggregate, accounts and value read, number of gaps.
 
-    chain: EIP-155 id, or the name of a source that is no chain.
+    value_usd: None where nothing could be read. chain: EIP-155 id, or the name of a source that is no chain.
     """
 
     chain: int | str
@@ -31,7 +31,7 @@ class Coverage:
     deployment: str
     level: str
     accounts: int
-    value_usd: str
+    value_usd: str | None
     gaps: int
 
 

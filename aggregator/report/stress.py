@@ -245,7 +245,7 @@ def _gain(pnl_usd: float) -> str:
 def _unknown(result: StressResult, snap: Snapshot, names: Names) -> Section:
     cover = [
         [chain_name(c["chain"]),
-         clean(f"{c['protocol']} {c['deployment']}"), c["level"], f"{c['accounts']:,}", usd(float(c["value_usd"])),
+         clean(f"{c['protocol']} {c['deployment']}"), c["level"], f"{c['accounts']:,}", _size(c["value_usd"]),
          str(c["gaps"])]
         for c in coverage_json(snap)
     ]  # fmt: skip

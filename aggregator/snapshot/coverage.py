@@ -95,14 +95,15 @@ class _Holdings:
 def coverage(snap: Snapshot) -> list[Coverage]:
     """Per deployment, sorted: level, accounts read, gross USD of what they own there (priced part), number of gaps.
 
-    aggregate: a Gap says that only totals are known. partial: the run said so, or a Gap hides accounts or values.
-    A deployment whose source gave nothing is not in the cut: it speaks through its Gap, filed beside another's rows.
+    USD is None where nothing of the deployment could be read. aggregate: a Gap says that only totals are known.
+    partial: the run said so, or a Gap hides accounts or values. A deployment whose source gave nothing is not in the
+    cut: it speaks through its Gap, filed beside another's rows.
     """
     table, value = snap.tables["exposure"], np.nan_to_num(value_usd(snap), nan=0.0)
     owned = np.isin(table["side"], [snap.code(side) for side in _ASSET_SIDES])
     here = set(snap.deployments)  # a gap of one of these, or of a market of theirs, is among its own
     absent = [g for g in snap.rows("gap", reason="source_failed") if "/".join(g.subject.split("/")[:3]) not in here]
-    out = [_covered(gap.subject, "partial", 0, 0.0, 1) for gap in absent]
+    out = [_covered(gap.subject, "partial", 0, None, 1) for gap in absent]
     for deployment in snap.deployments:
         code = snap.code(deployment)
         holders = set()
@@ -112,8 +113,9 @@ def coverage(snap: Snapshot) -> list[Coverage]:
             holders |= set(zip(facts["market"][mine].tolist(), facts["holder"][mine].tolist(), strict=True))
         gaps = [gap for gap in snap.rows("gap", deployment=deployment) if gap not in absent] if code >= 0 else []
         worth = fsum(value[owned & (table["deployment"] == code)].tolist())
-        level = _level(snap.levels.get(deployment, "full"), {gap.reason for gap in gaps})
-        out.append(_covered(deployment, level, len(holders), worth, len(gaps)))
+        said = snap.levels.get(deployment, "full")
+        level = _level(said, {gap.reason for gap in gaps})
+        out.append(_covered(deployment, level, len(holders), None if said == "failed" else worth, len(gaps)))
     return sorted(out, key=lambda c: (str(c.chain), c.protocol, c.deployment))
 
 
@@ -124,9 +126,10 @@ def hidden_frac(snap: Snapshot) -> float:
     return hidden / (hidden + read) if hidden + read else 0.0
 
 
-def _covered(deployment: str, level: str, accounts: int, worth_usd: float, gaps: int) -> Coverage:
+def _covered(deployment: str, level: str, accounts: int, worth_usd: float | None, gaps: int) -> Coverage:
     _, protocol, name = deployment.split("/", 2)
-    return Coverage(chain_or_source(deployment), protocol, name, level, accounts, f"{worth_usd:.2f}", gaps)
+    worth = None if worth_usd is None else f"{worth_usd:.2f}"
+    return Coverage(chain_or_source(deployment), protocol, name, level, accounts, worth, gaps)
 
 
 def _level(said: str, reasons: set[str]) -> str:

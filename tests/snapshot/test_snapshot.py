@@ -138,7 +138,7 @@ def test_coverage_says_what_is_full_partial_and_aggregate() -> None:
     assert level(Gap("", "stale_price", "")) == ("full", 2, "2666.67", 1)
     assert level(Gap("", "unlisted_accounts", "")) == ("partial", 2, "2666.67", 1)
     assert level(Gap("", "aggregate_only", "")) == ("aggregate", 2, "2666.67", 1)
-    assert level(said="failed")[0] == "partial"
+    assert level(said="failed")[::2] == ("partial", None)
     assert [
         (c.chain, c.protocol, c.deployment, c.accounts)
         for c in coverage(freeze([], levels={"venue:deribit/deribit/main": "aggregate"}))
@@ -148,7 +148,13 @@ def test_coverage_says_what_is_full_partial_and_aggregate() -> None:
 @pytest.mark.parametrize("subject", [POOL, f"{POOL}/BTC"])
 def test_a_deployment_that_fails_in_part_while_its_source_is_read_is_one_line(subject: str) -> None:
     (line,) = coverage(freeze([Gap(subject, "source_failed", "refused")], levels={POOL: "failed"}))
-    assert (line.deployment, line.level, line.gaps) == ("core", "partial", 1)
+    assert (line.deployment, line.level, line.value_usd, line.gaps) == ("core", "partial", None, 1)
+
+
+def test_a_source_that_gave_nothing_is_worth_something_unknown_and_not_zero() -> None:
+    gap = Gap("eip155:7/aave_v3/core", "source_failed", "refused", 12)
+    (_, gone) = coverage(freeze([*POOL_ROWS, gap], levels={POOL: "full"}))
+    assert (gone.chain, gone.level, gone.accounts, gone.value_usd, gone.gaps) == (7, "partial", 0, None, 1)
 
 
 def test_perps_and_options_count_as_accounts() -> None:
