@@ -13,18 +13,26 @@ from typing import NamedTuple
 from aggregator.core.fixed import RAY
 from aggregator.core.ids import USD, erc20
 from aggregator.core.rows import AccountTerm, Claim, Exposure, Gap, Index, Market, PositionRow, Price, Row, Term, Total
-from aggregator.sdk.adapter import Adapter, Answer, Call, Each, Revert, Target, View, Where
-from aggregator.sdk.rows import ZERO, ask, assets, fill, gap, need, once, priced
+from aggregator.sdk.adapter import Adapter, Answer, Call, Each, Got, Revert, Target, View, Where
+from aggregator.sdk.rows import ask, demand, fill, gap, need, once, priced, questions
+from aggregator.sdk.tokens import BALANCE_OF, TRANSFER, ZERO, assets
 
 MINOR = {1: 0, 2: 0, 3: 0, 4: 1, 5: 2, 6: 2, 7: 3, 8: 4, 9: 5, 10: 6, 11: 7}  # POOL_REVISION -> x of 3.x
 # Every change of a scaled balance emits a Transfer of its token; collateral flags and e-mode are the pool's events.
 EVENTS = (
-    "Transfer(address indexed from,address indexed to,uint256 value)",
+    TRANSFER,
     "UserEModeSet(address indexed user,uint8 categoryId)",
     "ReserveUsedAsCollateralEnabled(address indexed reserve,address indexed user)",
     "ReserveUsedAsCollateralDisabled(address indexed reserve,address indexed user)",
 )
+PROVIDER = {
+    "pool": "getPool()(address)",
+    "oracle": "getPriceOracle()(address)",
+    "sentinel": "getPriceOracleSentinel()(address)",
+}
+POOL = {"revision": "POOL_REVISION()(uint256)", "listed": "getReservesList()(address[])"}
 STATE = ("getUserConfiguration(address)(uint256)", "getUserEMode(address)(uint256)")
+SCALED = "scaledBalanceOf(address)(uint256)"
 RESERVE = (
     "getReserveData(address)(uint256,uint128,uint128,uint128,uint128,uint128,uint40,uint16,"
     "address,address,address,address,uint128,uint128,uint128)"
@@ -100,13 +108,14 @@ class AaveV3(Adapter):
         calls = [Call(pool.oracle, "BASE_CURRENCY()(address)"), Call(pool.oracle, "BASE_CURRENCY_UNIT()(uint256)")]
         if pool.sentinel != ZERO:
             calls.append(Call(pool.sentinel, "isLiquidationAllowed()(bool)"))
-        base, unit, *allowed = await view.calls(calls)
-        exp = len(str(_need(unit).value)) - 1
-        yield Term(market, "", "", "base_unit_exp", exp, 0, _need(unit).src())
+        currency, units, *allowed = await view.calls(calls)
+        base, unit = need(currency, "BASE_CURRENCY", where).value, need(units, "BASE_CURRENCY_UNIT", where)
+        exp = len(str(unit.value)) - 1
+        yield Term(market, "", "", "base_unit_exp", exp, 0, unit.src())
         permit = Term(market, "", "", "liquidation_allowed", 1, 0)
-        yield fill(allowed[0], permit, market, "isLiquidationAllowed") if allowed else permit
+        yield fill(allowed[0], permit, what="isLiquidationAllowed") if allowed else permit
 
-        quote = USD if _need(base).value == ZERO else erc20(where.chain, _need(base).value)
+        quote = USD if base == ZERO else erc20(where.chain, base)
         asked = await ask(view, [_questions(pool, r, pool.minor) for r in pool.reserves])
         # bgd-labs/aave-capo: an adapter that multiplies a base price by a token's rate; others have no such getter
         sources = [ZERO if isinstance(got["source"], Revert) else got["source"].value for got in asked]
@@ -130,7 +139,7 @@ class AaveV3(Adapter):
         flags, emodes = await view.each([Each(pool.address, sig, holders) for sig in STATE])
         for sig, column in zip(STATE, (flags, emodes), strict=True):
             for i, revert in column.reverts.items():
-                yield gap(revert, f"{market}#{holders[i]}", sig, accounts=1)
+                yield gap(revert, Target(market, holders[i]), sig)
         legs, present = list(_legs(pool, holders, flags.values)), set[str]()
         answers = await view.each([Each(leg.token, leg.sig, leg.holders) for leg in legs])
         for leg, column in zip(legs, answers, strict=True):
@@ -143,7 +152,7 @@ class AaveV3(Adapter):
                 else:
                     yield Exposure(market, holder, "", leg.asset, side, raw, src)
             for k, revert in column.reverts.items():
-                yield gap(revert, f"{market}#{leg.holders[k]}", f"{leg.sides[k]} of {leg.asset}", accounts=1)
+                yield gap(revert, Target(market, leg.holders[k]), f"{leg.sides[k]} of {leg.asset}")
         for i, emode, src in emodes.nonzero():
             if holders[i] in present:
                 yield AccountTerm(market, holders[i], "", "emode", emode, src)
@@ -152,47 +161,34 @@ class AaveV3(Adapter):
 ADAPTER = AaveV3()
 
 
-def _need(answer: Answer | Revert) -> Answer:
-    return need(answer, "Aave v3 pool", "check pool_addresses_provider and chain in config/deployments/aave_v3.toml")
-
-
 @once
 async def _pool(view: View, where: Where) -> Pool:
-    provider = where.address("pool_addresses_provider")
-    getters = ("getPool", "getPriceOracle", "getPriceOracleSentinel")
-    first, oracle, sentinel = await view.calls([Call(provider, f"{getter}()(address)") for getter in getters])
-    pool: str = _need(first).value
-    revision, listed = await view.calls(
-        [Call(pool, "POOL_REVISION()(uint256)"), Call(pool, "getReservesList()(address[])")]
-    )
-    addresses = _need(listed).value
-    datas = [_need(a) for a in await view.calls([Call(pool, RESERVE, (address,)) for address in addresses])]
-    reserves = [
-        Reserve(
-            erc20(where.chain, address), address, data.values[7], data.values[8], data.values[9], data.values[10], data
-        )
-        for address, data in zip(addresses, datas, strict=True)
-    ]
+    (parts,) = await ask(view, [questions(where.address("pool_addresses_provider"), PROVIDER)])
+    pool, oracle = (need(parts[name], PROVIDER[name], where).value for name in ("pool", "oracle"))
+    sentinel = ZERO if isinstance(parts["sentinel"], Revert) else parts["sentinel"].value
+    (own,) = await demand(view, where, [questions(pool, POOL)])
+    (listed,) = await demand(view, where, [{a: Call(pool, RESERVE, (a,)) for a in own["listed"].value}])
+    reserves = list[Reserve]()
+    for address, data in listed.items():
+        number, a_token, stable_token, debt_token = data.values[7:11]
+        asset = erc20(where.chain, address)
+        reserves.append(Reserve(asset, address, number, a_token, stable_token, debt_token, data))
     reserves.sort(key=lambda r: r.id)
-    guard = ZERO if isinstance(sentinel, Revert) else sentinel.value
-    minor = MINOR.get(_need(revision).value)
-    return Pool(pool, _need(oracle).value, guard, _need(revision), minor, tuple(reserves))
+    return Pool(pool, oracle, sentinel, own["revision"], MINOR.get(own["revision"].value), tuple(reserves))
 
 
 def _legs(pool: Pool, holders: Sequence[str], flags: Sequence[int | None]) -> Iterator[Leg]:
     """What to ask of accounts. UserConfiguration.sol: bit 2i is set while reserve i is owed, 2i+1 as collateral."""
-    scaled, balance = "scaledBalanceOf(address)(uint256)", "balanceOf(address)(uint256)"
     known = [(holder, bits) for holder, bits in zip(holders, flags, strict=True) if bits is not None]
     everyone = [holder for holder, _ in known]
     for r in pool.reserves:
         owed, used = 1 << 2 * r.id, 2 << 2 * r.id
-        yield Leg(
-            r.asset, r.a_token, scaled, everyone, ["collateral" if bits & used else "supply" for _, bits in known]
-        )
+        sides = ["collateral" if bits & used else "supply" for _, bits in known]
+        yield Leg(r.asset, r.a_token, SCALED, everyone, sides)
         if debtors := [holder for holder, bits in known if bits & owed]:
-            yield Leg(r.asset, r.debt_token, scaled, debtors, ["debt"] * len(debtors))
+            yield Leg(r.asset, r.debt_token, SCALED, debtors, ["debt"] * len(debtors))
             if r.stable_token != ZERO and (pool.minor or 0) < 2:
-                yield Leg(r.asset, r.stable_token, balance, debtors, ["stable"] * len(debtors))
+                yield Leg(r.asset, r.stable_token, BALANCE_OF, debtors, ["stable"] * len(debtors))
 
 
 def _questions(pool: Pool, r: Reserve, minor: int) -> dict[str, Call]:
@@ -203,7 +199,7 @@ def _questions(pool: Pool, r: Reserve, minor: int) -> dict[str, Call]:
         "source": Call(pool.oracle, "getSourceOfAsset(address)(address)", (r.address,)),
         "supply": Call(r.a_token, "scaledTotalSupply()(uint256)"),
         "debt": Call(r.debt_token, "scaledTotalSupply()(uint256)"),
-        "available_liquidity": Call(r.address, "balanceOf(address)(uint256)", (r.a_token,)),
+        "available_liquidity": Call(r.address, BALANCE_OF, (r.a_token,)),
     }
     if minor >= 1:
         asks["grace_until_s"] = Call(pool.address, "getLiquidationGracePeriod(address)(uint40)", (r.address,))
@@ -213,7 +209,7 @@ def _questions(pool: Pool, r: Reserve, minor: int) -> dict[str, Call]:
     return asks
 
 
-def _reserve(market: str, r: Reserve, got: dict[str, Answer | Revert], minor: int) -> Iterator[Row]:
+def _reserve(market: str, r: Reserve, got: dict[str, Got], minor: int) -> Iterator[Row]:
     bits, src = r.data.value, r.data.src()
     for key, bit, width in CONFIGURATION[: None if minor < 2 else -1]:
         yield Term(market, r.asset, "", key, bits >> bit & (1 << width) - 1, 0, src)
@@ -224,19 +220,20 @@ def _reserve(market: str, r: Reserve, got: dict[str, Answer | Revert], minor: in
         got = {**got, "available_liquidity": got["virtual_underlying"]}
     for key in ("available_liquidity", "virtual_underlying", "grace_until_s", "deficit"):
         if key in got:
-            yield fill(got[key], Term(market, r.asset, "", key, 0, 0), r.asset, key)
+            yield fill(got[key], Term(market, r.asset, "", key, 0, 0))
     for side, key, rounding in (("collateral", "income", "down"), ("supply", "income", "down"), ("debt", "owed", "up")):
         index = Index(market, r.asset, side, 0, RAY, rounding if minor >= 5 else "half_up")
-        yield fill(got[key], index, r.asset, f"normalised {key}")
+        yield fill(got[key], index, what=f"normalised {key}")
     for side in ("supply", "debt"):
-        yield fill(got[side], Total(market, r.asset, side, 0), r.asset, f"scaledTotalSupply of {side}")
+        yield fill(got[side], Total(market, r.asset, side, 0), what=f"scaledTotalSupply of {side}")
 
 
 async def _own_emodes(view: View, market: str, pool: Pool, exp: int) -> AsyncIterator[Row]:
     """3.0 and 3.1: an asset is in one category at most, and a category may have a price of its own."""
     ids = sorted({r.data.value >> 168 & 0xFF for r in pool.reserves} - {0})
     sig = "getEModeCategoryData(uint8)((uint16,uint16,uint16,address,string))"
-    for i, answer in zip(ids, await view.calls([Call(pool.address, sig, (i,)) for i in ids]), strict=True):
+    (categories,) = await ask(view, [{i: Call(pool.address, sig, (i,)) for i in ids}])
+    for i, answer in categories.items():
         scope = f"emode:{i}"
         if isinstance(answer, Revert):
             yield gap(answer, market, f"getEModeCategoryData({i})")
@@ -247,14 +244,14 @@ async def _own_emodes(view: View, market: str, pool: Pool, exp: int) -> AsyncIte
         yield Term(market, "", scope, "price_source", int(source, 16), 0, answer.src(4))
         if source != ZERO:
             (price,) = await view.calls([Call(pool.oracle, "getAssetPrice(address)(uint256)", (source,))])
-            yield fill(price, Term(market, "", scope, "price", 0, exp), market, f"price of {scope}")
+            yield fill(price, Term(market, "", scope, "price", 0, exp))
 
 
 async def _emodes(view: View, market: str, pool: Pool) -> AsyncIterator[Row]:
     """From 3.2 on: a category names what is collateral and what can be borrowed by bitmaps over reserve ids."""
     sig = "getEModeCategoryCollateralConfig(uint8)(uint16,uint16,uint16)"
-    configs = await view.calls([Call(pool.address, sig, (i,)) for i in range(1, 256)])
-    found = {i: a for i, a in enumerate(configs, start=1) if isinstance(a, Revert) or any(a.values)}
+    (configs,) = await ask(view, [{i: Call(pool.address, sig, (i,)) for i in range(1, 256)}])
+    found = {i: a for i, a in configs.items() if isinstance(a, Revert) or any(a.values)}
     sigs = {
         "collateral_bitmap": "getEModeCategoryCollateralBitmap(uint8)(uint128)",
         "borrowable_bitmap": "getEModeCategoryBorrowableBitmap(uint8)(uint128)",
@@ -263,9 +260,9 @@ async def _emodes(view: View, market: str, pool: Pool) -> AsyncIterator[Row]:
         sigs["ltvzero_bitmap"] = "getEModeCategoryLtvzeroBitmap(uint8)(uint128)"
     if (pool.minor or 0) >= 7:
         sigs["isolated"] = "getIsEModeCategoryIsolated(uint8)(bool)"
-    bitmaps = await ask(view, [{key: Call(pool.address, sigs[key], (i,)) for key in sigs} for i in found])
+    bitmaps = await ask(view, [questions(pool.address, sigs, i) for i in found])
     for (i, config), got in zip(found.items(), bitmaps, strict=True):
         for word, key in enumerate(EMODE_CONFIGURATION):
-            yield fill(config, Term(market, "", f"emode:{i}", key, 0, 0), market, f"{key} of emode:{i}", word)
+            yield fill(config, Term(market, "", f"emode:{i}", key, 0, 0), word)
         for key, answer in got.items():
-            yield fill(answer, Term(market, "", f"emode:{i}", key, 0, 0), market, f"{key} of emode:{i}")
+            yield fill(answer, Term(market, "", f"emode:{i}", key, 0, 0))

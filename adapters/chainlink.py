@@ -14,10 +14,12 @@ from aggregator.core.errors import ConfigError
 from aggregator.core.ids import USD, erc20, parse_address
 from aggregator.core.rows import Gap, Market, Price, Row, Term
 from aggregator.sdk.adapter import Adapter, Call, Revert, View, Where
-from aggregator.sdk.rows import ask, assets, fill, gap
+from aggregator.sdk.rows import ask, fill, gap, questions
+from aggregator.sdk.tokens import assets
 
 ROUND = "latestRoundData()(uint80,int256,uint256,uint256,uint80)"
 ANSWER, UPDATED_S = 1, 3
+FEED_SIGS = {"decimals": "decimals()(uint8)", "latestRoundData": ROUND}
 FEED = '{ asset = "0x...", feed = "0x...", heartbeat_s = 3600 } with a quote where it is not US dollars'
 
 
@@ -28,7 +30,7 @@ class Chainlink(Adapter):
         yield Market(where.id, "feed", "", where.name)
         if "sequencer_uptime_feed" in where.addresses:
             (up,) = await view.calls([Call(where.address("sequencer_uptime_feed"), ROUND)])
-            down = fill(up, Term(where.id, "", "", "sequencer_down", 0, 0), where.id, "sequencer", ANSWER)
+            down = fill(up, Term(where.id, "", "", "sequencer_down", 0, 0), ANSWER, what="sequencer")
             yield down
             if isinstance(down, Term) and down.raw:
                 yield Gap(where.id, "stale_price", "the sequencer is down: feeds do not move", src=down.src)
@@ -39,13 +41,11 @@ class Chainlink(Adapter):
         tokens = [i.rsplit(":", 1)[1] for asset, quote, *_ in feeds for i in (asset, quote) if "/erc20:" in i]
         for row in (await assets(view, tokens)).rows:
             yield row
-        sigs = {"decimals": "decimals()(uint8)", "round": ROUND}
-        answers = await ask(view, [{key: Call(feed, sig) for key, sig in sigs.items()} for _, _, feed, _ in feeds])
+        answers = await ask(view, [questions(feed, FEED_SIGS) for _, _, feed, _ in feeds])
         for (asset, quote, feed, heartbeat_s), got in zip(feeds, answers, strict=True):
-            decimals, latest = got["decimals"], got["round"]
+            decimals, latest = got["decimals"], got["latestRoundData"]
             if isinstance(decimals, Revert) or isinstance(latest, Revert):
-                failed, what = (decimals, "decimals") if isinstance(decimals, Revert) else (latest, "latestRoundData")
-                assert isinstance(failed, Revert)
+                what, failed = next((what, a) for what, a in got.items() if isinstance(a, Revert))
                 yield gap(failed, asset, f"{what} of feed {feed}")._replace(reason="no_price")
                 continue
             raw, updated_s = latest.values[ANSWER], latest.values[UPDATED_S]

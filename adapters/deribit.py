@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from aggregator.core.errors import ConfigError, MalformedAnswerError
+from aggregator.core.errors import MalformedAnswerError
 from aggregator.core.fixed import WAD, plain
 from aggregator.core.ids import USD
 from aggregator.core.rows import Asset, Gap, Market, Price, Row, Term
@@ -57,7 +57,8 @@ class Deribit(Adapter):
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         named = set[str]()
         for currency in _currencies(where):
-            market, indices, size, count, whole = f"{where.id}/{currency}", dict[str, str](), 0, 0, True
+            market, indices = where.market_id(currency), dict[str, str]()
+            size, count, whole = 0, 0, True
             yield Market(market, "surface", "", f"Deribit {currency}")
             for kind, fields in QUOTES.items():
                 listed = await _ask(view, market, "get_instruments", currency=currency, kind=kind, expired="false")
@@ -98,12 +99,7 @@ ADAPTER = Deribit()
 def _currencies(where: Where) -> list[str]:
     listed = where.options.get("currencies", ())
     if not listed or isinstance(listed, str):
-        raise ConfigError(
-            f"deployment {where.id} lists no currencies",
-            expected='currencies = ["BTC", "ETH"]',
-            found=repr(listed),
-            fix="add them to config/deployments/deribit.toml",
-        )
+        raise where.misconfigured("lists no currencies", 'currencies = ["BTC", "ETH"]', repr(listed))
     return sorted({str(one).upper() for one in listed})
 
 

@@ -11,42 +11,34 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from aggregator.core.ids import erc20
 from aggregator.core.rows import Asset, Claim, Exposure, Gap, Index, Market, PositionRow, Row, Term, Total
-from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
-from aggregator.sdk.rows import ZERO, ask, assets, fill, gap
+from aggregator.sdk.adapter import Adapter, Answer, Call, Got, Revert, Target, View, Where
+from aggregator.sdk.rows import ask, fill, gap, questions
+from aggregator.sdk.tokens import BALANCE_OF, TOTAL_SUPPLY, TRANSFER, ZERO, assets
 
 SAMPLE = 10**36
-TRANSFER = "Transfer(address indexed from,address indexed to,uint256 value)"
+VAULT = {"asset": "asset()(address)", "total_assets": "totalAssets()(uint256)", "total_supply": TOTAL_SUPPLY}
 
 
 class Erc4626(Adapter):
     name = "erc4626"
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
-        known = {m.market for m in where.markets}
-        vaults = {vault: Target(f"{where.id}/{vault}") for vault in _vaults(where)}
-        new = [vault for vault, target in vaults.items() if target.market not in known]
-        seen = set[Target]()
+        vaults, known = _vaults(where), {m.key for m in where.markets}
+        new = [vault for vault in vaults if vault not in known]
         # a vault added to the configuration later has a history before what was read last
-        for begin, some in ((where.start_block, new), (since, [vault for vault in vaults if vault not in new])):
+        for begin, some in ((where.start_block, new), (since, [vault for vault in vaults if vault in known])):
             if not some:
                 continue
             async for log in view.logs(some, [TRANSFER], begin):
                 for holder in (log.args["from"], log.args["to"]):
-                    target = vaults[log.address]._replace(holder=holder)
-                    if holder != ZERO and target not in seen:
-                        seen.add(target)
-                        yield target
+                    if holder != ZERO:
+                        yield Target(where.market_id(log.address), holder)
         for vault in new:
-            yield vaults[vault]
+            yield Target(where.market_id(vault))
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         vaults = _vaults(where)
-        questions = {
-            "asset": "asset()(address)",
-            "total_assets": "totalAssets()(uint256)",
-            "total_supply": "totalSupply()(uint256)",
-        }
-        asked = await ask(view, [{key: Call(vault, sig) for key, sig in questions.items()} for vault in vaults])
+        asked = await ask(view, [questions(vault, VAULT) for vault in vaults])
         known = [(v, got, a) for v, got in zip(vaults, asked, strict=True) if isinstance(a := got["asset"], Answer)]
         named = await assets(view, [a for vault, _, asset in known for a in (vault, asset.value)])
         more = await ask(view, [_rates(vault, asset.value, named[vault]) for vault, _, asset in known])
@@ -54,21 +46,19 @@ class Erc4626(Adapter):
             yield row
         for vault, got in zip(vaults, asked, strict=True):
             if isinstance(got["asset"], Revert):
-                yield gap(got["asset"], f"{where.id}/{vault}", "asset")
+                yield gap(got["asset"], where.market_id(vault), "asset")
         for (vault, got, asset), rates in zip(known, more, strict=True):
-            for row in _terms(f"{where.id}/{vault}", named[vault], named[asset.value], {**got, **rates}):
+            for row in _terms(where.market_id(vault), named[vault], named[asset.value], got | rates):
                 yield row
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
         accounts = [t for t in targets if t.holder]
-        vaults = [t.market.rsplit("/", 1)[1] for t in accounts]
-        sig = "balanceOf(address)(uint256)"
-        balances = await view.calls([Call(v, sig, (t.holder,)) for v, t in zip(vaults, accounts, strict=True)])
-        for t, vault, balance in zip(accounts, vaults, balances, strict=True):
+        balances = await view.calls([Call(t.key, BALANCE_OF, (t.holder,)) for t in accounts])
+        for t, balance in zip(accounts, balances, strict=True):
             if isinstance(balance, Revert):
-                yield gap(balance, f"{t.market}#{t.holder}", "balanceOf", accounts=1)
+                yield gap(balance, t, "balanceOf")
             elif balance.value:
-                share = erc20(where.chain, vault)
+                share = erc20(where.chain, t.key)
                 yield Exposure(t.market, t.holder, "", share, "supply", balance.value, balance.src())
 
 
@@ -88,15 +78,15 @@ def _rates(vault: str, asset: str, share: Asset) -> dict[str, Call]:
     return {
         "sample": Call(vault, "convertToAssets(uint256)(uint256)", (SAMPLE,)),
         "whole": Call(vault, "convertToAssets(uint256)(uint256)", (whole,)),
-        "available_liquidity": Call(asset, "balanceOf(address)(uint256)", (vault,)),
+        "available_liquidity": Call(asset, BALANCE_OF, (vault,)),
     }
 
 
-def _terms(market: str, share: Asset, asset: Asset, got: dict[str, Answer | Revert]) -> Iterator[Row]:
+def _terms(market: str, share: Asset, asset: Asset, got: dict[str, Got]) -> Iterator[Row]:
     yield Market(market, "vault", "", share.symbol, got["asset"].src() if isinstance(got["asset"], Answer) else b"")
     for key in ("total_assets", "total_supply", "available_liquidity"):
-        yield fill(got[key], Term(market, "", "", key, 0, 0), market, key)
-    yield fill(got["total_supply"], Total(market, share.id, "supply", 0), market, "totalSupply")
+        yield fill(got[key], Term(market, "", "", key, 0, 0))
+    yield fill(got["total_supply"], Total(market, share.id, "supply", 0), what="totalSupply", subject=market)
     yield Index(market, share.id, "supply", 1, 1, "down")
     rate = got["sample"] if isinstance(got["sample"], Answer) else got["whole"]  # a huge sample overflows some vaults
     if isinstance(rate, Revert):

@@ -22,19 +22,16 @@ from aggregator.core.rows import (  # isort: skip
     AccountTerm, Asset, Claim, Exposure, Gap, Index, Market, OptionLeg, PositionRow, Price, Row, Term, Total,
 )  # fmt: skip
 from aggregator.core.solmath import wad_mul_down
-from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
-from aggregator.sdk.rows import ZERO, ask, assets, fill, gap, need, once, priced
+from aggregator.sdk.adapter import Adapter, Answer, Call, Got, Revert, Target, View, Where
+from aggregator.sdk.rows import ask, demand, fill, gap, need, once, priced
+from aggregator.sdk.tokens import BALANCE_OF, OWNER_OF, TOTAL_SUPPLY, TRANSFER, ZERO, assets
 
-Got = Answer | Revert
-Answers = Mapping[str, Got]
-FIX = "check option_market_viewer and chain in config/deployments/lyra_v1.toml"
 LP, CHUNK = "lp", 200
 REFERENCE, ACTIVE = 2, 1  # BaseExchangeAdapter.PriceType: what liquidations go by; OptionToken.PositionState
 LONG_PUT, SHORT_CALL_BASE, SHORT_PUT_QUOTE = 1, 2, 4  # OptionMarket.OptionType; 0 is a long call, 3 a call on quote
 POSITION = "(uint256,uint256,uint8,uint256,uint256,uint8)"  # id, strike, type, amount, collateral, state
 INDEXED = "uint256 indexed positionId,address indexed owner,uint8 indexed updatedType"
 UPDATED = f"PositionUpdated({INDEXED},{POSITION} position,uint256 timestamp)"
-MOVED = "Transfer(address indexed from,address indexed to,uint256 value)"
 
 
 def _words(kinds: str) -> str:
@@ -45,6 +42,7 @@ def _words(kinds: str) -> str:
 BOARD = "getOptionBoard(uint256)((uint256,uint256,uint256,bool,uint256[]))"  # id, expiry, iv, frozen, strikes
 # id, strikes, expiry, iv, net delta, vega, value, updated at, at price, variances
 BOARD_CACHE = f"getOptionBoardCache(uint256)((uint256,uint256[],{_words('uuiiiuuuu')}))"
+STRIKE_AND_EXPIRY = "getStrikeAndExpiry(uint256)(uint256,uint256)"
 STRIKE = f"getStrike(uint256)({_words('u' * 9)})"  # id, price, skew, five open interests, board
 STRIKE_CACHE = f"getStrikeCache(uint256)({_words('uuuuiiuuuiiu')})"  # id, board, price, skew, CACHED, variance
 CACHED = ("call_delta", "put_delta", "std_vega", "call_price", "put_price", "call_exposure", "put_exposure")
@@ -54,7 +52,7 @@ FEES = ("penalty_ratio", "liquidator_fee_ratio", "sm_fee_ratio", "min_liquidatio
 MARKET: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
     "boards": ("contract", "getLiveBoards()(uint256[])", 0, ()),
     "price": ("pool", "getTokenPriceWithCheck()(uint256,bool,uint256)", 0, ()),
-    "supply": ("shares", "totalSupply()(uint256)", 0, ()),
+    "supply": ("shares", TOTAL_SUPPLY, 0, ()),
     "collateral": ("cache", f"getMinCollatParams()({_words('u' * 8)})", 0, (
         "min_static_quote_collateral", "min_static_base_collateral", "shock_vol_a", "shock_vol_point_a_s",
         "shock_vol_b", "shock_vol_point_b_s", "call_spot_price_shock", "put_spot_price_shock",
@@ -93,7 +91,7 @@ class LyraV1(Adapter):
             begin = since if found & set(where.markets) else where.start_block  # a market may be older than its listing
             async for log in view.logs([parts.token], [UPDATED], begin):  # transfers included
                 found.add(Target(parts.market, ref=str(log.args["positionId"])))
-            async for log in view.logs([parts.shares], [MOVED], begin):
+            async for log in view.logs([parts.shares], [TRANSFER], begin):
                 found |= {Target(parts.market, who, LP) for who in (log.args["from"], log.args["to"]) if who != ZERO}
             for target in sorted(found):
                 yield target
@@ -107,10 +105,10 @@ class LyraV1(Adapter):
         for row in named.rows:
             yield row
         for parts, got in zip(known, await ask(view, [_questions(p) for p in known]), strict=True):
-            base, quote, shares = (named[a] for a in (parts.base, parts.quote, parts.shares))
-            for row in _market_rows(parts, got, base, quote, shares):
+            boards = need(got["boards"], f"getLiveBoards of {parts.market}", where)
+            for row in _market_rows(parts, boards, got, named):
                 yield row
-            async for row in _series(view, where, parts, got, base.id):
+            async for row in _series(view, where, parts, boards, got["params"]):
                 yield row
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
@@ -118,15 +116,14 @@ class LyraV1(Adapter):
         wanted = [(t, markets[t.market]) for t in targets if t.ref and t.market in markets]
         answers = await ask(view, [_holding(t, parts) for t, parts in wanted])
         live = {(p.contract, a.values[1]) for (_, p), got in zip(wanted, answers, strict=True) if (a := _active(got))}
-        sig, strikes = "getStrikeAndExpiry(uint256)(uint256,uint256)", sorted(live)
-        series = dict(zip(strikes, await view.calls([Call(to, sig, (i,)) for to, i in strikes]), strict=True))
+        (series,) = await ask(view, [{(to, i): Call(to, STRIKE_AND_EXPIRY, (i,)) for to, i in sorted(live)}])
         for (target, parts), got in zip(wanted, answers, strict=True):
             if position := _active(got):
                 terms = series[parts.contract, position.values[1]]
                 for row in _position(where.chain, parts, position, got["owner"], terms):
                     yield row
             elif isinstance(state := got["state"], Revert):
-                yield gap(state, f"{target.market}#{target.holder or target.ref}", "balanceOf or position", accounts=1)
+                yield gap(state, target, "balanceOf or position")
             elif target.ref == LP and state.value:
                 asset = erc20(where.chain, parts.shares)
                 yield Exposure(target.market, target.holder, LP, asset, "supply", state.value, state.src())
@@ -145,10 +142,11 @@ async def _markets(view: View, where: Where) -> dict[str, Parts]:
         Call(viewer, "exchangeAdapter()(address)"),
     ])  # fmt: skip
     new = isinstance(newport, Answer)
-    adapter = need(newport if new else avalon, "the viewer's exchange adapter", FIX).value
+    adapter = need(newport if new else avalon, "the viewer's exchange adapter", where).value
     out = {}
-    for pool, shares, cache, market, _, token, _, hedger, quote, base in need(listed, "getMarketAddresses", FIX).value:
-        name = f"{where.id}/{market}"
+    rows = need(listed, "getMarketAddresses", where).value
+    for pool, shares, cache, market, _, token, _, hedger, quote, base in rows:
+        name = where.market_id(market)
         out[name] = Parts(name, adapter, new, pool, shares, cache, market, token, hedger, quote, base)
     return dict(sorted(out.items()))
 
@@ -166,22 +164,22 @@ def _questions(p: Parts) -> dict[str, Call]:
     return asks | {"params": params, "rate": rate, "spot": spot, "liquidity": liquidity}
 
 
-def _market_rows(p: Parts, got: Answers, base: Asset, quote: Asset, shares: Asset) -> Iterator[Row]:
-    boards = need(got["boards"], f"getLiveBoards of {p.market}", FIX)
+def _market_rows(p: Parts, boards: Answer, got: Mapping[str, Got], named: Mapping[str, Asset]) -> Iterator[Row]:
+    base, quote, shares = named[p.base], named[p.quote], named[p.shares]
     yield Market(p.market, "option", "lyra_v1@1", f"{base.symbol}/{quote.symbol}", boards.src())
     blank = Term(p.market, "", "", "", 0, 18)
-    yield fill(got["rate"], blank._replace(key="rate_and_carry"), p.market, "rateAndCarry", 0 if p.newport else 9)
-    yield fill(got["liquidity"], blank._replace(key="free_liquidity"), p.market, "the pool's liquidity")
+    yield fill(got["rate"], blank._replace(key="rate_and_carry"), 0 if p.newport else 9, what="rateAndCarry")
+    yield fill(got["liquidity"], blank._replace(key="free_liquidity"), what="the pool's liquidity")
     for name, (_, _, first, keys) in MARKET.items():
         for word, key in enumerate(keys, first):
-            yield fill(got[name], blank._replace(key=key, exp=0 if key.endswith("_s") else 18), p.market, key, word)
+            yield fill(got[name], blank._replace(key=key, exp=0 if key.endswith("_s") else 18), word)
     yield priced(got["spot"], Price(p.market, base.id, quote.id, 0, 18, "live", 0, 0), "spot")
     for asset in (base, quote):
         if asset.decimals >= 0:
             more = asset.decimals - 18
             yield Index(p.market, asset.id, "margin", 10 ** max(more, 0), 10 ** max(-more, 0), "down")
     yield Index(p.market, shares.id, "supply", 1, 1, "down")
-    yield fill(got["supply"], Total(p.market, shares.id, "supply", 0), shares.id, "totalSupply")
+    yield fill(got["supply"], Total(p.market, shares.id, "supply", 0), what="totalSupply")
     price = got["price"]
     if isinstance(price, Revert):
         yield gap(price, shares.id, "getTokenPriceWithCheck")
@@ -196,20 +194,21 @@ def _market_rows(p: Parts, got: Answers, base: Asset, quote: Asset, shares: Asse
             yield Gap(p.market, "unlisted_accounts", detail, src=queue.src())
 
 
-async def _series(view: View, where: Where, p: Parts, got: Answers, base: str) -> AsyncIterator[Row]:
+async def _series(view: View, where: Where, p: Parts, listed: Answer, params: Got) -> AsyncIterator[Row]:
     """Every strike of a live board, and of older ones those in which a position is still open."""
-    held = await _held(view, where, p)
-    live = need(got["boards"], f"getLiveBoards of {p.market}", FIX).value
-    boards = await _each(view, p, BOARD, live)
-    strikes = await _each(view, p, STRIKE, sorted({i for b in boards.values() for i in b.value[4]} | held.keys()))
-    boards |= await _each(view, p, BOARD, sorted({strike.values[8] for strike in strikes.values()} - boards.keys()))
-    periods = params.values[5:7] if isinstance(params := got["params"], Answer) else (0, 0)
+    held, live = await _held(view, where, p), listed.value
+    boards = await _each(view, where, p, BOARD, live)
+    wanted = {i for board in boards.values() for i in board.value[4]} | held.keys()
+    strikes = await _each(view, where, p, STRIKE, sorted(wanted))
+    older = {strike.values[8] for strike in strikes.values()} - boards.keys()
+    boards |= await _each(view, where, p, BOARD, sorted(older))
+    periods = params.values[5:7] if isinstance(params, Answer) else (0, 0)
     asked = [_strike_questions(p, i, a.values[8], a.values[8] in live, periods) for i, a in strikes.items()]
     seen = set[str]()
     for (number, strike), answers in zip(strikes.items(), await ask(view, asked), strict=True):
         board = boards[strike.values[8]]
         _, expiry_s, board_iv, frozen, _ = board.value
-        blank = Term(p.market, base, f"series:{expiry_s}:{strike.values[1]}", "", 0, 18)
+        blank = Term(p.market, erc20(where.chain, p.base), f"series:{expiry_s}:{strike.values[1]}", "", 0, 18)
         if blank.scope in seen:
             yield Gap(p.market, "unread", f"strike {number} repeats {blank.scope}", accounts=held[number])
             continue
@@ -228,15 +227,15 @@ async def _held(view: View, where: Where, p: Parts) -> Counter[int]:
     """Strike -> open positions, of all known ones."""
     ids = [int(t.ref) for t in where.targets if t.market == p.market and t.ref != LP]
     sig = f"getOptionPositions(uint256[])({POSITION}[])"
-    answers = await view.calls([Call(p.token, sig, (ids[i : i + CHUNK],)) for i in range(0, len(ids), CHUNK)])
-    positions = [one for a in answers for one in need(a, f"getOptionPositions of {p.market}", FIX).value]
+    asks = {i: Call(p.token, sig, (ids[i : i + CHUNK],)) for i in range(0, len(ids), CHUNK)}
+    (answers,) = await demand(view, where, [asks])
+    positions = [one for answer in answers.values() for one in answer.value]
     return Counter(strike for _, strike, _, _, _, state in positions if state == ACTIVE)
 
 
-async def _each(view: View, p: Parts, sig: str, ids: Sequence[int]) -> dict[int, Answer]:
-    answers = await view.calls([Call(p.contract, sig, (i,)) for i in ids])
-    what = f"{sig.partition('(')[0]} of {p.market}"
-    return {i: need(answer, f"{what}, {i}", FIX) for i, answer in zip(ids, answers, strict=True)}
+async def _each(view: View, where: Where, p: Parts, sig: str, ids: Sequence[int]) -> dict[int, Answer]:
+    (found,) = await demand(view, where, [{i: Call(p.contract, sig, (i,)) for i in ids}])
+    return found
 
 
 def _strike_questions(p: Parts, strike: int, board: int, live: bool, periods: Sequence[int]) -> dict[str, Call]:
@@ -250,7 +249,7 @@ def _strike_questions(p: Parts, strike: int, board: int, live: bool, periods: Se
     return asks
 
 
-def _strike_rows(got: Answers, blank: Term) -> Iterator[Row]:
+def _strike_rows(got: Mapping[str, Got], blank: Term) -> Iterator[Row]:
     for name, answer in got.items():
         if isinstance(answer, Revert):
             yield gap(answer, blank.market, f"{name} of {blank.scope}")
@@ -270,12 +269,12 @@ def _strike_rows(got: Answers, blank: Term) -> Iterator[Row]:
 
 def _holding(target: Target, p: Parts) -> dict[str, Call]:
     if target.ref == LP:
-        return {"state": Call(p.shares, "balanceOf(address)(uint256)", (target.holder,))}
+        return {"state": Call(p.shares, BALANCE_OF, (target.holder,))}
     state = Call(p.token, f"getOptionPosition(uint256){POSITION}", (int(target.ref),))
-    return {"state": state, "owner": Call(p.token, "ownerOf(uint256)(address)", (int(target.ref),))}
+    return {"state": state, "owner": Call(p.token, OWNER_OF, (int(target.ref),))}
 
 
-def _active(got: Answers) -> Answer | None:
+def _active(got: Mapping[str, Got]) -> Answer | None:
     state = got["state"]
     return state if "owner" in got and isinstance(state, Answer) and state.values[5] == ACTIVE else None
 

@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from aggregator.core.ids import erc20
 from aggregator.core.rows import Asset, Exposure, Gap, Index, Market, PositionRow, Price, Row, Term, Total
-from aggregator.core.solmath import MorphoTotals, morpho_accrue
-from aggregator.sdk.adapter import Adapter, Answer, Call, Log, Revert, Target, View, Where
-from aggregator.sdk.rows import ZERO, ask, assets, gap, need, priced
+from aggregator.core.solmath import VIRTUAL_ASSETS, VIRTUAL_SHARES, MorphoTotals, morpho_accrue
+from aggregator.sdk.adapter import Adapter, Answer, Call, Got, Log, Revert, Target, View, Where
+from aggregator.sdk.rows import ask, demand, gap, need, priced, questions
+from aggregator.sdk.tokens import ZERO, assets
 
-VIRTUAL_ASSETS, VIRTUAL_SHARES = 1, 10**6
 PARAMS = "(address,address,address,address,uint256)"  # loan, collateral, oracle, irm, lltv
 STATE = "(uint128,uint128,uint128,uint128,uint128,uint128)"  # supply assets, shares, borrow assets, shares, time, fee
+MARKET = {"params": f"idToMarketParams(bytes32){PARAMS}", "state": f"market(bytes32){STATE}"}
+POSITION = "position(bytes32,address)(uint256,uint128,uint128)"  # supply shares, borrow shares, collateral
 RECEIVED = "address indexed onBehalf,address indexed receiver"
 # MorphoChainlinkOracleV2.sol: what its price is made of; other oracles answer price() alone
 ORACLE_PARTS = ("BASE_VAULT", "BASE_FEED_1", "BASE_FEED_2", "QUOTE_FEED_1", "QUOTE_FEED_2")
@@ -43,59 +45,46 @@ class MorphoBlue(Adapter):
     name = "morpho_blue"
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
-        morpho, seen = where.address("morpho"), set[Target]()
         accrued, changes = list[Log](), list[Log]()
-        async for log in view.logs([morpho], [*EVENTS, SET_FEE_RECIPIENT], since):
-            if log.event == "SetFeeRecipient":
-                changes.append(log)
-                yield _recipient(where, log.args["newFeeRecipient"])
-                continue
-            target = Target(_market(where, log.args["id"]))
-            if log.event == "AccrueInterest":
-                accrued += [log] if log.args["feeShares"] else []
-                continue
-            if log.event != "CreateMarket":
-                target = target._replace(holder=log.args["borrower" if log.event == "Liquidate" else "onBehalf"])
-            if target not in seen:
-                seen.add(target)
-                yield target
+        async for log in view.logs([where.address("morpho")], [*EVENTS, SET_FEE_RECIPIENT], since):
+            match log.event:
+                case "SetFeeRecipient":
+                    changes.append(log)
+                    yield _recipient(where, log.args["newFeeRecipient"])
+                case "AccrueInterest":
+                    accrued += [log] if log.args["feeShares"] else []
+                case "CreateMarket":
+                    yield Target(_market(where, log))
+                case "Liquidate":
+                    yield Target(_market(where, log), log.args["borrower"])
+                case _:
+                    yield Target(_market(where, log), log.args["onBehalf"])
         async for log, recipient in _fees(view, where, accrued, changes):
-            target = Target(_market(where, log.args["id"]), recipient)
-            if target not in seen:
-                seen.add(target)
-                yield target
+            yield Target(_market(where, log), recipient)
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
-        morpho, markets = where.address("morpho"), [m.market for m in where.markets]
-        if not markets:  # none made yet, or no Morpho at all
-            need((await view.calls([Call(morpho, "owner()(address)")]))[0], "addresses.morpho", FIX)
-        sigs = {"params": f"idToMarketParams(bytes32){PARAMS}", "state": f"market(bytes32){STATE}"}
-        asked = await ask(view, [{k: Call(morpho, sig, (_id(m),)) for k, sig in sigs.items()} for m in markets])
-        known = [
-            (market, need(got["params"], market, FIX), need(got["state"], market, FIX))
-            for market, got in zip(markets, asked, strict=True)
-        ]
-        named = await assets(view, [a for _, params, _ in known for a in params.values[:2] if a != ZERO])
+        morpho = where.address("morpho")
+        if not where.markets:  # none made yet, or no Morpho at all
+            await demand(view, where, [{"owner": Call(morpho, "owner()(address)")}])
+        known = await demand(view, where, [questions(morpho, MARKET, _id(m)) for m in where.markets])
+        named = await assets(view, [a for own in known for a in own["params"].values[:2] if a != ZERO])
         for row in named.rows:
             yield row
-        asked = await ask(view, [_questions(params, state) for _, params, state in known])
-        for (market, params, state), got in zip(known, asked, strict=True):
-            for row in _terms(view.at.time_s, market, params, state, got, named):
+        asked = await ask(view, [_questions(**own) for own in known])
+        for market, own, got in zip(where.markets, known, asked, strict=True):
+            for row in _terms(view.at.time_s, market.market, **own, got=got, named=named):
                 yield row
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
-        morpho, sig = where.address("morpho"), "position(bytes32,address)(uint256,uint128,uint128)"
+        morpho = where.address("morpho")
         accounts = [t for t in targets if t.holder and t.market != where.id]
-        params = {
-            m: Call(morpho, f"idToMarketParams(bytes32){PARAMS}", (_id(m),)) for m in {t.market: 0 for t in accounts}
-        }
-        (tokens,) = await ask(view, [params])
-        positions = await view.calls([Call(morpho, sig, (_id(t.market), t.holder)) for t in accounts])
+        (tokens,) = await demand(view, where, [{t.market: Call(morpho, MARKET["params"], (_id(t),)) for t in accounts}])
+        positions = await view.calls([Call(morpho, POSITION, (_id(t), t.holder)) for t in accounts])
         for t, position in zip(accounts, positions, strict=True):
             if isinstance(position, Revert):
-                yield gap(position, f"{t.market}#{t.holder}", "position", accounts=1)
+                yield gap(position, t, "position")
                 continue
-            loan, collateral = need(tokens[t.market], t.market, FIX).values[:2]
+            loan, collateral = tokens[t.market].values[:2]
             for word, (side, token) in enumerate((("supply", loan), ("debt", loan), ("collateral", collateral))):
                 if shares := position.values[word]:
                     asset = erc20(where.chain, token)
@@ -103,15 +92,14 @@ class MorphoBlue(Adapter):
 
 
 ADAPTER = MorphoBlue()
-FIX = "check addresses.morpho and chain in config/deployments/morpho_blue.toml"
 
 
-def _market(where: Where, identifier: bytes) -> str:
-    return f"{where.id}/0x{identifier.hex()}"
+def _market(where: Where, log: Log) -> str:
+    return where.market_id("0x" + log.args["id"].hex())
 
 
-def _id(market: str) -> bytes:
-    return bytes.fromhex(market.rsplit("/0x", 1)[1])
+def _id(target: Target) -> bytes:
+    return bytes.fromhex(target.key.removeprefix("0x"))
 
 
 def _recipient(where: Where, address: str) -> Target:
@@ -131,7 +119,7 @@ async def _fees(
     earlier = {t.holder for t in where.targets if t.market == where.id} or {ZERO}
     if not changes:
         (now,) = await view.calls([Call(where.address("morpho"), "feeRecipient()(address)")])
-        earlier.add(need(now, "feeRecipient", FIX).value)
+        earlier.add(need(now, "feeRecipient", where).value)
     for log in accrued:
         before = [h.args["newFeeRecipient"] for h in changes if (h.block, h.log_index) < (log.block, log.log_index)]
         for recipient in before[-1:] or sorted(earlier):
@@ -148,7 +136,7 @@ def _questions(params: Answer, state: Answer) -> dict[str, Call]:
 
 
 def _terms(
-    time_s: int, market: str, params: Answer, state: Answer, got: dict[str, Answer | Revert], named: dict[str, Asset]
+    time_s: int, market: str, params: Answer, state: Answer, got: dict[str, Got], named: dict[str, Asset]
 ) -> Iterator[Row]:
     loan, collateral = (named.get(a) for a in params.values[:2])
     title = "/".join(a.symbol if a else "-" for a in (collateral, loan))
@@ -189,14 +177,14 @@ def _terms(
         yield Index(market, loan.id, "debt", num, den, "up", state.src(2))
 
 
-def _price(market: str, collateral: Asset, loan: Asset, got: dict[str, Answer | Revert]) -> Row:
+def _price(market: str, collateral: Asset, loan: Asset, got: dict[str, Got]) -> Row:
     if collateral.decimals < 0 or loan.decimals < 0:
         return Gap(collateral.id, "bad_decimals", f"price in {market} has no scale")
     exp = 36 + loan.decimals - collateral.decimals
     return priced(got["price"], Price(market, collateral.id, loan.id, 0, exp, _path(got), 0, 0), "price")
 
 
-def _path(got: dict[str, Answer | Revert]) -> str:
+def _path(got: dict[str, Got]) -> str:
     """constant: no feed at all, so no market price moves it; rate: the backing of a vault's share, not its market."""
     parts = [got[part] for part in ORACLE_PARTS]
     vault, *feeds = [part.value if isinstance(part, Answer) else None for part in parts]

@@ -17,11 +17,10 @@ from aggregator.core.ids import USD, erc20
 from aggregator.core.rows import (  # isort: skip
     AccountTerm, Asset, Backstop, Exposure, Gap, Market, PerpPosition, PositionRow, Price, Row, Term,
 )  # fmt: skip
-from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
-from aggregator.sdk.rows import ask, assets, fill, gap, need, once, priced
+from aggregator.sdk.adapter import Adapter, Answer, Call, Got, Revert, Target, View, Where
+from aggregator.sdk.rows import ask, demand, fill, gap, need, once, priced, questions
+from aggregator.sdk.tokens import assets
 
-Answers = Mapping[str, Answer | Revert]
-FIX = "check addresses.clearing_house and chain in config/deployments/perp_curie.toml"
 COLLATERAL_TWAP_S = 900  # Vault._COLLATERAL_TWAP_INTERVAL
 EVENTS = {
     "house": (
@@ -48,15 +47,18 @@ POOL_ADDED = "PoolAdded(address indexed token,uint24 indexed feeRatio,address in
 COLLATERAL_ADDED = (
     "CollateralAdded(address indexed token,address feed,uint24 collateralRatio,uint24 discountRatio,uint256 depositCap)"
 )
+# a contract that is known -> those that it names
 PARTS = {
-    "vault": "getVault()(address)",
-    "balance": "getAccountBalance()(address)",
-    "exchange": "getExchange()(address)",
-    "config": "getClearingHouseConfig()(address)",
-    "fund": "getInsuranceFund()(address)",
+    "house": {
+        "vault": "getVault()(address)",
+        "balance": "getAccountBalance()(address)",
+        "exchange": "getExchange()(address)",
+        "config": "getClearingHouseConfig()(address)",
+        "fund": "getInsuranceFund()(address)",
+    },
+    "exchange": {"registry": "getMarketRegistry()(address)"},
+    "vault": {"token": "getSettlementToken()(address)", "manager": "getCollateralManager()(address)"},
 }
-EXCHANGE_PARTS = {"registry": "getMarketRegistry()(address)"}
-VAULT_PARTS = {"token": "getSettlementToken()(address)", "manager": "getCollateralManager()(address)"}
 # term -> part, call
 TERMS = {
     "im_ratio_pips": ("config", "getImRatio()(uint24)"),
@@ -69,8 +71,6 @@ TERMS = {
     "settlement_decimals": ("vault", "decimals()(uint8)"),
     "insurance_fund_capacity": ("fund", "getInsuranceFundCapacity()(int256)"),
 }
-
-
 # what is asked of every account, and of every perpetual it is in: (part, call)
 ACCOUNT = {
     "bases": ("balance", "getBaseTokens(address)(address[])"),
@@ -95,7 +95,7 @@ class PerpCurie(Adapter):
         found, traders = set[Target](), {parts["fund"]}  # the fund pays bad debt without an event of its own
         for contract, event in ((parts["registry"], POOL_ADDED), (parts["manager"], COLLATERAL_ADDED)):
             async for log in view.logs([contract], [event], since):
-                found.add(Target(f"{where.id}/{log.args['token']}"))  # remembered for the market's rows
+                found.add(Target(where.market_id(log.args["token"])))  # remembered for the market's rows
         for part, events in EVENTS.items():
             async for log in view.logs([parts[part]], events, since):
                 traders |= {log.args[who] for who in ("trader", "liquidator") if who in log.args}
@@ -108,21 +108,21 @@ class PerpCurie(Adapter):
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         parts = await _parts(view, where)
-        registry, tokens = parts["registry"], [m.market.rsplit("/", 1)[1] for m in where.markets]
+        tokens = [m.key for m in where.markets]
         named = await assets(view, [parts["token"], *tokens])
         for row in named.rows:
             yield row
-        (got,) = await ask(view, [{key: Call(parts[part], sig) for key, (part, sig) in TERMS.items()}])
+        (got,) = await ask(view, [_of(parts, TERMS)])
         settlement, fund = named[parts["token"]], got["insurance_fund_capacity"]
-        src = need(got["mm_ratio_pips"], "getMmRatio", FIX).src()
+        src = need(got["mm_ratio_pips"], "getMmRatio", where).src()
         yield Market(where.id, "perp", "perp_curie@1", f"Curie in {settlement.symbol}", src)
         for key, answer in got.items():
             exp = settlement.decimals if key == "insurance_fund_capacity" else 6 if key.endswith("_pips") else 0
-            yield fill(answer, Term(where.id, "", "", key, 0, exp), where.id, key)
+            yield fill(answer, Term(where.id, "", "", key, 0, exp))
         if isinstance(fund, Answer):  # a fund that owes has nothing to pay with
             yield Backstop(where.id, "insurance_fund", settlement.id, 0, max(fund.value, 0), fund.src())
         interval_s = a.value if isinstance(a := got["index_twap_s"], Answer) else 0
-        asked = await ask(view, [_questions(parts, registry, token, interval_s) for token in tokens])
+        asked = await ask(view, [_questions(parts, token, interval_s) for token in tokens])
         for token, answers in zip(tokens, asked, strict=True):
             pool = answers["pool"]
             rows_of = _collateral_rows if isinstance(pool, Revert) or int(pool.values[0], 16) == 0 else _base_rows
@@ -131,17 +131,10 @@ class PerpCurie(Adapter):
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
         parts, traders = await _parts(view, where), [t.holder for t in targets if t.holder]
-        asked = [{key: Call(parts[part], sig, (who,)) for key, (part, sig) in ACCOUNT.items()} for who in traders]
-        accounts = await ask(view, asked)
-        for who, got in zip(traders, accounts, strict=True):
-            asks = dict[str, Call]()
-            for base in _list(got["bases"]):
-                asks |= {f"{key} {base}": Call(parts[part], sig, (who, base)) for key, (part, sig) in POSITION.items()}
-            asks |= {f"held {t}": Call(parts["vault"], HELD, (who, t)) for t in _list(got["collaterals"])}
-            asked.append(asks)
-        positions = await ask(view, asked[len(traders) :])
-        for who, got, more in zip(traders, accounts, positions, strict=True):
-            for row in _account(where, who, erc20(where.chain, parts["token"]), got, more):
+        accounts = await ask(view, [_of(parts, ACCOUNT, who) for who in traders])
+        asked = [_holdings(parts, who, got) for who, got in zip(traders, accounts, strict=True)]
+        for who, got, more in zip(traders, accounts, await ask(view, asked), strict=True):
+            for row in _account(where, who, erc20(where.chain, parts["token"]), got | more):
                 yield row
 
 
@@ -151,20 +144,27 @@ ADAPTER = PerpCurie()
 @once
 async def _parts(view: View, where: Where) -> dict[str, str]:
     out = {"house": where.address("clearing_house")}
-    for owner, questions in (("house", PARTS), ("exchange", EXCHANGE_PARTS), ("vault", VAULT_PARTS)):
-        (got,) = await ask(view, [{key: Call(out[owner], sig) for key, sig in questions.items()}])
-        out |= {key: need(answer, f"{questions[key]} of the {owner}", FIX).value for key, answer in got.items()}
+    for part, named in PARTS.items():
+        (got,) = await demand(view, where, [questions(out[part], named)])
+        out |= {name: answer.value for name, answer in got.items()}
     return out
 
 
-def _list(answer: Answer | Revert) -> Sequence[str]:
-    return answer.value if isinstance(answer, Answer) else ()
+def _of(parts: Mapping[str, str], table: Mapping[str, tuple[str, str]], *args: str) -> dict[str, Call]:
+    return {key: Call(parts[part], sig, args) for key, (part, sig) in table.items()}
 
 
-def _questions(parts: Mapping[str, str], registry: str, token: str, interval_s: int) -> dict[str, Call]:
+def _holdings(parts: Mapping[str, str], who: str, got: Mapping[str, Got]) -> dict[str, Call]:
+    """What to ask of every perpetual and every collateral that the account is in."""
+    bases, collaterals = (a.value if isinstance(a := got[key], Answer) else () for key in ("bases", "collaterals"))
+    asks = {f"{key} {base}": call for base in bases for key, call in _of(parts, POSITION, who, base).items()}
+    return asks | {f"held {token}": Call(parts["vault"], HELD, (who, token)) for token in collaterals}
+
+
+def _questions(parts: Mapping[str, str], token: str, interval_s: int) -> dict[str, Call]:
     """Of a token that may be a perpetual or a collateral: what is not asked rightly reverts."""
     return {
-        "pool": Call(registry, "getMarketInfo(address)(address,uint24,uint24,uint24,uint24)", (token,)),
+        "pool": Call(parts["registry"], "getMarketInfo(address)(address,uint24,uint24,uint24,uint24)", (token,)),
         "open": Call(token, "isOpen()(bool)"),
         "closed": Call(token, "isClosed()(bool)"),
         "mark": Call(parts["balance"], "getMarkPrice(address)(uint256)", (token,)),
@@ -177,36 +177,36 @@ def _questions(parts: Mapping[str, str], registry: str, token: str, interval_s: 
     }
 
 
-def _base_rows(market: str, base: Asset, got: Answers) -> Iterator[Row]:
+def _base_rows(market: str, base: Asset, got: Mapping[str, Got]) -> Iterator[Row]:
     """AccountBalance._getReferencePrice; a token older than pausing has no isOpen() and trades."""
     halted = isinstance(is_open := got["open"], Answer) and not is_open.value
     closed = isinstance(is_closed := got["closed"], Answer) and is_closed.value
     price = got["closed_price" if closed else "paused_price" if halted else "mark"]
     path = "constant" if halted else "mark"
     yield priced(price, Price(market, base.id, USD, 0, 18, path, 0, 0), "the price accounts are judged by")
-    yield fill(got["index"], Term(market, base.id, "", "index_price", 0, 18), base.id, "getIndexPrice")
-    yield fill(got["pool"], Term(market, base.id, "", "exchange_fee_pips", 0, 6), base.id, "getMarketInfo", 1)
-    yield fill(got["pool"], Term(market, base.id, "", "insurance_fund_fee_pips", 0, 6), base.id, "getMarketInfo", 3)
+    yield fill(got["index"], Term(market, base.id, "", "index_price", 0, 18), what="getIndexPrice")
+    for word, key in ((1, "exchange_fee_pips"), (3, "insurance_fund_fee_pips")):
+        yield fill(got["pool"], Term(market, base.id, "", key, 0, 6), word, what="getMarketInfo")
     yield Term(market, base.id, "", "open", int(not halted), 0, is_open.src() if isinstance(is_open, Answer) else b"")
 
 
-def _collateral_rows(market: str, token: Asset, got: Answers) -> Iterator[Row]:
+def _collateral_rows(market: str, token: Asset, got: Mapping[str, Got]) -> Iterator[Row]:
     for word, key in ((1, "collateral_ratio_pips"), (2, "discount_ratio_pips")):
-        yield fill(got["config"], Term(market, token.id, "", key, 0, 6), token.id, "getCollateralConfig", word)
+        yield fill(got["config"], Term(market, token.id, "", key, 0, 6), word, what="getCollateralConfig")
     places = got["places"]
     price = places if isinstance(places, Revert) else got["price"]  # without its places the number says nothing
     exp = places.value if isinstance(places, Answer) else 18
     yield priced(price, Price(market, token.id, USD, 0, exp, "feed", 0, 0), "getPrice of the collateral manager")
 
 
-def _account(where: Where, who: str, settlement: str, got: Answers, more: Answers) -> Iterator[PositionRow | Gap]:
-    known = {key: answer for key, answer in (*got.items(), *more.items()) if isinstance(answer, Answer)}
-    for key, answer in (*got.items(), *more.items()):
+def _account(where: Where, who: str, settlement: str, got: Mapping[str, Got]) -> Iterator[PositionRow | Gap]:
+    known = {key: answer for key, answer in got.items() if isinstance(answer, Answer)}
+    for key, answer in got.items():
         if isinstance(answer, Revert):
-            yield gap(answer, f"{where.id}#{who}", key, accounts=1)
-    if len(known) < len(got) + len(more):
+            yield gap(answer, Target(where.id, who), key)
+    if len(known) < len(got):
         return  # half an account would be judged as a whole one
-    for key in ("settlement", *(key for key in more if key.startswith("held "))):
+    for key in ("settlement", *(key for key in got if key.startswith("held "))):
         raw, src = known[key].value, known[key].src()
         asset = settlement if key == "settlement" else erc20(where.chain, key.removeprefix("held "))
         if raw > 0:

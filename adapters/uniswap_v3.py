@@ -14,13 +14,15 @@ from typing import NamedTuple
 from aggregator.core.fixed import plain
 from aggregator.core.ids import erc20, erc721
 from aggregator.core.rows import Asset, Claim, Depth, Exposure, Gap, Market, PositionRow, Row, Term
-from aggregator.sdk.adapter import Adapter, Answer, Call, Revert, Target, View, Where
+from aggregator.sdk.adapter import Adapter, Answer, Call, Got, Revert, Target, View, Where
 from aggregator.sdk.amm import fee_growth_inside, fees_owed, position_amounts
-from aggregator.sdk.rows import ZERO, ask, assets, fill, gap, need
+from aggregator.sdk.rows import ask, demand, fill, gap, need, questions
+from aggregator.sdk.tokens import BALANCE_OF, OWNER_OF, ZERO, assets
 
 FEES = (100, 200, 300, 400, 500, 3_000, 10_000)  # pips; UniswapV3Factory and what its owner has enabled since
 MAX_TICK = 887272
 CHUNK = 10_000  # positions looked up together: the manager serves all pools of a chain, a million tokens on the largest
+GET_POOL = "getPool(address,address,uint24)(address)"
 CREATED = "PoolCreated(address indexed token0,address indexed token1,uint24 indexed fee,int24 tickSpacing,address pool)"
 EVENTS = (
     "IncreaseLiquidity(uint256 indexed tokenId,uint128 liquidity,uint256 amount0,uint256 amount1)",
@@ -37,41 +39,40 @@ POOL = {
     "growth0": "feeGrowthGlobal0X128()(uint256)",
     "growth1": "feeGrowthGlobal1X128()(uint256)",
 }
+BITMAP = "tickBitmap(int16)(uint256)"
 TICK = "ticks(int24)(uint128,int128,uint256,uint256,int56,uint160,uint32,bool)"  # gross, net, growth outside 0, 1
 # nonce, operator, token0, token1, fee, lower, upper, liquidity, growth inside last 0, 1, owed 0, 1
 POSITION = (
     "positions(uint256)(uint96,address,address,address,uint24,int24,int24,uint128,uint256,uint256,uint128,uint128)"
 )
+NFT = {"position": POSITION, "owner": OWNER_OF}
 BURNED = "Invalid token ID"  # what the position manager says of a token that is no more
-FIX = "check the pools, chain and addresses in config/deployments/uniswap_v3.toml"
 
 
 class Pool(NamedTuple):
-    """State of one pool; `got` are the answers behind it, by the names of POOL."""
+    """State of one pool: its answers by the names of POOL."""
 
     address: str
     market: str
-    tokens: tuple[str, str]
-    fee_pips: int
-    tick_spacing: int
-    sqrt_x96: int
-    tick: int
-    liquidity: int
     got: dict[str, Answer]
+
+    @property
+    def tokens(self) -> tuple[str, str]:
+        return self.got["token0"].value, self.got["token1"].value
 
 
 class UniswapV3(Adapter):
     name = "uniswap_v3"
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
-        known_pools = {m.market.rsplit("/", 1)[1] for m in where.markets}
+        known_pools = {m.key for m in where.markets}
         pools, tokens, made = where.listed("pools"), where.listed("tokens"), set[str]()
         addresses = known_pools.union(pools)
         if tokens:
-            sig, factory = "getPool(address,address,uint24)(address)", where.address("factory")
-            pairs = [(a, b, fee) for a, b in combinations(tokens, 2) for fee in FEES]
-            answers = await view.calls([Call(factory, sig, pair) for pair in pairs])
-            addresses |= {need(answer, "getPool of the factory", FIX).value for answer in answers} - {ZERO}
+            factory = where.address("factory")
+            asked = [Call(factory, GET_POOL, (*pair, fee)) for pair in combinations(tokens, 2) for fee in FEES]
+            answers = await view.calls(asked)
+            addresses |= {need(answer, "getPool of the factory", where).value for answer in answers} - {ZERO}
         elif not pools:
             made = await _made(view, where, since)
             addresses |= made
@@ -83,15 +84,15 @@ class UniswapV3(Adapter):
             async for target in _found(view, where, sorted(addresses), where.start_block if old else since):
                 yield target
         for address in sorted(addresses):
-            yield Target(f"{where.id}/{address}")
+            yield Target(where.market_id(address))
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
-        pools = await _pools(view, where, [m.market.rsplit("/", 1)[1] for m in where.markets])
+        pools = await _pools(view, where, [m.key for m in where.markets])
         if not pools:  # a factory without pools, or no factory at all
-            need((await view.calls([Call(where.address("factory"), "owner()(address)")]))[0], "the factory", FIX)
+            await demand(view, where, [{"owner": Call(where.address("factory"), "owner()(address)")}])
         for row in (await assets(view, [t for p in pools for t in p.tokens])).rows:
             yield row
-        reserves = [{t: Call(t, "balanceOf(address)(uint256)", (p.address,)) for t in p.tokens} for p in pools]
+        reserves = [{t: Call(t, BALANCE_OF, (p.address,)) for t in p.tokens} for p in pools]
         for pool, held in zip(pools, await ask(view, reserves), strict=True):
             for row in _pool_rows(where, pool, held):
                 yield row
@@ -103,13 +104,12 @@ class UniswapV3(Adapter):
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
         wanted = [t for t in targets if t.ref]
         manager = where.address("nonfungible_position_manager") if wanted else ""
-        sigs = {"position": POSITION, "owner": "ownerOf(uint256)(address)"}
-        asked = await ask(view, [{k: Call(manager, sig, (int(t.ref),)) for k, sig in sigs.items()} for t in wanted])
+        asked = await ask(view, [questions(manager, NFT, int(t.ref)) for t in wanted])
         for t, got in zip(wanted, asked, strict=True):
             position, owner = got["position"], got["owner"]
             asset = erc721(where.chain, manager, int(t.ref))
             if isinstance(position, Revert) or isinstance(owner, Revert):
-                failed = [(a, sigs[k]) for k, a in got.items() if isinstance(a, Revert)]
+                failed = [(a, NFT[name]) for name, a in got.items() if isinstance(a, Revert)]
                 if not any(BURNED in a.reason for a, _ in failed):
                     yield gap(failed[0][0], asset, failed[0][1], accounts=1)
             elif liquidity := position.values[7]:
@@ -133,7 +133,8 @@ async def _found(view: View, where: Where, addresses: Sequence[str], since: int)
         if i in known:
             yield known[i]
     new = [i for i in touched if i not in known]
-    markets = {(*p.tokens, p.fee_pips): p.market for p in await _pools(view, where, addresses)}
+    pools = await _pools(view, where, addresses)
+    markets = {(*p.tokens, p.got["fee_pips"].value): p.market for p in pools}
     for first in range(0, len(new), CHUNK):
         ids = new[first : first + CHUNK]
         answers = await view.calls([Call(manager, POSITION, (i,)) for i in ids])
@@ -143,48 +144,37 @@ async def _found(view: View, where: Where, addresses: Sequence[str], since: int)
 
 
 async def _pools(view: View, where: Where, addresses: Sequence[str]) -> list[Pool]:
-    asked = await ask(view, [{key: Call(address, sig) for key, sig in POOL.items()} for address in addresses])
-    pools = []
-    for address, answers in zip(addresses, asked, strict=True):
-        got = {key: need(answer, f"{key} of pool {address}", FIX) for key, answer in answers.items()}
-        value = {key: answer.value for key, answer in got.items()}
-        tokens = (value["token0"], value["token1"])
-        sqrt_x96, tick = got["slot0"].values[:2]
-        pools.append(
-            Pool(
-                address, f"{where.id}/{address}", tokens, value["fee_pips"], value["tick_spacing"],
-                sqrt_x96, tick, value["liquidity"], got,
-            )
-        )  # fmt: skip
-    return pools
+    asked = await demand(view, where, [questions(address, POOL) for address in addresses])
+    return [Pool(address, where.market_id(address), got) for address, got in zip(addresses, asked, strict=True)]
 
 
-def _pool_rows(where: Where, pool: Pool, held: dict[str, Answer | Revert]) -> Iterator[Row]:
+def _pool_rows(where: Where, pool: Pool, held: dict[str, Got]) -> Iterator[Row]:
     market = pool.market
-    yield Market(market, "amm", "", f"{plain(pool.fee_pips, 4)} %", pool.got["token0"].src())
+    yield Market(market, "amm", "", f"{plain(pool.got['fee_pips'].value, 4)} %", pool.got["token0"].src())
     for key in ("fee_pips", "tick_spacing", "liquidity"):
-        yield fill(pool.got[key], Term(market, "", "", key, 0, 0), market, key)
+        yield fill(pool.got[key], Term(market, "", "", key, 0, 0))
     for word, key in enumerate(("sqrt_price_x96", "tick")):
-        yield fill(pool.got["slot0"], Term(market, "", "", key, 0, 0), market, key, word)
+        yield fill(pool.got["slot0"], Term(market, "", "", key, 0, 0), word)
     for index, token in enumerate(pool.tokens):
         asset = erc20(where.chain, token)
-        yield fill(held[token], Term(market, asset, "", "reserve", 0, 0), market, "reserve")
+        yield fill(held[token], Term(market, asset, "", "reserve", 0, 0), subject=market)
         yield Term(market, asset, "", "token_index", index, 0, pool.got[f"token{index}"].src())
 
 
 async def _depth(view: View, pool: Pool) -> AsyncIterator[Depth | Gap]:
     """Every initialised tick, through all words of the bitmap: no lens, no end to the search."""
-    last = MAX_TICK // pool.tick_spacing >> 8
-    first = -(MAX_TICK // pool.tick_spacing) >> 8
-    words = range(first, last + 1)
-    bitmap = await view.calls([Call(pool.address, "tickBitmap(int16)(uint256)", (word,)) for word in words])
-    ticks = []
-    for word, bits in zip(words, bitmap, strict=True):
+    spacing = pool.got["tick_spacing"].value
+    last = MAX_TICK // spacing
+    words = range(-last >> 8, (last >> 8) + 1)
+    (bitmap,) = await ask(view, [{word: Call(pool.address, BITMAP, (word,)) for word in words}])
+    ticks = list[int]()
+    for word, bits in bitmap.items():
         if isinstance(bits, Revert):
             yield gap(bits, pool.market, f"tickBitmap({word})")
         else:
-            ticks += [(word * 256 + b) * pool.tick_spacing for b in range(256) if bits.value >> b & 1]
-    for tick, answer in zip(ticks, await view.calls([Call(pool.address, TICK, (t,)) for t in ticks]), strict=True):
+            ticks += [(word * 256 + b) * spacing for b in range(256) if bits.value >> b & 1]
+    (found,) = await ask(view, [{tick: Call(pool.address, TICK, (tick,)) for tick in ticks}])
+    for tick, answer in found.items():
         if isinstance(answer, Revert):
             yield gap(answer, pool.market, f"ticks({tick})")
         else:
@@ -198,26 +188,26 @@ async def _positions(view: View, where: Where, pool: Pool) -> AsyncIterator[Row]
     answers = await view.calls([Call(manager, POSITION, (i,)) for i in ids])
     live = [(i, a) for i, a in zip(ids, answers, strict=True) if isinstance(a, Answer)]
     bounds = sorted({tick for _, a in live for tick in a.values[5:7]})
-    (outside,) = await ask(view, [{str(tick): Call(pool.address, TICK, (tick,)) for tick in bounds}])
-    in_range = 0
+    (outside,) = await demand(view, where, [{edge: Call(pool.address, TICK, (edge,)) for edge in bounds}])
+    (sqrt_x96, tick, *_), in_range = pool.got["slot0"].values, 0
     for i, answer in live:
         lower, upper, liquidity = answer.values[5:8]
-        in_range += liquidity if lower <= pool.tick < upper else 0
+        in_range += liquidity if lower <= tick < upper else 0
         nft = erc721(where.chain, manager, i)
         if liquidity:  # its unit is liquidity, which has no decimals
             yield Asset(nft, "UNI-V3-POS", 0, f"position {i} in {pool.market}", answer.src(7))
-        amounts = position_amounts(pool.sqrt_x96, lower, upper, liquidity)
-        edges = [need(outside[str(tick)], f"ticks({tick}) of {pool.address}", FIX).values for tick in (lower, upper)]
+        amounts = position_amounts(sqrt_x96, lower, upper, liquidity)
+        below, above = outside[lower].values, outside[upper].values
         for n, token in enumerate(pool.tokens):
             if liquidity:
                 asset, src = erc20(where.chain, token), answer.src(7)
                 yield Claim(nft, asset, "lp", amounts[n], liquidity, pool.market, lower, upper, src)
             growth = pool.got[f"growth{n}"].value
-            inside = fee_growth_inside(pool.tick, lower, upper, growth, edges[0][2 + n], edges[1][2 + n])
+            inside = fee_growth_inside(tick, lower, upper, growth, below[2 + n], above[2 + n])
             fees = fees_owed(liquidity, inside, answer.values[8 + n], answer.values[10 + n])
             yield Term(pool.market, nft, "", f"fees{n}", fees, 0, answer.src(10 + n))
-    if in_range < pool.liquidity:
-        detail = (
-            f"{pool.liquidity - in_range} of {pool.liquidity} liquidity in range is held outside the position manager"
-        )
-        yield Gap(pool.market, "unlisted_accounts", detail, src=pool.got["liquidity"].src())
+    active = pool.got["liquidity"]
+    if in_range < active.value:
+        others = active.value - in_range
+        detail = f"{others} of {active.value} liquidity in range is held outside the position manager"
+        yield Gap(pool.market, "unlisted_accounts", detail, src=active.src())

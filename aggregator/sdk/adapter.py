@@ -53,6 +53,9 @@ class Answer(NamedTuple):
         return call_source(self.to, self.data, word)
 
 
+Got = Answer | Revert
+
+
 class Each(NamedTuple):
     """One question of a single one-word argument (an address, an id), asked about many."""
 
@@ -115,6 +118,16 @@ class Target(NamedTuple):
     holder: str = ""
     ref: str = ""
 
+    @property
+    def key(self) -> str:
+        """What `Where.market_id` made the market's id of."""
+        return self.market.rpartition("/")[2]
+
+    @property
+    def subject(self) -> str:
+        """The account or position as a Gap names it."""
+        return f"{self.market}#{self.holder or self.ref}"
+
 
 class Where(NamedTuple):
     """One deployment of an adapter: a row of its TOML, and what is known of it so far.
@@ -139,6 +152,10 @@ class Where(NamedTuple):
     @property
     def chain(self) -> int:
         return int(self.source.removeprefix("eip155:"))
+
+    def market_id(self, key: str) -> str:
+        """Of one of several markets here; key: its address or hash, which `Target.key` gives back."""
+        return f"{self.id}/{key}"
 
     def address(self, key: str) -> str:
         """Lower-case address under `key`; ConfigError names the missing key."""
@@ -220,8 +237,8 @@ class Adapter:
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         """Targets touched by the view's logs from `since` on: new ones, and known ones whose rows may have changed.
 
-        A long range comes in windows, one call each, oldest first: logs end where the window ends, calls are answered
-        at the cut, and `where` knows what earlier windows found.
+        The same one may be named many times. A long range comes in windows, one call each, oldest first: logs end where
+        the window ends, calls are answered at the cut, and `where` knows what earlier windows found.
         """
         return
         yield

@@ -1,4 +1,4 @@
-"""From an answer to a row, or to the gap that stands in its place."""
+"""What adapters say again and again: asking by names, and an answer as a row or as the gap that stands in its place."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from weakref import WeakKeyDictionary
 
 from aggregator.core.errors import SourceError
 from aggregator.core.fixed import I256_MAX
-from aggregator.core.rows import Asset, Gap, Index, Price, Row, Term, Total
-from aggregator.sdk.adapter import Answer, Call, Revert, View, Where
+from aggregator.core.rows import Gap, Index, Price, Term, Total
+from aggregator.sdk.adapter import Answer, Call, Got, Revert, Target, View, Where
 
-ZERO = "0x" + "00" * 20  # no address
 Filled = TypeVar("Filled", Index, Price, Term, Total)
 Found = TypeVar("Found")
+Name = TypeVar("Name")
 
 
-def gap(revert: Revert, subject: str, what: str, accounts: int = -1) -> Gap:
-    """The gap of a call that failed. what: the call, for a person. accounts: how many it hides, -1 if unknown."""
+def gap(revert: Revert, subject: str | Target, what: str, accounts: int = -1) -> Gap:
+    """The gap of a call that failed. subject: an id, or the account that it hides. what: the call, for a person.
+
+    accounts: how many it hides, -1 if unknown.
+    """
+    if isinstance(subject, Target):
+        subject, accounts = subject.subject, 1
     reason = "no_code" if revert.no_code else "reverted"
     return Gap(subject, reason, f"{what}: {revert.reason or 'no reason given'}", accounts)
 
 
-def need(answer: Answer | Revert, what: str, fix: str) -> Answer:
-    """An answer without which nothing of the deployment can be read; SourceError where there is none."""
-    if isinstance(answer, Revert):
-        found = "no code there" if answer.no_code else answer.reason or "a revert"
-        raise SourceError(f"{what} does not answer", expected="a deployed contract", found=found, fix=fix)
-    return answer
-
-
-def fill(answer: Answer | Revert, row: Filled, subject: str, what: str, word: int = 0) -> Filled | Gap:
+def fill(answer: Got, row: Filled, word: int = 0, *, what: str = "", subject: str = "") -> Filled | Gap:
     """`row` with the answer's word-th value as its number and its source, or the gap of a revert.
 
     The values must be static and one word each. A number beyond int256 does not fit a term or price: Gap unread.
+    what, subject: of the gap; by default a term's key (with its scope), and the row's asset or else its market.
     """
+    subject = subject or row.asset or row.market
+    if isinstance(row, Term):
+        what = what or (f"{row.key} of {row.scope}" if row.scope else row.key)
     if isinstance(answer, Revert):
         return gap(answer, subject, what)
     value, src = int(answer.values[word]), answer.src(word)
@@ -47,13 +48,43 @@ def fill(answer: Answer | Revert, row: Filled, subject: str, what: str, word: in
     return row._replace(raw=value, src=src)
 
 
-def priced(answer: Answer | Revert, price: Price, what: str) -> Price | Gap:
+def priced(answer: Got, price: Price, what: str) -> Price | Gap:
     """`price` with the answer's number and its source; Gap no_price of its asset where there is none, or zero."""
-    found = fill(answer, price, price.asset, what)
+    found = fill(answer, price, what=what)
     if isinstance(found, Price) and found.raw:
         return found
     why = found.detail if isinstance(found, Gap) else f"{what} answers 0"
     return Gap(price.asset, "no_price", f"{why} in {price.market}", src=found.src)
+
+
+def questions(to: str, sigs: Mapping[str, str], *args: Any) -> dict[str, Call]:
+    """One contract's getters by name, all with the same arguments: what `ask` and `demand` take."""
+    return {name: Call(to, sig, args) for name, sig in sigs.items()}
+
+
+async def ask(view: View, questions: Sequence[Mapping[Name, Call]]) -> list[dict[Name, Got]]:
+    """Several named questions about several things in one large read, answers under the same names."""
+    answers = iter(await view.calls([call for asked in questions for call in asked.values()]))
+    return [{name: next(answers) for name in asked} for asked in questions]
+
+
+async def demand(view: View, where: Where, questions: Sequence[Mapping[Name, Call]]) -> list[dict[Name, Answer]]:
+    """`ask` for what nothing can be read without; SourceError where an answer is missing."""
+    asked = await ask(view, questions)
+    return [
+        {name: need(answer, f"{calls[name].sig} of {calls[name].to}", where) for name, answer in got.items()}
+        for calls, got in zip(questions, asked, strict=True)
+    ]
+
+
+def need(answer: Got, what: str, where: Where) -> Answer:
+    """An answer without which nothing of the deployment can be read; SourceError where there is none."""
+    if isinstance(answer, Revert):
+        found = "no code there" if answer.no_code else answer.reason or "a revert"
+        keys = ", ".join(sorted(where.addresses)) or "addresses"
+        fix = f"check {keys} and chain of {where.name} in config/deployments/{where.adapter}.toml"
+        raise SourceError(f"{what} does not answer", expected="a deployed contract", found=found, fix=fix)
+    return answer
 
 
 class _Shared(Generic[Found]):
@@ -83,24 +114,3 @@ def once(
         return one.found[0]
 
     return shared
-
-
-async def ask(view: View, questions: Sequence[Mapping[str, Call]]) -> list[dict[str, Answer | Revert]]:
-    """Several named questions about several things in one large read, answers under the same names."""
-    answers = iter(await view.calls([call for asked in questions for call in asked.values()]))
-    return [{key: next(answers) for key in asked} for asked in questions]
-
-
-class Assets(dict[str, Asset]):
-    """Assets by address, and the `rows` to yield for them: each asset, and a gap where its decimals are unknown."""
-
-    rows: list[Row]
-
-
-async def assets(view: View, addresses: Sequence[str]) -> Assets:
-    """Metadata of tokens, each asked once, in the given order."""
-    unique = list(dict.fromkeys(addresses))
-    answers = await asyncio.gather(*map(view.asset, unique))  # together: a view lets small reads share one request
-    out = Assets(zip(unique, (asset for asset, _ in answers), strict=True))
-    out.rows = [row for answer in answers for row in answer if row is not None]
-    return out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.perp_curie import ACCOUNT, ADAPTER, EVENTS, EXCHANGE_PARTS, PARTS, VAULT_PARTS
+from adapters.perp_curie import ACCOUNT, ADAPTER, EVENTS, PARTS
 from aggregator.core.account import Account
 from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import SourceError
@@ -274,7 +274,7 @@ async def test_an_address_that_is_no_clearing_house_says_what_to_do(three_chains
 async def test_known_traders_are_asked_once_however_many_windows() -> None:
     house, owners = f"0x{1:040x}", {"house": f"0x{1:040x}"}
     view, number = FakeView(), 2
-    for owner, parts in (("house", PARTS), ("exchange", EXCHANGE_PARTS), ("vault", VAULT_PARTS)):
+    for owner, parts in PARTS.items():
         for part, sig in parts.items():
             owners[part], number = f"0x{number:040x}", number + 1
             view.answer(owners[owner], sig, (), (owners[part],))

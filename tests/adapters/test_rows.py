@@ -8,51 +8,75 @@ from aggregator.core.errors import SourceError
 from aggregator.core.fixed import I256_MAX
 from aggregator.core.rows import Gap, Index, Price, Term, Total
 from aggregator.core.source import CallSource, read_source
-from aggregator.sdk.adapter import Answer, Call, Revert
-from aggregator.sdk.rows import ask, assets, fill, gap, need, priced
+from aggregator.sdk.adapter import Answer, Call, Revert, Target, Where
+from aggregator.sdk.rows import ask, demand, fill, gap, need, priced, questions
 from aggregator.sdk.testing import FakeView
+from aggregator.sdk.tokens import assets
 
 TO = "0x" + "1a" * 20
+HERE = Where("aave_v3", "eip155:1", "core", {}, 0, {})
 TERM, TOTAL = Term("m", "a", "", "k", 0, 0), Total("m", "a", "supply", 0)
 
 
 def test_a_row_is_filled_with_the_word_and_where_it_came_from() -> None:
     answer = Answer((7, -9, True), TO, b"\x01\x02\x03\x04")
-    row = fill(answer, TERM, "a", "what", word=1)
+    row = fill(answer, TERM, 1)
     assert isinstance(row, Term)
     assert row.raw == -9
     assert read_source(row.src) == CallSource(TO, b"\x01\x02\x03\x04", 1)
-    assert fill(answer, TERM, "a", "what", word=2)[4] == 1
-    index = fill(answer, Index("m", "a", "debt", 0, 10, "up"), "a", "what")
+    assert fill(answer, TERM, 2)[4] == 1
+    index = fill(answer, Index("m", "a", "debt", 0, 10, "up"))
     assert (index[3], index[4]) == (7, 10)
 
 
 @pytest.mark.parametrize("row", [TERM, Price("m", "a", "q", 0, 8, "feed", 0, 0)])
 def test_a_number_beyond_int256_is_a_gap_and_not_an_overflow(row: Term | Price) -> None:
-    found = fill(Answer((I256_MAX + 1,), TO, b""), row, "a", "price")
+    found = fill(Answer((I256_MAX + 1,), TO, b""), row, what="price")
     assert isinstance(found, Gap)
     assert found.reason == "unread"
     assert str(I256_MAX + 1) in found.detail
-    assert not isinstance(fill(Answer((I256_MAX,), TO, b""), row, "a", "price"), Gap)
+    assert not isinstance(fill(Answer((I256_MAX,), TO, b""), row), Gap)
 
 
 def test_a_total_takes_all_of_uint256() -> None:
-    assert fill(Answer((2**256 - 1,), TO, b""), TOTAL, "a", "totalSupply") == TOTAL._replace(
+    assert fill(Answer((2**256 - 1,), TO, b""), TOTAL) == TOTAL._replace(
         raw=2**256 - 1, src=b"\x01\x00" + bytes.fromhex(TO[2:])
     )
 
 
 @pytest.mark.parametrize(("revert", "reason"), [(Revert("paused"), "reverted"), (Revert("", True), "no_code")])
 def test_a_failed_call_is_a_gap(revert: Revert, reason: str) -> None:
-    assert fill(revert, TERM, "a", "deficit") == gap(revert, "a", "deficit")
+    assert fill(revert, TERM, what="deficit") == gap(revert, "a", "deficit")
     found = gap(revert, "a", "deficit")
     assert (found.subject, found.reason) == ("a", reason)
     assert found.detail.startswith("deficit: ")
 
 
 def test_what_cannot_be_done_without_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(SourceError, match=r"(?s)factory does not answer.*no code there.*check the chain"):
-        need(Revert("", no_code=True), "factory", "check the chain")
+    fix = r"check addresses and chain of core in config/deployments/aave_v3\.toml"
+    with pytest.raises(SourceError, match=rf"(?s)factory does not answer.*no code there.*{fix}"):
+        need(Revert("", no_code=True), "factory", HERE)
+
+
+async def test_what_is_demanded_answers_or_is_named() -> None:
+    view, wanted = FakeView().answer(TO, "a()(uint256)", (), (1,)), {"a": "a()(uint256)", "b": "b()(uint256)"}
+    (found,) = await demand(view, HERE, [questions(TO, {"a": wanted["a"]})])
+    assert found["a"].value == 1
+    with pytest.raises(SourceError, match=rf"b\(\)\(uint256\) of {TO} does not answer"):
+        await demand(view, HERE, [questions(TO, wanted)])
+
+
+def test_a_gap_says_what_failed_and_whom_it_hides() -> None:
+    revert, place = Revert(""), Term("m", "", "emode:1", "ltv_bps", 0, 0)
+    assert fill(revert, place) == gap(revert, "m", "ltv_bps of emode:1")
+    assert fill(revert, TERM, subject="m") == gap(revert, "m", "k")
+    assert gap(revert, Target("m", "0xholder"), "balance") == gap(revert, "m#0xholder", "balance", accounts=1)
+    assert gap(revert, Target("m", ref="7"), "position") == gap(revert, "m#7", "position", accounts=1)
+
+
+def test_a_target_gives_back_what_its_market_was_made_of() -> None:
+    assert HERE.market_id(TO) == f"eip155:1/aave_v3/core/{TO}"
+    assert Target(HERE.market_id(TO)).key == TO
 
 
 async def test_questions_travel_together_and_answers_keep_their_names() -> None:
