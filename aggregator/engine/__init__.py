@@ -35,15 +35,11 @@ def stress(
             "graph of another snapshot", expected=snapshot.digest, found=graph.digest, fix="build it anew"
         )
     run = cascade(from_snapshot(snapshot), scenario, on_round=on_round)
-    gaps = [
-        {"subject": g.subject, "reason": g.reason, "detail": g.detail, "accounts": g.accounts, "value_usd": g.value_usd}
-        for g in snapshot.gaps
-    ]
     return stress_result(
         run,
         scenario,
         cut_digest=snapshot.cut.digest,
         snapshot_digest=snapshot.digest,
         coverage=coverage(snapshot),
-        gaps=gaps,
+        gaps=snapshot.gaps,
     )

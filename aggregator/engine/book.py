@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
+from aggregator.core.rows import Gap
 from aggregator.rules import FLOORED
 from aggregator.rules.lyra_v1_arrays import Penalties, Shocks
 
@@ -202,6 +203,13 @@ def add_up(codes: npt.NDArray[Any], weights: Floats, n: int) -> Floats:
     return np.bincount(codes, weights, n).astype(np.float64, copy=False)
 
 
+def is_claim(claims: Claims, lps: Lps, assets: int) -> Flags:
+    """(assets,) whether an asset is worth what it is a claim on."""
+    out = np.zeros(assets, np.bool_)
+    out[claims.asset] = out[lps.asset] = True
+    return out
+
+
 _Table = TypeVar("_Table")
 
 
@@ -262,7 +270,7 @@ class Book:
     perp_rules: tuple[str, ...] = ()
     perp_settlement: tuple[tuple[int, int], ...] = ()
     insurance_usd: tuple[tuple[int, float], ...] = ()
-    gaps: tuple[dict[str, object], ...] = ()
+    gaps: tuple[Gap, ...] = ()
     rule_names: tuple[str, ...] = field(init=False)
     rule_code: Codes = field(init=False)
     floors: Flags = field(init=False)

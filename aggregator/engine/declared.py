@@ -10,6 +10,7 @@ from dataclasses import asdict
 import numpy as np
 
 from aggregator.core.ids import USD
+from aggregator.core.rows import Gap
 from aggregator.engine.book import Flags, add_up
 from aggregator.engine.run import Cascade
 
@@ -50,7 +51,7 @@ def not_dollars(run: Cascade) -> Flags:
     return np.array([asset != USD for asset in run.book.assets], np.bool_)
 
 
-def assumed(run: Cascade) -> list[dict[str, object]]:
+def assumed(run: Cascade) -> list[Gap]:
     """What the result owes to an assumption about depth or money, with its size."""
     book, state, depth = run.book, run.state, run.state.depth
     out = [
@@ -78,8 +79,8 @@ def assumed(run: Cascade) -> list[dict[str, object]]:
     return out
 
 
-def _gap(subject: str, reason: str, detail: str, usd: float) -> dict[str, object]:
-    return {"subject": subject, "reason": reason, "detail": detail, "accounts": -1, "value_usd": f"{usd:.2f}"}
+def _gap(subject: str, reason: str, detail: str, usd: float) -> Gap:
+    return Gap(subject, reason, detail, value_usd=f"{usd:.2f}")
 
 
 def notes(run: Cascade, by_credit: bool) -> list[str]:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from aggregator.core.fixed import plain
-from aggregator.core.rows import OptionLeg, Term
-from aggregator.engine.book import Floats, Indices, OptionPools, Options, Pots, table
+from aggregator.core.rows import Gap, OptionLeg, Term
+from aggregator.engine.book import OptionPools, Options, Pots, table
+from aggregator.engine.names import Names
 from aggregator.quant.black import SECONDS_PER_YEAR
 from aggregator.rules.lyra_v1_arrays import Penalties, Shocks
 from aggregator.snapshot import Snapshot
 
-_Gaps = tuple[dict[str, object], ...]
 
-
-def options_of(
-    snap: Snapshot, place: Mapping[str, int], markets: Mapping[str, int], holder_of: Indices, price_usd: Floats
-) -> tuple[Options, OptionPools, Pots, _Gaps]:
+def options_of(snap: Snapshot, names: Names) -> tuple[Options, OptionPools, Pots, list[Gap]]:
     """Legs with a known volatility and price; settled legs are gone, the others become Gaps by market."""
     legs: list[tuple[Any, ...]] = []
-    missing: dict[str, int] = {}
+    missing: Counter[str] = Counter()
     live: dict[str, tuple[int, int]] = {}
     vols: dict[str, dict[tuple[str, str], Term]] = {}
     for row in snap.rows("option"):
@@ -31,45 +29,44 @@ def options_of(
         expiry_yr = (row.expiry_s - snap.time_s(row.market)) / SECONDS_PER_YEAR
         if expiry_yr <= 0.0:
             continue
-        leg = _leg(snap, row, vols[row.market], place, price_usd)
-        if leg is None or row.market not in markets:
-            missing[row.market] = missing.get(row.market, 0) + 1
+        leg = _leg(snap, row, vols[row.market], names)
+        if leg is None or row.market not in names.market:
+            missing[row.market] += 1
             continue
         u, q, vol, rate = leg
         live[row.market] = (u, q)
-        holder = int(holder_of[snap.code(row.holder)])
+        market, holder = names.market[row.market], int(names.holder_of[snap.code(row.holder)])
         right = 1 if row.right == "C" else -1
         size, strike = (raw / 10**row.exp for raw in (row.size, row.strike))
-        posted, margin = _margin(snap, row, place, u)
-        legs.append((markets[row.market], holder, u, q, right, size, strike, expiry_yr, vol, rate, posted, margin))
-    gaps = tuple(
-        {"subject": m, "reason": "unpriced_options", "detail": "no volatility or price of the series",
-         "accounts": n, "value_usd": ""}
-        for m, n in sorted(missing.items())
-    )  # fmt: skip
-    pools, pots = _pools(snap, live, markets)
+        posted, margin = _margin(snap, row, names, u)
+        legs.append((market, holder, u, q, right, size, strike, expiry_yr, vol, rate, posted, margin))
+    detail = "no volatility or price of the series"
+    gaps = [Gap(m, "unpriced_options", detail, n) for m, n in sorted(missing.items())]
+    pools, pots = _pools(snap, live, names)
     return table(Options, legs), pools, pots, gaps
 
 
 def _leg(
-    snap: Snapshot, row: OptionLeg, vols: Mapping[tuple[str, str], Term], place: Mapping[str, int], price_usd: Floats
+    snap: Snapshot, row: OptionLeg, vols: Mapping[tuple[str, str], Term], names: Names
 ) -> tuple[int, int, float, float] | None:
+    """(underlying, quote, volatility and rate per year)"""
     series = vols.get((row.underlying, f"series:{row.expiry_s}:{row.strike}"))
-    u, q = place.get(row.underlying, -1), place.get(row.quote, -1)
-    if series is None or series.raw <= 0 or min(u, q) < 0 or not np.isfinite(price_usd[[u, q]]).all():
+    u, q = (names.asset.get(asset, -1) for asset in (row.underlying, row.quote))
+    if series is None or series.raw <= 0 or min(u, q) < 0 or not np.isfinite(names.price_usd[[u, q]]).all():
         return None
     rate = _market_term(snap, row.market, "rate_and_carry")
     return u, q, float(plain(series.raw, series.exp)), rate if rate is not None else 0.0
 
 
-def _margin(snap: Snapshot, row: OptionLeg, place: Mapping[str, int], underlying: int) -> tuple[int, float]:
+def _margin(snap: Snapshot, row: OptionLeg, names: Names, underlying: int) -> tuple[int, float]:
     """(asset, whole units) that a position has posted; 0 units of the underlying where it has not or we do not know."""
     held = [e for e in snap.rows("exposure", market=row.market, holder=row.holder) if e.ref == row.ref]
     for exposure in held:
         index = [i for i in snap.rows("index", market=row.market, asset=exposure.asset) if i.side == "margin" and i.den]
-        if exposure.side == "margin" and exposure.asset in place and index:
+        if exposure.side == "margin" and exposure.asset in names.asset and index:
             raw = exposure.shares * index[0].num // index[0].den
-            return place[exposure.asset], raw / 10.0 ** snap.assets[exposure.asset].decimals
+            asset = names.asset[exposure.asset]
+            return asset, raw / 10.0 ** names.decimals[asset]
     return underlying, 0.0
 
 
@@ -84,14 +81,14 @@ _Shocks = tuple[tuple[int, Shocks], ...]
 _Fees = tuple[tuple[int, Penalties], ...]
 
 
-def margin_rules_of(snap: Snapshot, options: Options, markets: Mapping[str, int]) -> tuple[_Shocks, _Fees, _Gaps]:
+def margin_rules_of(snap: Snapshot, names: Names, options: Options) -> tuple[_Shocks, _Fees, list[Gap]]:
     """Margin parameters and liquidation fees of each Lyra market that gave all of them; a Gap where shorts lack any."""
     shocks, fees, gaps = [], [], []
     for row in snap.rows("market"):
         if not row.rule.startswith("lyra_v1@"):
             continue
         terms = {t.key: t for t in snap.rows("term", market=row.market, asset="") if not t.scope}
-        code = markets[row.market]
+        code = names.market[row.market]
         if all(key in terms for key in _SHOCKS):
             shocks.append((code, Shocks(*(_number(terms[key]) for key in _SHOCKS))))
         if all(key in terms for key in _FEES):
@@ -101,10 +98,8 @@ def margin_rules_of(snap: Snapshot, options: Options, markets: Mapping[str, int]
         if missing and shorts:
             judged = "bought back without fees" if set(missing) <= set(_FEES) else "not judged"
             detail = f"short options are {judged}: no {', '.join(missing)}"
-            gaps.append(
-                {"subject": row.market, "reason": "unread", "detail": detail, "accounts": shorts, "value_usd": ""}
-            )
-    return tuple(shocks), tuple(fees), tuple(gaps)
+            gaps.append(Gap(row.market, "unread", detail, shorts))
+    return tuple(shocks), tuple(fees), gaps
 
 
 def _number(term: Term) -> float:
@@ -118,12 +113,12 @@ def _market_term(snap: Snapshot, market: str, key: str) -> float | None:
     return _number(rows[0]) if rows else None
 
 
-def _pools(snap: Snapshot, live: Mapping[str, tuple[int, int]], markets: Mapping[str, int]) -> tuple[OptionPools, Pots]:
+def _pools(snap: Snapshot, live: Mapping[str, tuple[int, int]], names: Names) -> tuple[OptionPools, Pots]:
     """The liquidity pool of every market with legs, and the pot that its providers share where its value is known."""
     rows = []
     for market, (u, q) in sorted(live.items()):
         nav, hedge = (_market_term(snap, market, key) for key in ("nav", "hedger_delta"))
-        rows.append((markets[market], u, q, nav if nav is not None else 0.0, hedge if hedge is not None else 0.0))
+        rows.append((names.market[market], u, q, nav if nav is not None else 0.0, hedge if hedge is not None else 0.0))
     pools = table(OptionPools, rows)
     known = pools.nav_units > 0.0
     zero = np.zeros(int(known.sum()))

@@ -17,34 +17,27 @@ from aggregator.core.ids import USD
 from aggregator.core.rows import Price
 from aggregator.core.table import Table
 from aggregator.engine.book import CAPPED, CONSTANT, LAGGED, LIVE, RATE, Flags, Floats, Indices, Oracles, Terms, table
+from aggregator.engine.names import Names
 from aggregator.rules import CannotJudgeError, Rule, get
 from aggregator.rules.aave_v3 import AaveV3
 from aggregator.rules.morpho_blue import bonus_frac
 from aggregator.snapshot import Snapshot, accounts
 from aggregator.snapshot.prices import rank
 
-Lent = set[tuple[int, int]]
 _PATHS = {"lagged": LAGGED, "rate": RATE, "capped": CAPPED, "constant": CONSTANT}
 _PROBE = 10**30  # raw units of the rebuilt leg: rounding of the contract is 1e-12 of it or less
 _WAD, _BPS = 1e18, 1e4
 
 
-def lends_collateral(rule: str) -> bool:
-    """Whether what is posted as collateral is lent on (and so bears the market's losses)."""
-    return rule.startswith(("aave_v3@", "compound_v2@"))
-
-
 class TermTable:
-    def __init__(
-        self, snap: Snapshot, place: Mapping[str, int], price_usd: Floats, markets: Mapping[str, int], claimed: set[int]
-    ) -> None:
-        self.snap, self.place, self.price_usd, self.markets, self.claimed = snap, place, price_usd, markets, claimed
+    def __init__(self, snap: Snapshot, names: Names, claimed: Flags) -> None:
+        self.snap, self.names, self.claimed = snap, names, claimed
         self.rows: list[tuple[int, int, int, bool, float, float, float, bool]] = []
         self.oracles: list[tuple[int, int, float, int, float, float]] = []
         self.why: dict[str, str] = {}
         self.idle: list[bool] = []  # of each row: collateral that its rule does not count
         self.unrated: set[tuple[str, str]] = set()  # (market, asset) judged by an exchange rate that no claim row gives
-        self.lent: Lent = set()
+        self.lent: set[tuple[int, int]] = set()  # (market, asset) of the debts
         self._shielded: set[str] = set()
         self._close: dict[str, float] = {}
         self._storefront: dict[str, float] = {}
@@ -75,14 +68,14 @@ class TermTable:
     def oracle_columns(self) -> Oracles:
         return table(Oracles, self.oracles)
 
-    def close_frac(self, markets: tuple[str, ...]) -> Floats:
-        return np.array([self._close.get(m, 0.5) for m in markets])
+    def close_frac(self) -> Floats:
+        return np.array([self._close.get(m, 0.5) for m in self.names.markets])
 
-    def shielded(self, markets: tuple[str, ...]) -> Flags:
-        return np.array([m in self._shielded for m in markets], np.bool_)
+    def shielded(self) -> Flags:
+        return np.array([m in self._shielded for m in self.names.markets], np.bool_)
 
-    def storefront_frac(self, markets: tuple[str, ...]) -> Floats:
-        return np.array([self._storefront.get(m, np.nan) for m in markets])
+    def storefront_frac(self) -> Floats:
+        return np.array([self._storefront.get(m, np.nan) for m in self.names.markets])
 
     def _emodes(self, market: Indices, holder: Indices) -> Indices:
         own = self.snap.tables["account_term"]
@@ -99,11 +92,11 @@ class TermTable:
     def _make(self, market: str, asset: str, holder: str, debt: bool) -> int:
         account = accounts.account(self.snap, market, holder)
         rule = get(account.rule)
-        if rule is None or asset not in self.place:
+        if rule is None or asset not in self.names.asset:
             raise DomainError(f"{asset} has no decimals or its market no rule", expected="both known")
         side = "debt" if debt else "collateral"
         leg = next(leg for leg in account.legs if leg.asset == asset and leg.side == side)
-        m, a = self.markets[market], self.place[asset]
+        m, a = self.names.market[market], self.names.asset[asset]
         oracle = self._oracle(rule, account, leg)
         threshold = bonus = fee = 0.0
         aave = rule if isinstance(rule, AaveV3) else None
@@ -141,25 +134,25 @@ class TermTable:
         return _term(leg.terms, "liquidate_collateral_factor_wad") / _WAD, cut, 0.0
 
     def _oracle(self, rule: Rule, account: Account, leg: Leg) -> int:
-        market, a = account.market, self.place[leg.asset]
+        market, a, price_usd = account.market, self.names.asset[leg.asset], self.names.price_usd
         rows = sorted((p for p in self.snap.rows("price", market=market, asset=leg.asset) if p.raw > 0), key=rank)
         if not rows:
             own_unit = leg.side == "debt" and rule.name.startswith("morpho_blue@")  # it counts in its loan asset
-            if own_unit and np.isfinite(self.price_usd[a]):
+            if own_unit and np.isfinite(price_usd[a]):
                 return self._add(LIVE, a, 1.0, a, np.inf)
             raise DomainError(f"no price for {leg.asset} in {market}", expected="a Price row of the market, in USD")
         row = rows[0]
-        quote = self.place.get(row.quote, -1)
-        if quote < 0 or not np.isfinite(self.price_usd[[a, quote]]).all() or self.price_usd[a] <= 0.0:
+        quote = self.names.asset.get(row.quote, -1)
+        if quote < 0 or not np.isfinite(price_usd[[a, quote]]).all() or price_usd[a] <= 0.0:
             raise DomainError(f"no USD price for {leg.asset} or {row.quote}", expected="a price of both")
         in_quote = self._judged_price(rule, account, leg, row)
-        usd = in_quote * float(self.price_usd[quote])
+        usd = in_quote * float(price_usd[quote])
         path = _PATHS.get(row.path, LIVE)
-        if path == RATE and a not in self.claimed:
+        if path == RATE and not self.claimed[a]:
             self.unrated.add((market, leg.asset))
         if path == CONSTANT:
             return self._add(path, a, in_quote, quote, np.inf)
-        level = usd / float(self.price_usd[a])
+        level = usd / float(price_usd[a])
         level = 1.0 if abs(level - 1.0) < 1e-12 else level
         return self._add(path, a, level, quote, usd if path == CAPPED else np.inf)
 

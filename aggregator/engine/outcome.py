@@ -15,6 +15,7 @@ import numpy as np
 
 from aggregator.core.ids import adapter_of, chain_or_source
 from aggregator.core.result import Coverage, MarketOutcome, NodeLoss, StressResult, WalletOutcome
+from aggregator.core.rows import Gap
 from aggregator.core.scenario import Scenario
 from aggregator.engine import declared
 from aggregator.engine.book import Flags, Floats, Indices, add_up
@@ -31,7 +32,7 @@ def stress_result(
     cut_digest: str = "",
     snapshot_digest: str = "",
     coverage: Iterable[Coverage] = (),
-    gaps: Iterable[dict[str, object]] = (),
+    gaps: Iterable[Gap] = (),
 ) -> StressResult:
     wallets, before, after, first = _wallets(run)
     losses = _losses(run, before - after)
@@ -57,7 +58,7 @@ def stress_result(
         amplification=amplification,
         conservation=dict(sorted(conservation.items())),
         coverage=sorted(coverage, key=lambda c: (str(c.chain), c.protocol, c.deployment)),
-        gaps=[_null(gap) for gap in sorted([*gaps, *run.book.gaps, *declared.assumed(run)], key=_gap_order)],
+        gaps=[_plain(gap) for gap in sorted([*gaps, *run.book.gaps, *declared.assumed(run)], key=_gap_order)],
         notes=declared.notes(run, by_credit) + _unnamed(before - after, wallets),
     )
 
@@ -73,14 +74,19 @@ def _amplification(run: Cascade, credit: float, total: float, at_first: float) -
     return (total / at_first if at_first > _LEAST_USD else 1.0), False
 
 
-def _null(gap: dict[str, object]) -> dict[str, object]:
-    """A size that is unknown as in every other answer: null."""
-    accounts = gap.get("accounts")
-    return gap | {"accounts": None if accounts == -1 else accounts, "value_usd": gap.get("value_usd") or None}
+def _plain(gap: Gap) -> dict[str, object]:
+    """A size that is unknown is null, as in every other answer."""
+    return {
+        "subject": gap.subject,
+        "reason": gap.reason,
+        "detail": gap.detail,
+        "accounts": None if gap.accounts == -1 else gap.accounts,
+        "value_usd": gap.value_usd or None,
+    }
 
 
-def _gap_order(gap: dict[str, object]) -> list[tuple[str, str]]:
-    return sorted((key, str(value)) for key, value in gap.items())
+def _gap_order(gap: Gap) -> tuple[str, ...]:
+    return str(gap.accounts), gap.detail, gap.reason, gap.subject, gap.value_usd
 
 
 def equity_usd(run: Cascade, at: First) -> Floats:

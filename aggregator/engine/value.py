@@ -20,7 +20,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from aggregator.engine.book import Book, Codes, Floats, Indices, add_up
+from aggregator.engine.book import Book, Codes, Floats, Indices, add_up, is_claim
 
 _ROUNDS = 20_000
 _TOLERANCE = 4e-16  # relative; two units in the last place
@@ -48,8 +48,7 @@ class Lookthrough:
         self.row_pot = np.array(
             [pots.get(pair, -1) for pair in zip(c.market.tolist(), c.underlying.tolist(), strict=True)], np.int64
         )
-        self.is_claim = np.zeros(self.n, np.bool_)
-        self.is_claim[c.asset] = self.is_claim[book.lps.asset] = True
+        self.is_claim = is_claim(c, book.lps, self.n)
         by_holder: dict[int, list[int]] = {}
         for row, holder in enumerate(book.supplies.holder.tolist() if book.issuers else []):
             by_holder.setdefault(holder, []).append(row)

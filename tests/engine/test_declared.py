@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from aggregator.core.result import StressResult
+from aggregator.core.rows import Gap
 from aggregator.core.scenario import Scenario
 from aggregator.engine.outcome import stress_result
 from aggregator.engine.run import Cascade
@@ -162,8 +163,5 @@ def test_a_thousand_rounds_and_more_end_and_conserve() -> None:
 
 
 def test_an_unknown_size_is_null_and_never_minus_one() -> None:
-    gaps: list[dict[str, object]] = [
-        {"subject": "s", "reason": "reverted", "detail": "d", "accounts": -1, "value_usd": ""}
-    ]
-    (found,) = stress_result(run(World()), Scenario("s"), gaps=gaps).gaps
+    (found,) = stress_result(run(World()), Scenario("s"), gaps=[Gap("s", "reverted", "d")]).gaps
     assert (found["accounts"], found["value_usd"]) == (None, None)

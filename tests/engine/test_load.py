@@ -121,8 +121,8 @@ def test_an_account_that_cannot_be_judged_is_left_out_whole_and_counted() -> Non
     book = from_snapshot(snap)
     assert book.accounts == 0
     (gap,) = book.gaps
-    assert (gap["subject"], gap["reason"], gap["accounts"]) == (MORPHO, "unjudged", 7)
-    assert "lltv_wad" in str(gap["detail"])
+    assert (gap.subject, gap.reason, gap.accounts) == (MORPHO, "unjudged", 7)
+    assert "lltv_wad" in gap.detail
     assert run(snap).totals["accounts"] == 0.0
 
 

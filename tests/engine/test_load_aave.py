@@ -160,5 +160,5 @@ def test_a_flagged_asset_of_threshold_zero(version: str) -> None:
 def test_a_rate_oracle_without_its_claim_is_said_to_be_taken_as_live() -> None:
     turned = [r._replace(path="rate") if isinstance(r, Price) and r.asset == WETH else r for r in rows("3.6", UNDER)]
     (gap,) = from_snapshot(snapshot(turned)).gaps
-    assert (gap["subject"], gap["reason"]) == (POOL, "no_rate")
-    assert WETH in str(gap["detail"])
+    assert (gap.subject, gap.reason) == (POOL, "no_rate")
+    assert WETH in gap.detail

@@ -84,7 +84,7 @@ def test_the_pool_of_a_written_option_book_shares_its_loss_among_its_providers()
 def test_a_series_without_volatility_is_a_gap() -> None:
     book = from_snapshot(snapshot(lyra(vol=None)))
     assert len(book.options.size) == 0
-    assert [(g["reason"], g["accounts"]) for g in book.gaps] == [("unpriced_options", 2)]
+    assert [(g.reason, g.accounts) for g in book.gaps] == [("unpriced_options", 2)]
 
 
 def perp(mark: bool = True) -> list[Row]:
@@ -168,14 +168,14 @@ def test_equity_is_worth_what_the_settlement_token_is() -> None:
 def test_a_settlement_token_without_a_price_is_a_gap() -> None:
     rows = [r for r in perp() if not (isinstance(r, Price) and r.asset == SUSD)]
     book = from_snapshot(snapshot(rows))
-    assert [(g["subject"], g["reason"]) for g in book.gaps] == [(PERP, "no_price")]
+    assert [(g.subject, g.reason) for g in book.gaps] == [(PERP, "no_price")]
     assert book.perp_settlement == ()
 
 
 @pytest.mark.parametrize(("gone", "words"), [("penalty_ratio", "without fees"), ("shock_vol_a", "not judged")])
 def test_shorts_without_the_terms_of_their_market_are_a_gap(gone: str, words: str) -> None:
     book = from_snapshot(snapshot([r for r in lyra() if getattr(r, "key", "") != gone]))
-    ((reason, accounts, detail),) = [(g["reason"], g["accounts"], str(g["detail"])) for g in book.gaps]
+    ((reason, accounts, detail),) = [(g.reason, g.accounts, g.detail) for g in book.gaps]
     assert (reason, accounts) == ("unread", 1)
     assert words in detail
     assert gone in detail
@@ -184,4 +184,4 @@ def test_shorts_without_the_terms_of_their_market_are_a_gap(gone: str, words: st
 def test_perps_without_a_mark_are_a_gap() -> None:
     book = from_snapshot(snapshot(perp(mark=False)))
     assert len(book.perps.size) == 0
-    assert [(g["subject"], g["reason"], g["accounts"]) for g in book.gaps] == [(PERP, "unjudged", 2)]
+    assert [(g.subject, g.reason, g.accounts) for g in book.gaps] == [(PERP, "unjudged", 2)]

@@ -68,9 +68,9 @@ def only(facts: Facts, kind: type[Row]) -> list[Row]:
 def test_legs_without_a_price_of_their_quote_are_a_gap(facts: Facts) -> None:
     book = from_snapshot(snapshot(facts, quoted=False))
     assert len(book.options.size) == 0
-    (gap,) = [g for g in book.gaps if "/lyra_v1/" in str(g["subject"])]
-    assert gap["reason"] == "unpriced_options"
-    assert int(str(gap["accounts"])) == len(live_legs(snapshot(facts)))
+    (gap,) = [g for g in book.gaps if "/lyra_v1/" in g.subject]
+    assert gap.reason == "unpriced_options"
+    assert gap.accounts == len(live_legs(snapshot(facts)))
 
 
 def live_legs(snap: Snapshot) -> list[OptionLeg]:

@@ -1,0 +1,71 @@
+"""What is owned beside accounts: supplies to the pots that bear a market's losses, and all other holdings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aggregator.engine.book import Flags, Floats, Holdings, Indices, Pots, Supplies, add_up
+from aggregator.engine.names import Names
+from aggregator.snapshot import Snapshot
+
+Lent = Sequence[tuple[int, int]]  # (market, asset) of each pot
+
+
+def supplies_of(snap: Snapshot, names: Names, lent: Lent, units: Floats, legs: Indices) -> tuple[Supplies, Indices]:
+    """Who owns the pots, and where that stands in the exposure table; legs: the rows that are accounts' legs."""
+    table, n = snap.tables["exposure"], len(names.assets)
+    posted = np.zeros(table.n, np.bool_)
+    posted[legs] = table["side"][legs] == snap.code("collateral")
+    lends = np.isin(table["market"], [snap.code(r.market) for r in snap.rows("market") if _lends_collateral(r.rule)])
+    supplied = (table["side"] == snap.code("supply")) | ((table["side"] == snap.code("collateral")) & lends)
+    market = names.market_of[table["market"]]
+    rows = np.flatnonzero(supplied & np.isfinite(units) & (market >= 0))
+    pot = np.full(len(names.markets) * n + 1, -1, np.int64)
+    for i, (m, a) in enumerate(lent):
+        pot[m * n + a] = i
+    at = pot[market[rows] * n + names.asset_of[table["asset"][rows]]]
+    rows, at = rows[at >= 0], at[at >= 0].astype(np.int32)
+    holder = names.holder_of[table["holder"][rows]].astype(np.int32)
+    return Supplies(at, holder, units[rows], posted[rows]), rows
+
+
+def _lends_collateral(rule: str) -> bool:
+    """Whether what is posted as collateral is lent on (and so bears the market's losses)."""
+    return rule.startswith(("aave_v3@", "compound_v2@"))
+
+
+def pots_of(snap: Snapshot, names: Names, lent: Lent, supplies: Supplies) -> Pots:
+    """As large as their contracts say, and at least as what their suppliers are known to hold."""
+    total, reserve = np.zeros(len(lent)), np.zeros(len(lent))
+    for i, (m, a) in enumerate(lent):
+        market, asset = names.markets[m], names.assets[a]
+        total[i] = _contract_total(snap, market, asset) / 10.0 ** names.decimals[a]
+        backstops = snap.rows("backstop", market=market, asset=asset)
+        reserve[i] = sum(b.raw for b in backstops) / 10.0 ** names.decimals[a]
+    total = np.maximum(total, add_up(supplies.pot, supplies.units, len(lent)))
+    markets, assets = (np.array([pair[i] for pair in lent], np.int32) for i in (0, 1))
+    return Pots(markets, assets, total, reserve, np.zeros(len(lent)))
+
+
+def _contract_total(snap: Snapshot, market: str, asset: str) -> float:
+    totals = [t.raw for t in snap.rows("total", market=market, asset=asset) if t.side == "supply"]
+    index = [i for i in snap.rows("index", market=market, asset=asset) if i.side == "supply" and i.den]
+    return float(totals[0] * index[0].num // index[0].den) if totals and index else 0.0
+
+
+def holdings_of(snap: Snapshot, names: Names, units: Floats, counted: Indices, valued: Flags) -> Holdings:
+    """Exposures that are owned and counted nowhere else; counted: rows that are; valued (assets,): has a value.
+
+    The margin of perp accounts is in their equity.
+    """
+    table = snap.tables["exposure"]
+    perps = [snap.code(row.market) for row in snap.rows("market") if row.kind == "perp"]
+    place = names.asset_of[table["asset"]]
+    rest = (table["side"] != snap.code("debt")) & np.isfinite(units) & ~np.isin(table["market"], perps)
+    rest &= (place >= 0) & valued[place]
+    rest[counted] = False
+    rows = np.flatnonzero(rest)
+    holder = names.holder_of[table["holder"][rows]]
+    return Holdings(holder.astype(np.int32), place[rows].astype(np.int32), units[rows])
