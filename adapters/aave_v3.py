@@ -118,7 +118,7 @@ class AaveV3(Adapter):
         quote = USD if base == ZERO else erc20(where.chain, base)
         asked = await ask(view, [_questions(pool, r, pool.minor) for r in pool.reserves])
         # bgd-labs/aave-capo: an adapter that multiplies a base price by a token's rate; others have no such getter
-        sources = [ZERO if isinstance(got["source"], Revert) else got["source"].value for got in asked]
+        sources = [got["source"].value or ZERO for got in asked]
         ratios = await view.calls([Call(source, "RATIO_PROVIDER()(address)") for source in sources])
         paths = ["feed" if isinstance(ratio, Revert) else "rate" for ratio in ratios]
         named = await assets(view, [a for r in pool.reserves for a in (r.address, r.a_token)])
@@ -165,7 +165,7 @@ ADAPTER = AaveV3()
 async def _pool(view: View, where: Where) -> Pool:
     (parts,) = await ask(view, [questions(where.address("pool_addresses_provider"), PROVIDER)])
     pool, oracle = (need(parts[name], PROVIDER[name], where).value for name in ("pool", "oracle"))
-    sentinel = ZERO if isinstance(parts["sentinel"], Revert) else parts["sentinel"].value
+    sentinel = parts["sentinel"].value or ZERO
     (own,) = await demand(view, where, [questions(pool, POOL)])
     (listed,) = await demand(view, where, [{a: Call(pool, RESERVE, (a,)) for a in own["listed"].value}])
     reserves = list[Reserve]()

@@ -83,7 +83,7 @@ def _rates(vault: str, asset: str, share: Asset) -> dict[str, Call]:
 
 
 def _terms(market: str, share: Asset, asset: Asset, got: dict[str, Got]) -> Iterator[Row]:
-    yield Market(market, "vault", "", share.symbol, got["asset"].src() if isinstance(got["asset"], Answer) else b"")
+    yield Market(market, "vault", "", share.symbol, got["asset"].src())
     for key in ("total_assets", "total_supply", "available_liquidity"):
         yield fill(got[key], Term(market, "", "", key, 0, 0))
     yield fill(got["total_supply"], Total(market, share.id, "supply", 0), what="totalSupply", subject=market)
@@ -92,15 +92,11 @@ def _terms(market: str, share: Asset, asset: Asset, got: dict[str, Got]) -> Iter
     if isinstance(rate, Revert):
         yield gap(rate, share.id, "convertToAssets")
         return
-    den = SAMPLE if rate is got["sample"] else 10 ** max(share.decimals, 0)
-    num = rate.value
-    if (
-        den == SAMPLE
-        and isinstance(total := got["total_assets"], Answer)
-        and isinstance(supply := got["total_supply"], Answer)
-    ):
+    num, den = rate.value, SAMPLE if rate is got["sample"] else 10 ** max(share.decimals, 0)
+    total, supply = got["total_assets"].value, got["total_supply"].value
+    if den == SAMPLE and total is not None and supply is not None:
         offset = max(share.decimals - asset.decimals, 0)
-        for a, s in ((total.value + 1, supply.value + 10**offset), (total.value, supply.value)):
+        for a, s in ((total + 1, supply + 10**offset), (total, supply)):
             if s and SAMPLE * a // s == rate.value:
                 num, den = a, s
                 break

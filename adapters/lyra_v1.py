@@ -189,9 +189,9 @@ def _market_rows(p: Parts, boards: Answer, got: Mapping[str, Got], named: Mappin
     if isinstance(price, Answer) and price.values[1] and boards.value:
         yield Gap(p.market, "stale_price", "the pool's Greeks and value are older than it allows", src=price.src(1))
     for key in ("deposits", "withdrawals"):
-        if isinstance(queue := got[key], Answer) and queue.value:
-            detail = f"{plain(queue.value, 18)} of queued {key}: their owners are not read"
-            yield Gap(p.market, "unlisted_accounts", detail, src=queue.src())
+        if queued := got[key].value:
+            detail = f"{plain(queued, 18)} of queued {key}: their owners are not read"
+            yield Gap(p.market, "unlisted_accounts", detail, src=got[key].src())
 
 
 async def _series(view: View, where: Where, p: Parts, listed: Answer, params: Got) -> AsyncIterator[Row]:

@@ -157,12 +157,11 @@ def _terms(
         yield Index(market, collateral.id, "collateral", 1, 1, "down", params.src(1))
         yield _price(market, collateral, loan, got)
 
-    rate = got.get("rate")
+    rate = got.get("rate")  # a market without a rate model earns nothing
     if isinstance(rate, Revert):
         yield gap(rate, market, "borrowRateView")
     if not isinstance(rate, Revert) or not borrow_assets:  # without debt there is no interest at any rate
-        rate_wad = rate.value if isinstance(rate, Answer) else 0
-        src = rate.src() if isinstance(rate, Answer) else b""
+        rate_wad, src = (rate.value or 0, rate.src()) if rate else (0, b"")
         totals = MorphoTotals(supply_assets, supply_shares, borrow_assets, borrow_shares)
         totals = morpho_accrue(totals, rate_wad, fee_wad, time_s - last_update_s)
         if max(totals) >= 2**128:
@@ -186,8 +185,7 @@ def _price(market: str, collateral: Asset, loan: Asset, got: dict[str, Got]) -> 
 
 def _path(got: dict[str, Got]) -> str:
     """constant: no feed at all, so no market price moves it; rate: the backing of a vault's share, not its market."""
-    parts = [got[part] for part in ORACLE_PARTS]
-    vault, *feeds = [part.value if isinstance(part, Answer) else None for part in parts]
+    vault, *feeds = [got[part].value for part in ORACLE_PARTS]
     if None in (vault, *feeds):
         return "feed"
     if not any(feed != ZERO for feed in feeds):

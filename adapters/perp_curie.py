@@ -19,7 +19,7 @@ from aggregator.core.rows import (  # isort: skip
 )  # fmt: skip
 from aggregator.sdk.adapter import Adapter, Answer, Call, Got, Revert, Target, View, Where
 from aggregator.sdk.rows import ask, demand, fill, gap, need, once, priced, questions
-from aggregator.sdk.tokens import assets
+from aggregator.sdk.tokens import ZERO, assets
 
 COLLATERAL_TWAP_S = 900  # Vault._COLLATERAL_TWAP_INTERVAL
 EVENTS = {
@@ -121,11 +121,10 @@ class PerpCurie(Adapter):
             yield fill(answer, Term(where.id, "", "", key, 0, exp))
         if isinstance(fund, Answer):  # a fund that owes has nothing to pay with
             yield Backstop(where.id, "insurance_fund", settlement.id, 0, max(fund.value, 0), fund.src())
-        interval_s = a.value if isinstance(a := got["index_twap_s"], Answer) else 0
+        interval_s = got["index_twap_s"].value or 0
         asked = await ask(view, [_questions(parts, token, interval_s) for token in tokens])
         for token, answers in zip(tokens, asked, strict=True):
-            pool = answers["pool"]
-            rows_of = _collateral_rows if isinstance(pool, Revert) or int(pool.values[0], 16) == 0 else _base_rows
+            rows_of = _collateral_rows if answers["pool"].value in (None, ZERO) else _base_rows
             for row in rows_of(where.id, named[token], answers):
                 yield row
 
@@ -156,9 +155,10 @@ def _of(parts: Mapping[str, str], table: Mapping[str, tuple[str, str]], *args: s
 
 def _holdings(parts: Mapping[str, str], who: str, got: Mapping[str, Got]) -> dict[str, Call]:
     """What to ask of every perpetual and every collateral that the account is in."""
-    bases, collaterals = (a.value if isinstance(a := got[key], Answer) else () for key in ("bases", "collaterals"))
-    asks = {f"{key} {base}": call for base in bases for key, call in _of(parts, POSITION, who, base).items()}
-    return asks | {f"held {token}": Call(parts["vault"], HELD, (who, token)) for token in collaterals}
+    asks = dict[str, Call]()
+    for base in got["bases"].value or ():
+        asks |= {f"{key} {base}": call for key, call in _of(parts, POSITION, who, base).items()}
+    return asks | {f"held {t}": Call(parts["vault"], HELD, (who, t)) for t in got["collaterals"].value or ()}
 
 
 def _questions(parts: Mapping[str, str], token: str, interval_s: int) -> dict[str, Call]:
@@ -179,15 +179,14 @@ def _questions(parts: Mapping[str, str], token: str, interval_s: int) -> dict[st
 
 def _base_rows(market: str, base: Asset, got: Mapping[str, Got]) -> Iterator[Row]:
     """AccountBalance._getReferencePrice; a token older than pausing has no isOpen() and trades."""
-    halted = isinstance(is_open := got["open"], Answer) and not is_open.value
-    closed = isinstance(is_closed := got["closed"], Answer) and is_closed.value
-    price = got["closed_price" if closed else "paused_price" if halted else "mark"]
+    halted = got["open"].value is False
+    price = got["closed_price" if got["closed"].value else "paused_price" if halted else "mark"]
     path = "constant" if halted else "mark"
     yield priced(price, Price(market, base.id, USD, 0, 18, path, 0, 0), "the price accounts are judged by")
     yield fill(got["index"], Term(market, base.id, "", "index_price", 0, 18), what="getIndexPrice")
     for word, key in ((1, "exchange_fee_pips"), (3, "insurance_fund_fee_pips")):
         yield fill(got["pool"], Term(market, base.id, "", key, 0, 6), word, what="getMarketInfo")
-    yield Term(market, base.id, "", "open", int(not halted), 0, is_open.src() if isinstance(is_open, Answer) else b"")
+    yield Term(market, base.id, "", "open", int(not halted), 0, got["open"].src())
 
 
 def _collateral_rows(market: str, token: Asset, got: Mapping[str, Got]) -> Iterator[Row]:

@@ -35,6 +35,14 @@ class Revert(NamedTuple):
     reason: str
     no_code: bool = False
 
+    @property
+    def value(self) -> None:
+        """None, so that whoever asks an answer or revert for its value says what holds without one."""
+
+    def src(self, word: int = 0) -> bytes:
+        """Nothing was answered."""
+        return b""
+
 
 class Answer(NamedTuple):
     """Decoded values (addresses lower-case 0x, bytes as bytes, integers exact) and the call that gave them."""

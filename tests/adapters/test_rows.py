@@ -110,3 +110,7 @@ def test_a_price_is_a_number_above_zero_or_a_gap_that_says_why() -> None:
         assert isinstance(row, Gap)
         assert (row.subject, row.reason) == ("a", "no_price")
         assert row.detail.endswith(why)
+
+
+def test_a_revert_has_no_value_and_no_source() -> None:
+    assert (Revert("").value, Revert("").src(3)) == (None, b"")
