@@ -61,17 +61,12 @@ def check_file(path: Path) -> None:
     """Refuse a SQLite file that is no database or of a newer version, through a read-only connection."""
     if not path.exists() or path.stat().st_size == 0:
         return
-    connection = None
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        tables = _tables(path, "ro")
     except sqlite3.Error as error:
         raise StoreError(
             f"cannot read {path.name} as a database", expected="an SQLite file", found=str(error), fix="restore it"
         ) from error
-    finally:
-        if connection is not None:
-            connection.close()
     if tables and ("alembic_version",) not in tables:
         raise StoreError(
             f"{path.name} is a database of something else",
@@ -79,6 +74,19 @@ def check_file(path: Path) -> None:
             found=", ".join(sorted(name for (name,) in tables)[:5]),
             fix="set [store] url to a file of its own",
         )
+
+
+def _tables(path: Path, mode: str) -> list[tuple[str]]:
+    """Names of tables. A writer that was killed may have left a journal: only who may write can roll it back."""
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True)
+    try:
+        return connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    except sqlite3.OperationalError as error:
+        if mode == "rw" or error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
+            raise
+    finally:
+        connection.close()
+    return _tables(path, "rw")
 
 
 @contextmanager

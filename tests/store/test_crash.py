@@ -102,6 +102,29 @@ def test_killed_while_migrating(new_url: Callable[[], str]) -> None:
             assert len(store.cuts()) == 1
 
 
+def test_a_journal_left_by_a_writer_that_was_killed_is_rolled_back(tmp_path: Path) -> None:
+    """As it is when the kill comes before the write-ahead log is switched on."""
+    file = tmp_path / "x.db"
+    with Store.open(f"sqlite:///{file}") as store:
+        store.migrate()
+        write(store, 1, accounts=5)
+        before = snapshot(store, cut_at(1)).digest
+
+    child = os.fork()
+    if child == 0:
+        connection = sqlite3.connect(file, isolation_level=None)
+        for command in ("PRAGMA journal_mode=DELETE", "PRAGMA cache_size=2", "BEGIN", "CREATE TABLE junk (x)"):
+            connection.execute(command)
+        for _ in range(500):
+            connection.execute("INSERT INTO junk VALUES (zeroblob(3000))")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert Path(f"{file}-journal").stat().st_size > 0
+    with Store.open(f"sqlite:///{file}") as store:
+        store.migrate()
+        assert snapshot(store, cut_at(1)).digest == before
+
+
 def test_a_second_writer_refuses_in_the_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("database", "store"):
         monkeypatch.setattr(f"aggregator.store.{module}.BUSY_TIMEOUT_S", 0.2)
