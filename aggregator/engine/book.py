@@ -233,6 +233,7 @@ class Book:
     close_frac: Compound v2 close factor by market; storefront_frac: Comet storePriceFactor by market, NaN elsewhere.
     shielded: markets in which nobody is called while his health is 0.95 or more (a sequencer is down at the cut).
     issuers: (asset, holder) pairs, a vault share and the account through which its vault holds its assets.
+    keepers: holders that are a market's own contract; what they hold is their users', counted there.
     Of each market's rule: rule_code its place in rule_names ('' for none), floors whether it cuts the average threshold
     to basis points, absorbs whether it takes accounts whole.
     """
@@ -261,6 +262,7 @@ class Book:
     supplies: Supplies = field(default_factory=lambda: table(Supplies))
     holdings: Holdings = field(default_factory=lambda: table(Holdings))
     issuers: tuple[tuple[int, int], ...] = ()
+    keepers: tuple[int, ...] = ()
     options: Options = field(default_factory=lambda: table(Options))
     option_shocks: tuple[tuple[int, Shocks], ...] = ()
     option_fees: tuple[tuple[int, Penalties], ...] = ()

@@ -10,7 +10,7 @@ from aggregator.engine.book import Book, Flags, Floats, Pots, is_claim
 from aggregator.engine.load_accounts import accounts_of
 from aggregator.engine.load_options import margin_rules_of, options_of
 from aggregator.engine.load_perps import perps_of
-from aggregator.engine.load_pools import claims_of, issuers_of, pools_of
+from aggregator.engine.load_pools import claims_of, issuers_of, keepers_of, pools_of
 from aggregator.engine.load_supplies import holdings_of, pots_of, supplies_of
 from aggregator.engine.load_terms import TermTable
 from aggregator.engine.names import Names, names_of
@@ -65,6 +65,7 @@ def from_snapshot(snap: Snapshot) -> Book:
         supplies=supplies,
         holdings=holdings_of(snap, names, units, counted, valued),
         issuers=issuers_of(names, claimed),
+        keepers=keepers_of(snap, names.holders),
         options=options,
         option_shocks=shocks,
         option_fees=fees,

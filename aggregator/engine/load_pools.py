@@ -9,6 +9,7 @@ import numpy as np
 
 from aggregator.core.ids import address_of, source_of
 from aggregator.core.rows import Claim, Depth
+from aggregator.core.source import CallSource, read_source
 from aggregator.engine.book import Claims, Flags, Lps, Pool, table
 from aggregator.engine.names import Names
 from aggregator.quant.uniswap_v3_math import Q96, sqrt_at_tick
@@ -133,3 +134,10 @@ def issuers_of(names: Names, claimed: Flags) -> tuple[tuple[int, int], ...]:
         if "/erc20:" in name and source_of(name).startswith("eip155:") and address_of(name) in at:
             out.append((code, at[address_of(name)]))
     return tuple(out)
+
+
+def keepers_of(snap: Snapshot, holders: Sequence[str]) -> tuple[int, ...]:
+    """Holders that keep what others own: the contracts that answer for a market (Morpho's one contract, a pool)."""
+    asked = {source.to for kind in ("index", "depth") for row in snap.rows(kind)
+             if isinstance(source := read_source(row.src), CallSource)}  # fmt: skip
+    return tuple(i for i, holder in enumerate(holders) if holder in asked)

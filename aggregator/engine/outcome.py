@@ -108,7 +108,8 @@ def equity_usd(run: Cascade, at: First) -> Floats:
     for market, asset in book.perp_settlement:
         token[market] = at.value_usd[asset]
     out += add_up(book.perp_accounts.holder, at.perp_equity_usd * token[book.perp_accounts.market], n)
-    out[[holder for _, holder in book.issuers]] = 0.0  # a vault's assets are its share holders', counted there
+    # a vault's assets are its share holders', what Morpho keeps is its users': counted there
+    out[[*(holder for _, holder in book.issuers), *book.keepers]] = 0.0
     return out
 
 
