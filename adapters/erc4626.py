@@ -39,16 +39,18 @@ class Erc4626(Adapter):
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         vaults = _vaults(where)
         asked = await ask(view, [questions(vault, VAULT) for vault in vaults])
-        known = [(v, got, a) for v, got in zip(vaults, asked, strict=True) if isinstance(a := got["asset"], Answer)]
-        named = await assets(view, [a for vault, _, asset in known for a in (vault, asset.value)])
-        more = await ask(view, [_rates(vault, asset.value, named[vault]) for vault, _, asset in known])
+        below = [a.value if isinstance(a := got["asset"], Answer) else "" for got in asked]
+        # what is no vault at all has no shares either
+        known = [(v, a, got) for v, a, got in zip(vaults, below, asked, strict=True) if a or got["total_supply"].value]
+        named = await assets(view, [token for vault, asset, _ in known for token in (vault, asset) if token])
+        more = await ask(view, [_rates(vault, asset, named[vault]) if asset else {} for vault, asset, _ in known])
         for row in named.rows:
             yield row
         for vault, got in zip(vaults, asked, strict=True):
             if isinstance(got["asset"], Revert):
                 yield gap(got["asset"], where.market_id(vault), "asset")
-        for (vault, got, asset), rates in zip(known, more, strict=True):
-            for row in _terms(where.market_id(vault), named[vault], named[asset.value], got | rates):
+        for (vault, asset, got), rates in zip(known, more, strict=True):
+            for row in _terms(where.market_id(vault), named[vault], named[asset] if asset else None, got | rates):
                 yield row
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
@@ -82,12 +84,16 @@ def _rates(vault: str, asset: str, share: Asset) -> dict[str, Call]:
     }
 
 
-def _terms(market: str, share: Asset, asset: Asset, got: dict[str, Got]) -> Iterator[Row]:
-    yield Market(market, "vault", "", share.symbol, got["asset"].src())
+def _terms(market: str, share: Asset, asset: Asset | None, got: dict[str, Got]) -> Iterator[Row]:
+    """asset None: the vault does not say what it holds; who holds its shares is known all the same."""
+    yield Market(market, "vault", "", share.symbol, got["asset" if asset else "total_supply"].src())
     for key in ("total_assets", "total_supply", "available_liquidity"):
-        yield fill(got[key], Term(market, "", "", key, 0, 0))
+        if key in got:
+            yield fill(got[key], Term(market, "", "", key, 0, 0))
     yield fill(got["total_supply"], Total(market, share.id, "supply", 0), what="totalSupply", subject=market)
     yield Index(market, share.id, "supply", 1, 1, "down")
+    if asset is None:
+        return
     rate = got["sample"] if isinstance(got["sample"], Answer) else got["whole"]  # a huge sample overflows some vaults
     if isinstance(rate, Revert):
         yield gap(rate, share.id, "convertToAssets")

@@ -156,6 +156,16 @@ async def test_without_any_rate_there_is_no_claim() -> None:
     assert {a.symbol for a in reading.of(Asset)} == {"ODD", "USD"}
 
 
+async def test_a_vault_that_hides_what_it_holds_still_has_holders() -> None:
+    """Who holds its shares must stay answerable, of unknown worth; only what is below them is unknown."""
+    view = FakeView().token(VAULT, "ODD", 18).answer(VAULT, "totalSupply()(uint256)", (), (10**15,))
+    reading = await read_view(ADAPTER, view, at_address("erc4626", 1, {"vault": VAULT}))
+    assert {g.detail.partition(":")[0] for g in reading.of(Gap)} == {"asset", "total_assets"}
+    assert (reading.one(Market).kind, reading.one(Total).raw) == ("vault", 10**15)
+    assert [a.symbol for a in reading.of(Asset)] == ["ODD"]
+    assert not reading.of(Claim)
+
+
 async def test_a_vault_that_was_configured_later_is_read_from_its_first_block(three_chains_world: World) -> None:
     chain, first, second = three_chains_world.chains[1], *(three_chains_world.vaults[n].address for n in VAULTS)
     before = await read(ADAPTER, chain, at_address("erc4626", 1, {}, vaults=[first]))
