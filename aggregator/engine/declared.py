@@ -27,7 +27,8 @@ def conventions(run: Cascade) -> dict[str, object]:
         "capacity_unit": "accounts by rising health, then order of the book; with profit_test those that would pay "
         "alone",
         "lagged_oracle": "market price at the start of the previous round",
-        "loss_booking": "bad debt writes claims down from the next round on",
+        "loss_booking": "bad debt writes claims down from the next "
+        + ("call on" if run.conventions.rounds == "sequential" else "round on"),
         "queue": "no withdrawals are modelled",
         "bankrupt_order": "all at once; fund first, then winners in proportion to profit; by the rule of Perp Curie "
         "the fund alone, in order of the book, and what it cannot cover stays open and unrealised",

@@ -15,7 +15,7 @@ from aggregator.engine.run import Cascade
 from tests.engine.test_derivatives import options
 from tests.engine.test_routes import chained, in_usd
 from tests.engine.test_worlds import near, nine_identical
-from tests.engine.worlds import World, conventions, price, run
+from tests.engine.worlds import World, by_name, conventions, price, run
 
 
 def said(cascade: Cascade) -> StressResult:
@@ -54,6 +54,24 @@ def test_an_asset_that_follows_its_quote_is_named_with_what_that_took() -> None:
     assert (found["subject"], found["value_usd"]) == ("X", f"{10 * 400 * (1 - weth / 2_000):.2f}")
     assert f"{100 * (weth / 2_000 - 1):.2f} %" in str(found["detail"])
     assert not [g for g in said(run(chained(10.0, 1_000.0))).gaps if g["reason"] == "followed_quote"]
+
+
+@pytest.mark.parametrize(("rounds", "said_so", "share_usd"), [("batch", "round", 1.0), ("sequential", "call", 0.89648)])
+def test_losses_are_booked_when_the_result_says(rounds: str, said_so: str, share_usd: float) -> None:
+    """Two loans stand to be called at once; the first one's bad debt writes down the share that backs the second.
+
+    The share stands at 1 - (640,000 - 800 x 700 / 1.0438413) / 1,000,000 afterwards (engine_keys 17).
+    """
+    w = World()
+    w.add_asset("X", 700.0)
+    w.add_asset("V")
+    w.lending("M", "morpho_blue@1", "X", 0.86, 0.043841336116910229, supply=1_000_000)
+    w.lending("N", "morpho_blue@1", "V", 0.915, 0.02616726526423807, supply=1_000_000)
+    w.claim("V", "USD", 1.0, "M").account("m", "M", X=800, USD=640_000).account("n", "N", V=100, USD=92)
+    r = run(w, conventions(rounds))
+    assert str(said(r).conventions["loss_booking"]).endswith(f"the next {said_so} on")
+    assert price(r, "V") == near(0.89648)
+    assert by_name(r, r.state.repaid_usd)["n"] == near(min(92.0, 100 * share_usd / 1.02616726526423807))
 
 
 def test_every_assumption_has_its_line() -> None:
