@@ -128,6 +128,10 @@ class _Builder:
             if not market:
                 raw = line.exact("price_usd", PRICE_PLACES, high=I256_MAX)
                 shared.append(Price("", self._asset(name), USD, raw, PRICE_PLACES, "feed", 0, 0))
+            elif ("", name) not in self._prices:  # else what it sells for would be what some market believes
+                raise line.error(
+                    f"{name!r} has no price of its own", "a line with an empty market", f"one for {market}", "add it"
+                )
 
     def _read_markets(self) -> None:
         for line in self._tables["markets"]:

@@ -122,6 +122,7 @@ def test_a_wrong_cell_is_named_with_its_line(
         ("asset,price_usd,decimals,market\nWETH,2000,18,\nUSDC,1,6,\nUSDC,2,6,pol\n", "line 4: unknown market"),
         ("asset,price_usd,decimals,symbol,market\nWETH,1,18,W,\nWETH,1,18,X,pool\nUSDC,1,6,,\n", "symbols differ"),
         ("asset,price_usd,decimals,market\nWETH,1,18,\nWETH,1,17,pool\nUSDC,1,6,\n", "decimals differ"),
+        ("asset,price_usd,market\nWETH,2,\nUSDC,1,\nDAI,1,pool\n", "line 4: 'DAI' has no price of its own"),
     ],
 )
 def test_a_price_of_a_market_is_used_or_refused(tmp_path: Path, prices: str, where: str) -> None:
