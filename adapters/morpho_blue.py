@@ -47,18 +47,19 @@ class MorphoBlue(Adapter):
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         accrued, changes = list[Log](), list[Log]()
         async for log in view.logs([where.address("morpho")], [*EVENTS, SET_FEE_RECIPIENT], since):
+            if log.event == "SetFeeRecipient":
+                changes.append(log)
+                yield _recipient(where, log.args["newFeeRecipient"])
+                continue
+            market = _market(where, log)
+            yield Target(market)  # not from CreateMarket alone: start_block may come after it
             match log.event:
-                case "SetFeeRecipient":
-                    changes.append(log)
-                    yield _recipient(where, log.args["newFeeRecipient"])
                 case "AccrueInterest":
                     accrued += [log] if log.args["feeShares"] else []
-                case "CreateMarket":
-                    yield Target(_market(where, log))
                 case "Liquidate":
-                    yield Target(_market(where, log), log.args["borrower"])
-                case _:
-                    yield Target(_market(where, log), log.args["onBehalf"])
+                    yield Target(market, log.args["borrower"])
+                case event if event != "CreateMarket":
+                    yield Target(market, log.args["onBehalf"])
         async for log, recipient in _fees(view, where, accrued, changes):
             yield Target(_market(where, log), recipient)
 

@@ -84,6 +84,21 @@ def merge(table: Table, more: RawTable, codes: Mapping[str, int]) -> Table:
     return freeze(RawTable(table.kind, table.n + more.n, (), columns), same)
 
 
+def first_teller(claims: Table) -> Table:
+    """Of each asset the claims that one deployment states: of two that read the same contract both would be counted."""
+    if not claims.n:
+        return claims
+    first = np.full(int(claims["asset"].max()) + 1, np.iinfo(np.int32).max, dtype=np.int32)
+    np.minimum.at(first, claims["asset"], claims["deployment"])
+    kept = first[claims["asset"]] == claims["deployment"]
+    if kept.all():
+        return claims
+    columns = {name: values[kept] for name, values in claims.columns.items()}
+    for values in columns.values():
+        values.setflags(write=False)
+    return Table(claims.kind, int(kept.sum()), columns)
+
+
 def _floats(exact: npt.NDArray[np.uint8], exp: npt.NDArray[np.int16] | int, *, signed: bool) -> npt.NDArray[np.float64]:
     """`core.fixed.to_float` a cache full at a time: its limbs are eight times the answer."""
     out = np.empty(len(exact))

@@ -17,7 +17,7 @@ from aggregator.snapshot.values import amount_raw, price_usd, value_usd
 if TYPE_CHECKING:
     from aggregator.snapshot.snapshot import Snapshot
 
-PRICE_REASONS = ("bad_price", "no_price", "stale_price", "unread")
+ADDED_REASONS = ("bad_price", "no_price", "stale_price", "unlisted_accounts", "unread")  # by the snapshot itself
 # these hide accounts or what they hold; the others are known in full and marked
 HIDING = (
     "reverted", "no_price", "bad_price", "unlisted_accounts", "unknown_version", "bad_decimals", "no_code",

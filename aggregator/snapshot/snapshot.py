@@ -14,8 +14,9 @@ from aggregator.core.ids import source_of
 from aggregator.core.rows import Asset, Gap
 from aggregator.core.schema import KINDS, PACK, SCHEMA, UNPACK
 from aggregator.core.table import RawTable, Table, raw_tables
-from aggregator.snapshot.columns import code_book, digest, freeze, merge
-from aggregator.snapshot.coverage import PRICE_REASONS, price_gaps
+from aggregator.snapshot.columns import code_book, digest, first_teller, freeze, merge
+from aggregator.snapshot.coverage import ADDED_REASONS, price_gaps
+from aggregator.snapshot.totals import total_gaps
 
 I8 = npt.NDArray[np.int64]
 
@@ -119,16 +120,17 @@ def build(
 ) -> Snapshot:
     """Freeze the rows of a cut (`store.read`, `core.table.raw_tables`); kinds that are missing are empty.
 
-    levels: what the run said of each deployment (`store.coverage`). Gaps of prices (missing, stale, not positive) are
-    added to those of the run.
+    levels: what the run said of each deployment (`store.coverage`). Gaps of prices (missing, stale, not positive) and
+    of totals (accounts that no log named) are added to those of the run.
     """
     whole = raw_tables(()) | dict(raw)
-    codes, maps = code_book(whole, PRICE_REASONS)
+    codes, maps = code_book(whole, ADDED_REASONS)
     book = tuple(codes)
     tables = {kind: freeze(table, maps[id(table.names)]) for kind, table in whole.items()}
+    tables["claim"] = first_teller(tables["claim"])
     used = {asset.id: asset for asset in sorted(assets) if asset.id in codes}
     snap = Snapshot(cut, book, tables, used, dict(levels or {}), "", codes)
-    gaps = price_gaps(snap)
+    gaps = price_gaps(snap) + total_gaps(snap)
     if gaps:
         tables["gap"] = merge(tables["gap"], raw_tables(gaps)["gap"], codes)
     parts = [cut.digest, *(repr(tuple(asset)) for asset in used.values())]

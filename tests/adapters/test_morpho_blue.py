@@ -187,6 +187,24 @@ async def test_incremental_read_equals_full_read_and_finds_every_fee_recipient(w
     assert full.of(Market, market=f"{full.where.id}/{fresh.id}")
 
 
+async def test_a_market_older_than_start_block_is_read_and_misses_its_older_accounts(world: World) -> None:
+    morpho, chain = the(world), world.chains[1]
+    plain, user = morpho.markets["WBTC/USDC"], chain.accounts[8]
+    where = where_is(world, "morpho_blue", 1)._replace(start_block=chain.block()["number"] + 1)
+    morpho.supply(user, plain, plain.loan.raw(5))
+    reading = await read(ADAPTER, chain, where)
+    market = f"{where.id}/{plain.id}"
+    assert [row.market for row in reading.of(Market)] == [market]
+    assert reading.one(Exposure).shares == morpho.position(plain, user).supply_shares
+    missing = [gap for gap in reading.snapshot.gaps if gap.reason == "unlisted_accounts"]
+    state = morpho.state(plain)
+    assert {gap.subject for gap in missing} == {market}
+    assert {int(gap.detail.split(" ")[0]) for gap in missing} == {
+        state.supply_shares - reading.one(Exposure).shares,
+        state.borrow_shares,
+    }
+
+
 async def test_each_event_alone_names_its_account(world: World) -> None:
     """One act an account since the last run; whoever else is named in the event is a stranger to Morpho."""
     morpho, chain, strangers = the(world), world.chains[1], iter("0x" + f"{n:02x}" * 20 for n in range(0x51, 0x60))
