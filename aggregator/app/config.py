@@ -190,6 +190,8 @@ def _build(data: dict[str, Any], file: Path, env: Mapping[str, str]) -> Config:
     venues = tuple(_section(VenueConfig, row, f"{file.name} [[venues]]") for row in _table_list(data, "venues", file))
     deployments = tuple(_deployment(row, file) for row in data.get("deployments", []))
     _unique([f"{d.adapter} {d.name} on {d.source}" for d in deployments], "deployment")
+    asked = [d for d in deployments if d.addresses]
+    _unique([f"{d.adapter} on {d.source} with {_told(d)}" for d in asked], "what a deployment reads")
     store = _section(StoreConfig, data.get("store", {}), f"{file.name} [store]")
     if url := env.get("SPILLOVER_STORE_URL"):
         store = StoreConfig(url)
@@ -335,6 +337,12 @@ def _table_list(data: Mapping[str, Any], key: str, file: Path) -> list[Mapping[s
         found = f"[{key}]" if isinstance(rows, Mapping) else type(rows).__name__
         raise ConfigError(f"{key} in {file.name} is not a list of tables", expected=f"[[{key}]]", found=found)
     return rows
+
+
+def _told(deployment: DeploymentConfig) -> str:
+    """Its addresses and options, the same text for the same ones."""
+    told = {**deployment.addresses, **deployment.options}
+    return ", ".join(f"{key} = {told[key]}" for key in sorted(told))
 
 
 def _unique(names: Sequence[str], what: str) -> None:

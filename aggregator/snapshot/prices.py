@@ -2,7 +2,9 @@
 
 Fewest steps first. In one step: USD itself; a reference feed (Price with market '') quoting USD; an oracle of a market
 on the asset's own chain or venue quoting USD. Assets without such are priced in rounds from those that have a price:
-by a price in another asset, then by their claims (the sum over the basket of num / den of every underlying).
+by a reference feed in another asset, then by what their own contract pays for them (receipts, vault shares); where no
+round adds any, also by a market's price in another asset, then by other claims. A claim is worth the sum over its
+basket of num / den of every underlying.
 Among several rows: reference feeds, then by path in the order of `PATHS`, the youngest, the market's id. Prices in
 another asset come from markets that anybody may open with an oracle of his own, so of those the market that holds most
 of the asset speaks first. A stale price is used and its Gap says so; a price of zero or below is never used, nor one
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 Usd = tuple[Fixed, str]
 PATHS = ("live", "feed", "capped", "lagged", "rate", "index", "mark", "constant")
+REDEEMED = ("receipt", "vault")  # kinds of claim whose own contract says what one is paid
 CLAIM_EXP = 36  # a claim's price is floored at this many places
 _PLACES, _LONGEST = 60, 10**190
 
@@ -60,14 +63,21 @@ def _solve(snap: Snapshot) -> dict[str, Usd]:
         claims.setdefault(claim.asset, []).append(claim)
     out: dict[str, Usd] = {USD: (Fixed(1, 0), "unit")}
     pending = sorted((prices.keys() | claims.keys()) - {USD})
+    anyones = False  # prices in another asset of markets that anybody may open
     while True:
         fresh = {}
         for asset in pending:
-            answer = _quoted(prices.get(asset, []), out) or _claimed(snap, asset, claims.get(asset, []), out)
+            rows, held_by = prices.get(asset, []), claims.get(asset, [])
+            answer = _quoted([row for row in rows if row.quote == USD or not row.market], out)
+            if not answer and all(claim.kind in REDEEMED for claim in held_by):
+                answer = _claimed(snap, asset, held_by, out)
+            if not answer and anyones:
+                answer = _quoted(rows, out) or _claimed(snap, asset, held_by, out)
             if answer and _possible(answer[0]):
                 fresh[asset] = answer
-        if not fresh:
+        if not fresh and anyones:
             return out
+        anyones = not fresh
         out |= fresh
         pending = [asset for asset in pending if asset not in fresh]
 

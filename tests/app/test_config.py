@@ -148,3 +148,21 @@ def test_a_deployment_named_twice_is_refused() -> None:
     row = {"adapter": "aave_v3", "chain": 1, "name": "core"}
     with pytest.raises(ConfigError, match="twice"):
         parse_config({"chains": [{"id": 1}], "deployments": [row, row]})
+
+
+def test_one_contract_read_by_two_deployments_is_refused() -> None:
+    """All that it holds would be counted twice. Two lists of pools of one factory are two things."""
+    address = "0x2f39d218133AFaB8F2B819B1066c7E434Ad94E9e"
+    rows = [
+        {"adapter": "aave_v3", "chain": 1, "name": name, "addresses": {"pool_addresses_provider": spelt}}
+        for name, spelt in (("core", address), ("mine", address.lower()))
+    ]
+    with pytest.raises(ConfigError, match="twice") as error:
+        parse_config({"chains": [{"id": 1}], "deployments": rows})
+    assert address.lower() in error.value.found
+    rows[1]["chain"] = 10
+    pools = [
+        {"adapter": "uniswap_v3", "chain": 1, "name": name, "addresses": {"factory": address}, "pools": [name]}
+        for name in ("a", "b")
+    ]
+    parse_config({"chains": [{"id": 1}, {"id": 10}], "deployments": [*rows, *pools]})

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from aggregator.core.fixed import Fixed
 from aggregator.core.ids import USD
 from aggregator.core.rows import Asset, Claim, Exposure, Gap, Market, OptionLeg, PerpPosition, Price, Row
+from aggregator.core.table import raw_tables
+from aggregator.snapshot import build
 from aggregator.snapshot.coverage import coverage
 from aggregator.snapshot.prices import all_usd, usd
-from tests.snapshot.world import ASSETS, NOW_S, POOL, POOL_ROWS, USDC, VAULT, WETH, freeze, price
+from tests.snapshot.world import ASSETS, CUT, NOW_S, POOL, POOL_ROWS, USDC, VAULT, WETH, freeze, price
 
 
 def value(found: tuple[Fixed, str] | None) -> Fraction:
@@ -163,3 +165,28 @@ def test_decimals_do_not_change_a_value(decimals: int) -> None:
         Exposure(POOL, "a", "", WETH, "supply", 10**decimals * 3),
     ]
     assert value_usd(freeze(rows, assets=assets)).tolist() == [3.0]
+
+
+def test_a_vaults_own_rate_comes_before_a_market_that_anybody_may_open() -> None:
+    """50 shares of a vault that lost its half are worth 25, whatever an oracle of Morpho says they are."""
+    mine = "eip155:1/morpho_blue/core/0x00"
+    rows: list[Row] = [
+        price("", USDC, 1, exp=0, path="feed"),
+        price(mine, VAULT, 10**30, quote=USDC, exp=0),
+        Exposure(mine, "thief", "", VAULT, "collateral", 10**30),
+        price(mine, WETH, 2000, quote=USDC, exp=0),  # without a feed of its own it is taken from there
+        Claim(VAULT, USDC, "vault", 1, 2 * 10**12, ""),
+    ]
+    assert value(usd(freeze(rows), VAULT)) == Fraction(1, 2)
+    assert value(usd(freeze(rows), WETH)) == 2000
+    rows.append(price("", VAULT, 3, quote=USDC, exp=0, path="feed"))  # a configured feed comes before both
+    assert value(usd(freeze(rows), VAULT)) == 3
+
+
+def test_two_deployments_that_read_one_vault_do_not_double_its_share() -> None:
+    rows: list[Row] = [price("", USDC, 1, exp=0, path="feed"), Claim(VAULT, USDC, "vault", 1, 10**12, "a")]
+    told = [("eip155:1/erc4626/a", row) for row in rows]
+    told += [("eip155:1/erc4626/b", Claim(VAULT, USDC, "vault", 1, 10**12, "b"))]
+    snap = build(raw_tables(told), CUT, ASSETS)
+    assert value(usd(snap, VAULT)) == 1
+    assert [claim.market for claim in snap.rows("claim")] == ["a"]
