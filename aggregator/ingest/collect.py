@@ -269,6 +269,9 @@ async def _read_deployment(
 ) -> Reading:
     known = [Target(*t) for t in store.known_targets(where.id)]
     reading = Reading(where)
+    if where.start_block > view.at.number:  # to read nobody and say so would look like a deployment without users
+        detail = f"start_block {where.start_block} is above block {view.at.number}, at which the run reads"
+        return _unread(where, "adapter_failed", detail, known=known)
     try:
         async with limit:
             touched = await discover(store, adapter, view, where, known, progress)

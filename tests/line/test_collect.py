@@ -283,6 +283,17 @@ def test_a_source_that_fails_costs_its_own_rows(three_chains_world: World, tmp_p
         assert {g.reason for g in app.snapshot().gaps if g.subject.startswith("eip155:10/")} == {"source_failed"}
 
 
+def test_a_deployment_that_begins_above_the_cut_is_not_read_as_empty(three_chains_world: World, tmp_path: Path) -> None:
+    text = configuration.toml(three_chains_world, f"sqlite:///{tmp_path / 'x.db'}")
+    text = text.replace('adapter = "morpho_blue"\n', 'adapter = "morpho_blue"\nstart_block = 123456\n')
+    (tmp_path / "c.toml").write_text(text)
+    with App.open(tmp_path / "c.toml") as app:
+        answer = app.collect(quiet)
+        (line,) = [c for c in answer.data["coverage"] if c["protocol"] == "morpho_blue"]
+        assert (line["level"], line["accounts"], line["value_usd"]) == ("partial", 0, None)
+        assert any("123456" in g.detail for g in app.snapshot().gaps if g.subject.endswith("/morpho_blue/blue"))
+
+
 def test_a_wrong_chain_behind_a_url_stores_nothing(three_chains_world: World, tmp_path: Path) -> None:
     text = configuration.toml(three_chains_world, f"sqlite:///{tmp_path / 'x.db'}")
     text = text.replace(three_chains_world.chains[10].url, three_chains_world.chains[1].url)
