@@ -6,11 +6,13 @@ import asyncio
 from typing import NamedTuple
 
 from aggregator.app import App
+from aggregator.core.errors import StoreError
 from aggregator.snapshot import Snapshot
+from aggregator.store import StoredCut
 
 
 class Held(NamedTuple):
-    digest: str
+    run: StoredCut
     snapshot: Snapshot
 
 
@@ -30,8 +32,15 @@ class Current:
             return self._held
         async with self._lock:
             if self._held is None or loop.time() - self._looked >= self._look_s:
-                digest = await asyncio.to_thread(self._app.latest_digest)
-                if self._held is None or digest != self._held.digest:
-                    self._held = Held(digest, await asyncio.to_thread(self._app.snapshot, digest))
+                try:
+                    self._held = await asyncio.to_thread(self._load)
+                except StoreError:  # a reorg may have undone the cut between two looks
+                    self._held = await asyncio.to_thread(self._load)
                 self._looked = loop.time()
         return self._held
+
+    def _load(self) -> Held:
+        run = self._app.latest()
+        if self._held is not None and run == self._held.run:
+            return self._held
+        return Held(run, self._app.snapshot(run.cut.digest))

@@ -132,14 +132,18 @@ def _answer(held: Held, data: Any, links: dict[str, str]) -> web.Response:
         "version": __version__,
     }
     body = orjson.dumps({"data": data, "meta": meta, "links": links})
-    return web.Response(body=body, content_type="application/json", headers={"ETag": f'"{held.digest[:32]}"'})
+    return web.Response(body=body, content_type="application/json", headers={"ETag": f'"{held.snapshot.digest[:32]}"'})
 
 
 async def _health(request: web.Request) -> web.Response:
     """Alive, and whether there is a cut to answer from."""
     try:
         held = await request.app[_CURRENT].get()
-        state = {"status": "ok", "cut": held.digest, "age_s": max(0, int(time.time()) - held.snapshot.cut.time_s)}
+        state = {
+            "status": "ok",
+            "cut": held.run.cut.digest,
+            "age_s": max(0, int(time.time()) - held.snapshot.cut.time_s),
+        }
     except StoreError as error:
         state = {"status": "empty", "cut": None, "age_s": None, "detail": error.message}
     return web.Response(body=orjson.dumps(state | {"version": __version__}), content_type="application/json")
@@ -193,11 +197,11 @@ async def _stress_posted(request: web.Request) -> web.Response:
 
 async def _stress(request: web.Request, scenario: Scenario) -> web.Response:
     held = await request.app[_CURRENT].get()
-    job = request.app[_APP].job(held.digest, scenario)
-    kept = request.app[_RESULTS]
+    job = request.app[_APP].job(held.run.cut.digest, scenario)
+    kept, key = request.app[_RESULTS], held.snapshot.digest + job  # the same blocks may have been read anew
     async with request.app[_ONE]:  # one at a time: a stress uses every core it can get
-        if job not in kept:
-            kept[job] = await asyncio.to_thread(request.app[_APP].stress_of, held.snapshot, scenario)
+        if key not in kept:
+            kept[key] = await asyncio.to_thread(request.app[_APP].stress_of, held.snapshot, scenario)
             while len(kept) > KEPT_RESULTS:
                 kept.popitem(last=False)
-    return _answer(held, kept[job] | {"job": job}, {"self": "/v1/stress"})
+    return _answer(held, kept[key] | {"job": job}, {"self": "/v1/stress"})

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from aggregator.ingest.collect import RunResult
     from aggregator.ingest.estimate import Estimate
     from aggregator.sdk.adapter import Where
+    from aggregator.store import StoredCut
 
 Tick = Callable[[str, int, int], None]
+_MOST_CUTS = 5  # in an error
 
 
 class CollectAnswer(NamedTuple):
@@ -46,7 +48,7 @@ class CollectAnswer(NamedTuple):
 class App:
     def __init__(self, config: Config, store: Store) -> None:
         self.config, self.store = config, store
-        self._snapshot: tuple[str, Snapshot] | None = None
+        self._snapshot: tuple[StoredCut, Snapshot] | None = None
 
     @classmethod
     def open(cls, path: Path | None = None) -> App:
@@ -68,18 +70,19 @@ class App:
         """Newest first."""
         return [stored.cut for stored in self.store.cuts()]
 
-    def latest_digest(self) -> str:
-        return self._cut("").digest
+    def latest(self) -> StoredCut:
+        """The newest cut; no longer equal once another run at the same blocks has replaced what was read there."""
+        return self.store.cut(self._cut("").digest)
 
     def snapshot(self, at: str = "") -> Snapshot:
         """The cut `at` (digest prefix, number, or unix time: the last cut not younger), the newest by default."""
-        cut = self._cut(at)
-        if self._snapshot is None or self._snapshot[0] != cut.digest:
+        stored = self.store.cut(self._cut(at).digest)
+        if self._snapshot is None or self._snapshot[0] != stored:
             from aggregator.snapshot import build
 
-            levels = {c.deployment: c.level for c in self.store.coverage(cut)}
-            snap = build(self.store.read(cut), cut, self.store.assets(cut), levels)
-            self._snapshot = cut.digest, snap
+            rows, assets, coverage = self.store.load(stored.cut)
+            snap = build(rows, stored.cut, assets, {c.deployment: c.level for c in coverage})
+            self._snapshot = stored, snap
         return self._snapshot[1]
 
     def _cut(self, at: str) -> Cut:
@@ -99,7 +102,20 @@ class App:
             by_time = [c for c in cuts if c.time_s <= number] if number > 10**9 else []
             if by_block or by_time:
                 return (by_block or by_time)[0]
-        return self.store.cut(at).cut
+        found = [c for c in cuts if c.digest.startswith(at.lower())]
+        if len(found) == 1:
+            return found[0]
+        named = (
+            f"{c.digest[:12]} (unix time {c.time_s}, blocks {', '.join(str(b.number) for b in c.blocks)})"
+            for c in (found or cuts)[:_MOST_CUTS]
+        )
+        raise ConfigError(
+            "several cuts begin so" if found else "no such cut",
+            expected="the start of a cut's digest, one of its blocks, or a unix time not before it: "
+            + "; ".join(named),
+            found=at,
+            fix="give more of the digest" if found else "leave --at out for the newest",
+        )
 
     # -- collect
 
@@ -116,7 +132,6 @@ class App:
             )
         recorder = Recording() if record and _output(record) else None
         result = asyncio.run(self._collect(tick, recorder))
-        self._snapshot = None  # a run at the same cut replaces what it held
         if record and recorder:
             recorder.save(record)
         return self._collected(result.cut, result.failed)
@@ -251,11 +266,17 @@ class App:
         if _is_address(text):
             return typed_address(text)
         if next(wallet_accounts(snap, text), None) is None:
+            kinds = ("exposure", "perp", "option")
+            held = {snap.names[h] for kind in kinds for h in set(snap.tables[kind]["holder"].tolist())}
             raise ConfigError(
                 f"{text!r} holds nothing at this cut",
                 expected="an EVM address, or an account of a venue or book in it",
                 found=repr(text),
-                fix="names such as ENS are not resolved; pass the address",
+                fix=near_miss(
+                    text,
+                    (name for name in held if not _is_address(name)),
+                    "names such as ENS are not resolved; pass the address",
+                ),
             )
         return text
 

@@ -86,11 +86,11 @@ class Store:
         with self._writer() as connection:
             raw = Raw(connection)
             self._check_follows(raw, cut)
+            used = "SELECT id FROM run UNION SELECT cut_id FROM block"  # those replaced too: readers tell them apart
+            cut_id = 1 + int(raw.fetch(f"SELECT coalesce(max(id), 0) FROM ({used}) AS used")[0][0])
             for (known,) in raw.fetch("SELECT id FROM run WHERE digest = ?", (cut.digest,)):
                 rewind.drop_cut(raw, known)
                 raw.execute("DELETE FROM block WHERE cut_id = ?", (known,))
-            used = "SELECT id FROM run UNION SELECT cut_id FROM block"
-            cut_id = 1 + int(raw.fetch(f"SELECT coalesce(max(id), 0) FROM ({used}) AS used")[0][0])
             run = models.Run(
                 id=cut_id, digest=cut.digest, version=version, config_digest=config_digest,
                 started_s=started_s, time_s=cut.time_s,
@@ -166,6 +166,12 @@ class Store:
     def coverage(self, cut: Cut) -> list[StoredCoverage]:
         with self._reader() as raw:
             return read.coverage(raw, _number(raw, cut))
+
+    def load(self, cut: Cut) -> tuple[dict[str, RawTable], list[Asset], list[StoredCoverage]]:
+        """`read`, `assets` and `coverage` of one moment: a run at the same cut may replace them at any time."""
+        with self._reader() as raw:
+            number = _number(raw, cut)
+            return read.tables(raw, number, cut), read.assets(raw, cut), read.coverage(raw, number)
 
     def cursor(self, deployment: str) -> int | None:
         """Block up to which discovery is complete, None if it never was."""

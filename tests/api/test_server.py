@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -13,6 +14,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from aggregator.api import make_app, types
 from aggregator.api.openapi import document
 from aggregator.app import App
+from aggregator.core.block import BlockRef, Cut
+from aggregator.core.rows import Gap, Price
+from aggregator.store import Store
 from tests.devnet.worlds import World
 from tests.line.fixtures import Opener, quiet
 
@@ -39,7 +43,7 @@ async def test_a_wallet_is_served_as_the_command_prints_it(collected: App, three
 async def test_cuts_coverage_health_and_document(collected: App) -> None:
     async with client_of(collected) as client:
         cuts = msgspec.json.decode(await (await client.get("/v1/cuts")).read(), type=types.Envelope)
-        assert msgspec.convert(cuts.data, list[types.CutOut])[0].digest == collected.latest_digest()
+        assert msgspec.convert(cuts.data, list[types.CutOut])[0].digest == collected.cuts()[0].digest
         coverage = msgspec.json.decode(await (await client.get("/v1/coverage")).read(), type=types.Envelope)
         answer = msgspec.convert(coverage.data, types.CoverageAnswer)
         assert answer.coverage
@@ -134,6 +138,38 @@ async def test_a_new_cut_is_swapped_in_whole_while_requests_run(world: World, op
         done.set()
         await asyncio.gather(*readers)
         assert len(digests) == 2
+
+
+async def test_the_same_blocks_read_again_replace_what_was_served(tmp_path: Path) -> None:
+    """A run with a fault and the next one at the same blocks share their cut: neither rows nor a stress stay behind."""
+    cut = Cut.of([BlockRef("eip155:1", 7, "0x" + "07" * 32, 1_750_000_000, "latest")])
+    pool, weth = "eip155:1/aave_v3/core", "eip155:1/erc20:0x" + "aa" * 20
+    (tmp_path / "c.toml").write_text(f'[store]\nurl = "sqlite:///{tmp_path}/s.db"\n')
+    with App.open(tmp_path / "c.toml") as app, Store.open(f"sqlite:///{tmp_path}/s.db") as writing:
+
+        def run(level: str, *rows: Gap | Price) -> None:
+            with writing.write_run(cut) as writer:
+                writer.cut_rows(pool, rows)
+                writer.coverage(pool, level)
+
+        async with client_of(app) as client:
+
+            async def ask() -> tuple[Any, ...]:
+                covered, shocked = (
+                    await client.get("/v1/coverage"),
+                    await client.post("/v1/stress", data=b'{"name":"x"}'),
+                )
+                answer = await covered.json()
+                degraded, result = answer["meta"]["degraded"], (await shocked.json())["data"]
+                return degraded, result["snapshot_digest"], covered.headers["ETag"], result["job"]
+
+            run("failed", Gap(pool, "adapter_failed", "disk on fire"))
+            before = await ask()
+            run("full", Price("", weth, "iso4217:USD", 2000 * 10**8, 8, "feed", 1_750_000_000, 3600))
+            after = await ask()
+    assert (before[0], after[0]) == (["1/aave_v3/core"], [])
+    assert before[3] == after[3]
+    assert not set(before[1:3]) & set(after[1:3])
 
 
 async def ask_once(client: Client, world: World, digests: set[str]) -> None:
