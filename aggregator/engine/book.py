@@ -234,8 +234,8 @@ class Book:
     shielded: markets in which nobody is called while his health is 0.95 or more (a sequencer is down at the cut).
     issuers: (asset, holder) pairs, a vault share and the account through which its vault holds its assets.
     keepers: holders that are a market's own contract; what they hold is their users', counted there.
-    Of each market's rule: rule_code its place in rule_names ('' for none), floors whether it cuts the average threshold
-    to basis points, absorbs whether it takes accounts whole.
+    Of each market's rule: rule_code its place in rule_names ('' for none), judged whether there is one, floors whether
+    it cuts the average threshold to basis points, absorbs whether it takes accounts whole.
     """
 
     assets: tuple[str, ...]
@@ -275,6 +275,7 @@ class Book:
     gaps: tuple[Gap, ...] = ()
     rule_names: tuple[str, ...] = field(init=False)
     rule_code: Codes = field(init=False)
+    judged: Flags = field(init=False)
     floors: Flags = field(init=False)
     absorbs: Flags = field(init=False)
 
@@ -282,6 +283,7 @@ class Book:
         names = tuple(sorted(set(self.rules)))
         object.__setattr__(self, "rule_names", names)
         object.__setattr__(self, "rule_code", np.array([names.index(rule) for rule in self.rules], np.int32))
+        object.__setattr__(self, "judged", np.array([bool(rule) for rule in self.rules], np.bool_))
         object.__setattr__(self, "floors", np.array([rule in FLOORED for rule in self.rules], np.bool_))
         object.__setattr__(self, "absorbs", np.array([r.startswith("comet@") for r in self.rules], np.bool_))
         if not self.perp_rules:
@@ -295,6 +297,10 @@ class Book:
     @property
     def accounts(self) -> int:
         return len(self.account_market)
+
+    def leg_owner(self) -> Indices:
+        """(legs,) the account of each."""
+        return np.repeat(np.arange(self.accounts), np.diff(self.leg_start))
 
 
 _MAY_BE_INFINITE = {"oracles.cap_usd", "lps.sqrt_upper"}

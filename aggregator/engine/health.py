@@ -54,8 +54,7 @@ def sums(book: Book, amount: Floats, answers_usd: Floats) -> Sums:
 def sums_plain(book: Book, amount: Floats, answers_usd: Floats) -> Sums:
     """The same by numpy alone."""
     weight, owed = term_values(book, answers_usd)
-    owner = np.repeat(np.arange(book.accounts), np.diff(book.leg_start))
-    n = book.accounts
+    owner, n = book.leg_owner(), book.accounts
     weighted, debt = (add_up(owner, amount * column[book.leg_term], n) for column in (weight, owed))
     held = add_up(owner, amount * _collateral(book, answers_usd)[book.leg_term], n)
     return Sums(np.where(book.floors[book.account_market], floored(weighted, held), weighted), debt)

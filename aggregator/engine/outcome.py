@@ -17,9 +17,9 @@ from aggregator.core.ids import adapter_of, chain_or_source
 from aggregator.core.result import Coverage, MarketOutcome, NodeLoss, StressResult, WalletOutcome
 from aggregator.core.rows import Gap
 from aggregator.core.scenario import Scenario
-from aggregator.engine import declared
+from aggregator.engine import declared, equity
 from aggregator.engine.book import Flags, Floats, Indices, add_up
-from aggregator.engine.run import Cascade, First
+from aggregator.engine.run import Cascade
 
 _LEAST_USD = 1e-9
 _SHOWN = 5_000  # wallets and holders' losses named in a result, the largest first; `notes` says what the rest lost
@@ -34,12 +34,13 @@ def stress_result(
     coverage: Iterable[Coverage] = (),
     gaps: Iterable[Gap] = (),
 ) -> StressResult:
-    wallets, before, after, first = _wallets(run)
-    losses = _losses(run, before - after)
-    total, at_first = float((before - after).sum()), float((before - first).sum())
-    credit = run.bad_debt_usd + run.shortfall_usd
+    moments = equity.at_cut(run.state, run.derivatives), equity.now(run.state, run.derivatives)
+    before, after = (equity.equity_usd(run.book, at) for at in moments)
+    wallets, losses = _wallets(run, before, after), _losses(run, before - after)
+    total, at_first = float((before - after).sum()), float((before - run.first_equity_usd).sum())
+    credit = run.state.credit_loss_usd()
     totals = _totals(run) | {"holder_loss_usd": total, "holder_loss_first_round_usd": at_first}
-    totals["credit_loss_usd"], totals["credit_loss_first_round_usd"] = credit, run.first.credit_loss_usd
+    totals["credit_loss_usd"], totals["credit_loss_first_round_usd"] = credit, run.first_credit_loss_usd
     conservation = run.conservation | _sinks(run, losses)
     amplification, by_credit = _amplification(run, credit, total, at_first)
     return StressResult(
@@ -67,8 +68,8 @@ def _amplification(run: Cascade, credit: float, total: float, at_first: float) -
     """(ratio, whether it is of credit losses)."""
     if not any(r.liquidations for r in run.rounds):
         return 1.0, True
-    if run.first.credit_loss_usd > _LEAST_USD:
-        return credit / run.first.credit_loss_usd, True
+    if run.first_credit_loss_usd > _LEAST_USD:
+        return credit / run.first_credit_loss_usd, True
     if credit <= _LEAST_USD:
         return 1.0, True
     return (total / at_first if at_first > _LEAST_USD else 1.0), False
@@ -89,47 +90,15 @@ def _gap_order(gap: Gap) -> tuple[str, ...]:
     return str(gap.accounts), gap.detail, gap.reason, gap.subject, gap.value_usd
 
 
-def equity_usd(run: Cascade, at: First) -> Floats:
-    """(holders,) net worth: legs, supplies after write-down, option P&L since the cut; bad debt is no longer owed."""
-    book, n = run.book, len(run.book.holders)
-    term = book.leg_term
-    usd = at.amount * at.value_usd[book.terms.asset[term]]
-    debt = book.terms.debt[term]
-    owner = np.repeat(np.arange(book.accounts), np.diff(book.leg_start))
-    usd = np.where(debt & at.dead[owner], 0.0, usd)
-    out = add_up(book.account_holder[owner], np.where(debt, -usd, usd), n)
-    pots, s = book.pots, book.supplies
-    # what is posted as collateral is in the legs already: only its write-down is added
-    lent = s.units * at.value_usd[pots.asset[s.pot]] * (1.0 - at.lost_frac[s.pot] - s.posted)
-    out += add_up(book.account_holder, at.refund_usd, n)
-    out += add_up(book.holdings.holder, book.holdings.units * at.value_usd[book.holdings.asset], n)
-    out += add_up(s.holder, lent, n) + add_up(book.options.holder, at.leg_pnl_usd, n)
-    token = np.ones(len(book.markets))
-    for market, asset in book.perp_settlement:
-        token[market] = at.value_usd[asset]
-    out += add_up(book.perp_accounts.holder, at.perp_equity_usd * token[book.perp_accounts.market], n)
-    # a vault's assets are its share holders', what Morpho keeps is its users': counted there
-    out[[*(holder for _, holder in book.issuers), *book.keepers]] = 0.0
-    return out
-
-
-def _wallets(run: Cascade) -> tuple[list[WalletOutcome], Floats, Floats, Floats]:
+def _wallets(run: Cascade, before: Floats, after: Floats) -> list[WalletOutcome]:
     book, state = run.book, run.state
-    pnl = run.derivatives.leg_pnl_usd
-    nobody, nothing = np.zeros(book.accounts, np.bool_), np.zeros(len(book.pots.market))
-    none = np.zeros(book.accounts)
-    extra = run.derivatives
-    zero = First(book.leg_amount, state.cut_usd, nobody, nothing, np.zeros_like(pnl), extra.equity_cut_usd, none, 0.0)
-    last = First(state.amount, state.value_usd, state.dead, state.lost_frac, pnl, extra.equity_usd, state.refund, 0.0)
-    before, after = equity_usd(run, zero), equity_usd(run, last)
-    first = equity_usd(run, run.first)
     n = len(book.holders)
     liquidated = add_up(book.account_holder, state.seized_usd, n)
     worst = [np.full(n, np.inf), np.full(n, np.inf)]
     for column, healths in zip(worst, (run.health_before, run.health_after), strict=True):
         np.minimum.at(column, book.account_holder, healths)
     shown = (np.abs(before) > _LEAST_USD) | (np.abs(after) > _LEAST_USD) | (liquidated > 0.0)
-    out = [
+    return [
         WalletOutcome(
             holder=book.holders[i],
             equity_before_usd=float(before[i]),
@@ -141,7 +110,6 @@ def _wallets(run: Cascade) -> tuple[list[WalletOutcome], Floats, Floats, Floats]
         )
         for i in _largest(before - after, shown).tolist()
     ]
-    return out, before, after, first
 
 
 def _largest(loss_usd: Floats, shown: Flags) -> Indices:

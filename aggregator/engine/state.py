@@ -38,10 +38,10 @@ class State:
         self._depeg(blow)
         self.value_usd, self.backing_usd, self.lost_frac, self.claims_residual = self.revalue(None)
         self.blow_usd = self.value_usd.copy()
-        self.previous_usd = self.value_usd.copy()
+        self.previous_usd = self.cut_usd  # at the start of the round before: lagged oracles answer it
         self.depth = Depth(book, self.value_usd, self.cut_usd, blow.depth_kept)
         self._paid = np.zeros(n)
-        self.silent = True  # no round has run yet: lagged oracles still answer from before the blow
+        self.silent = True  # no round has run yet
         self.cash = dict.fromkeys(SECTORS, 0.0)
         self.units = {sector: np.zeros(n) for sector in SECTORS}
         for pool in book.pools:
@@ -50,11 +50,8 @@ class State:
             )
         self.calls, self.first_round = np.zeros(accounts, np.int64), np.zeros(accounts, np.int64)
         self.seized_usd, self.repaid_usd, self.bad_usd = np.zeros(accounts), np.zeros(accounts), np.zeros(accounts)
-        markets = len(book.markets)
-        self.homeless_usd, self.reserves_usd = (
-            np.zeros(markets),
-            np.zeros(markets),
-        )  # losses without a pot; paid by Comet
+        self.homeless_usd = np.zeros(len(book.markets))  # losses without a pot
+        self.reserves_usd = np.zeros(len(book.markets))  # paid by Comet
         self.refund = np.zeros(accounts)  # USD that absorptions credited beyond the debt
         self.credit_usd = self.refund_usd = self.storefront_usd = 0.0
 
@@ -76,13 +73,19 @@ class State:
 
     def answers(self) -> Floats:
         """(oracles,) what every oracle answers now, USD."""
+        return self._answers(self.value_usd, self.backing_usd)
+
+    def answers_at_cut(self) -> Floats:
+        """(oracles,) what they answered before the blow; to be asked before the first round."""
+        return self._answers(self.cut_usd, self.cut_usd)
+
+    def _answers(self, value_usd: Floats, backing_usd: Floats) -> Floats:
         o = self.book.oracles
-        out = o.level * self.value_usd[o.source]
-        out = np.where(o.path == RATE, o.level * self.backing_usd[o.source], out)
-        out = np.where(o.path == CONSTANT, o.level * self.value_usd[o.quote], out)
+        out = o.level * value_usd[o.source]
+        out = np.where(o.path == RATE, o.level * backing_usd[o.source], out)
+        out = np.where(o.path == CONSTANT, o.level * value_usd[o.quote], out)
         out = np.where(o.path == CAPPED, np.minimum(out, o.cap_usd), out)
-        seen = self.cut_usd if self.silent else self.previous_usd
-        lagged = o.level * seen[o.source]
+        lagged = o.level * self.previous_usd[o.source]
         if self.silent:
             lagged = np.where(np.isnan(o.before_usd), lagged, o.before_usd)
         return np.where(o.path == LAGGED, lagged, out)
@@ -150,7 +153,7 @@ class State:
         usd = self.amount * v[t.asset[term]]
         debt = t.debt[term]
         if self.dead.any():  # debt that emptied accounts leave behind is nobody's asset any more
-            usd = np.where(debt & np.repeat(self.dead, np.diff(self.book.leg_start)), 0.0, usd)
+            usd = np.where(debt & self.dead[self.book.leg_owner()], 0.0, usd)
         owed, held = float(usd[debt].sum()), float(usd[~debt].sum())
         out = {s: self.cash[s] + float((self.units[s] * v).sum()) for s in SECTORS}
         out["borrowers"] += held - owed
@@ -168,11 +171,14 @@ class State:
 
     def shortfall_usd(self) -> Floats:
         """(accounts,) debt that collateral does not cover at market values, of accounts not yet written off."""
-        term, n = self.book.leg_term, self.book.accounts
-        owner = np.repeat(np.arange(n), np.diff(self.book.leg_start))
+        term = self.book.leg_term
         usd = self.amount * self.value_usd[self.book.terms.asset[term]]
-        net = add_up(owner, np.where(self.book.terms.debt[term], usd, -usd), n)
+        net = add_up(self.book.leg_owner(), np.where(self.book.terms.debt[term], usd, -usd), self.book.accounts)
         return np.where(self.dead, 0.0, np.maximum(net, 0.0))
+
+    def credit_loss_usd(self) -> float:
+        """Realised bad debt and unrealised shortfall together."""
+        return float(self.bad_usd.sum()) + float(self.shortfall_usd().sum())
 
 
 def _at_cut(book: Book, look: Lookthrough) -> tuple[Floats, Floats, Floats]:
@@ -184,14 +190,14 @@ def _at_cut(book: Book, look: Lookthrough) -> tuple[Floats, Floats, Floats]:
     top[unknown] = 0.0
     for _ in range(int(unknown.sum())):  # book value of a claim without a price of its own: its backing, deep first
         seen = np.where(np.isnan(price) & ~look.is_claim, 0.0, top)
-        backing = look._backing(seen, zero)
+        backing = look.backing(seen, zero)
         after = np.where(unknown, backing, top)
         if (after == top).all():
             break
         top = after
     par = np.ones(n)
     if look.any_claim:
-        backing = look._backing(np.nan_to_num(top), zero)
+        backing = look.backing(np.nan_to_num(top), zero)
         with np.errstate(divide="ignore", invalid="ignore"):
             own = np.where(backing > 0.0, top / backing, 1.0)
         par = np.where(look.is_claim & ~unknown & (np.abs(own - 1.0) > 1e-9), own, 1.0)

@@ -75,7 +75,7 @@ class Lookthrough:
         residual, rounds = np.inf, 0
         while rounds < _ROUNDS:
             lost = self._lost(lost_units, value, leg_amount)
-            backing = np.where(self.is_claim, self._backing(value, lost), price_usd)
+            backing = np.where(self.is_claim, self.backing(value, lost), price_usd)
             after = np.where(self.is_claim, par * backing, price_usd)
             rounds += 1
             residual = float(np.max(np.abs(after - value) / np.maximum(np.abs(value), 1e-300)))
@@ -84,7 +84,8 @@ class Lookthrough:
                 return Valuation(value, backing, self._lost(lost_units, value, leg_amount), rounds, 0.0)
         return Valuation(value, backing, lost, rounds, residual)
 
-    def _backing(self, value: Floats, lost: Floats) -> Floats:
+    def backing(self, value: Floats, lost: Floats) -> Floats:
+        """(assets,) what claims look through to at par, 0 for others."""
         c, lps = self.book.claims, self.book.lps
         kept = np.where(self.row_pot >= 0, 1.0 - lost[self.row_pot], 1.0) if len(lost) else 1.0
         out = add_up(c.asset, c.rate * value[c.underlying] * kept, self.n)
@@ -154,7 +155,7 @@ class Lookthrough:
 
 def shortfall(book: Book, value: Floats, leg_amount: Floats) -> tuple[Floats, Floats, Indices, Indices]:
     """Debt above collateral at market values: (short_usd, owed_usd) (accounts,), owner and index of the debt legs."""
-    owner = np.repeat(np.arange(book.accounts), np.diff(book.leg_start))
+    owner = book.leg_owner()
     is_debt = book.terms.debt[book.leg_term]
     usd = leg_amount * value[book.terms.asset[book.leg_term]]
     owed = add_up(owner, np.where(is_debt, usd, 0.0), book.accounts)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import pytest
 
-from aggregator.core.scenario import Scenario
-from aggregator.engine.run import cascade
 from aggregator.quant.depth import constant_product_depth
 from tests.engine.test_worlds import near
 from tests.engine.worlds import World, conventions, price, run
@@ -134,8 +132,8 @@ def test_a_backstop_staked_in_the_volatile_asset_can_raise_uncovered_loss() -> N
     """100,000 lost elsewhere. Covered by selling a stake of 150 X into the pool that prices an account's collateral."""
 
     def short(base: float, quote: float) -> tuple[float, float]:
-        w = World().pool("P", "X", base, quote).lending("M", FULL, "X", 0.945, 0.0167)
-        r = cascade(w.account("z", "M", X=1200, USD=1_077_300).book(), Scenario("s"), liquidations=False)
+        w = World().pool("P", "X", base, quote).lending("M", "", "X", 0.945, 0.0167)  # no rule: marked alone
+        r = run(w.account("z", "M", X=1200, USD=1_077_300))
         return r.shortfall_usd, price(r)
 
     assert short(1000, 1_000_000)[0] == 0.0

@@ -299,7 +299,7 @@ def test_10_the_fixed_point_loses_no_less_than_one_round_where_the_map_is_monoto
 ) -> None:
     """Absorb-all, and what is absorbed early stays lost."""
     r = run(world("comet@1", rows), conventions(capacity=capacity), price={"X": blow})
-    assert r.bad_debt_usd + r.shortfall_usd >= r.first.credit_loss_usd * (1 - 1e-9) - 1e-6
+    assert r.bad_debt_usd + r.shortfall_usd >= r.first_credit_loss_usd * (1 - 1e-9) - 1e-6
     prices = [x.prices_usd["X"] for x in r.rounds]
     assert all(b <= a for a, b in pairwise(prices))
 
