@@ -12,7 +12,7 @@ from aggregator.chain.reorg import find_fork
 from aggregator.chain.stats import Stats
 from aggregator.chain.venue import Venue
 from aggregator.core.block import BlockRef
-from aggregator.ingest.collect import Source
+from aggregator.ingest.sources import Source
 from aggregator.sdk.view import ChainView, ReplayView, VenueView
 
 

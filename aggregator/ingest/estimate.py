@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from aggregator.ingest.collect import Source
 from aggregator.ingest.discover import Progress, discover, knowing
+from aggregator.ingest.sources import Source
 from aggregator.sdk.adapter import Adapter, Target, Where
 from aggregator.store import Store
 
