@@ -9,7 +9,7 @@ from aggregator import rules
 from aggregator.core.account import Account, Leg
 from aggregator.core.errors import ConfigError, near_miss
 from aggregator.core.fixed import plain
-from aggregator.core.rows import OptionLeg
+from aggregator.core.rows import OptionLeg, Term
 from aggregator.report.formulas import ACCRUED_DEN, CONSTANT, MARGINED, THRESHOLDS
 from aggregator.report.formulas import figure as formula_of
 from aggregator.report.leaves import Node, constant, dollars, leaf, node, price_leaf, symbol
@@ -102,6 +102,8 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
         known = f"{leg.shares} shares, of unknown amount, of"
     shown = f"{known} {name}" + (f" (USD {value})" if value else "")
     formula = ("size x Black-Scholes price at spot, strike, time left, iv and rate x USD per quote", "float64")
+    if option and _settlement(snap, option):
+        formula = ("size x what the settled board pays, no short more than its collateral, x USD per quote", "float64")
     if option is None:
         formula = ("amount x USD per whole one", "down to 8 places") if value else ("amount, of no known price", "none")
     return node(f"{name} {leg.side}", shown, *formula, inputs)
@@ -141,12 +143,20 @@ def _amount(snap: Snapshot, market: str, leg: Leg, protocol: str) -> Node:
     return node(name, leg.amount, "shares x numerator / denominator", index.rounding, [shares, num, den])
 
 
+def _settlement(snap: Snapshot, option: OptionLeg) -> list[Term]:
+    """What a settled board pays by; none before."""
+    series = snap.rows("term", market=option.market, scope=f"series:{option.expiry_s}:{option.strike}")
+    return [t for t in series if t.key in ("price_at_expiry", "base_returned_ratio", "long_scale_factor")]
+
+
 def _bought(snap: Snapshot, market: str, leg: Leg, option: OptionLeg | None) -> list[Node]:
     """What an option's or a perpetual's worth reads besides size and price."""
     if option:
         given, scope = "of the series that strike_id names", f"series:{option.expiry_s}:{option.strike}"
-        terms = snap.rows("term", market=market, scope=scope, key="iv")
-        terms += snap.rows("term", market=market, asset="", scope="", key="rate_and_carry")
+        terms = _settlement(snap, option) or [
+            *snap.rows("term", market=market, scope=scope, key="iv"),
+            *snap.rows("term", market=market, asset="", scope="", key="rate_and_carry"),
+        ]
         return [
             constant(f"strike x 10^{option.exp}", option.strike, given),
             constant("expiry, unix seconds", option.expiry_s, given),

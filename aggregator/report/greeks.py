@@ -1,17 +1,19 @@
 """Greeks of one wallet by underlying: option legs by Black-Scholes at their series' volatility, perps by their size.
 
 Per underlying: delta in units of it, gamma per 1 of price, vega per 1.00 of volatility, theta per year, value in quote.
-A leg without spot, volatility or time is left out and named as a gap: its Greeks are not zero, they are unknown.
+A leg whose board is settled is worth what it pays out. One without spot, volatility or time is left out and named as a
+gap: its Greeks are not zero, they are unknown.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from aggregator.core.fixed import Fixed
-from aggregator.core.rows import Gap, OptionLeg
+from aggregator.core.rows import Gap, OptionLeg, Price
 from aggregator.snapshot import Snapshot
 
 YEAR_S = 365 * 86_400
@@ -44,6 +46,9 @@ def leg_greeks(snap: Snapshot, leg: OptionLeg) -> dict[str, float] | Gap:
     vol = next(iter(snap.rows("term", market=leg.market, scope=series, key="iv")), None)
     rate = next(iter(snap.rows("term", market=leg.market, asset="", scope="", key="rate_and_carry")), None)
     life_s = leg.expiry_s - snap.time_s(leg.market)
+    settled = {t.key: float(Fixed(t.raw, t.exp)) for t in snap.rows("term", market=leg.market, scope=series)}
+    if "price_at_expiry" in settled:
+        return _settled(snap, leg, settled, spot)
     if spot is None or vol is None or vol.raw <= 0:
         return Gap(subject, "no_price", f"option {leg.ref} has no {'spot' if spot is None else 'volatility'}")
     if life_s <= 0:
@@ -61,3 +66,23 @@ def leg_greeks(snap: Snapshot, leg: OptionLeg) -> dict[str, float] | Gap:
     size = float(Fixed(leg.size, leg.exp))
     values: dict[str, Any] = {"value": greeks.price, **{n: getattr(greeks, n) for n in NAMES[:-1]}}
     return {name: float(np.asarray(values[name]).reshape(-1)[0]) * size for name in NAMES}
+
+
+def _settled(snap: Snapshot, leg: OptionLeg, series: Mapping[str, float], spot: Price | None) -> dict[str, float] | Gap:
+    """What nobody has collected yet, as Lyra's ShortCollateral pays it (`rules.lyra_v1.settle`): no price moves it.
+
+    A covered call is paid out of its base, at the settlement's ratio; no short pays more than its collateral.
+    """
+    strike, size = float(Fixed(leg.strike, leg.exp)), float(Fixed(leg.size, leg.exp))
+    gain = max((1 if leg.right == "C" else -1) * (series["price_at_expiry"] - strike), 0.0)
+    value, delta = gain * size * series.get("long_scale_factor", 1.0), 0.0
+    if leg.size < 0:
+        margins = snap.rows("exposure", market=leg.market, holder=leg.holder, ref=leg.ref, side="margin")
+        held = sum(float(Fixed(row.shares, leg.exp)) for row in margins)
+        covered = leg.settle == leg.underlying
+        owed = min(held, -size * (series["base_returned_ratio"] if covered else gain))
+        if covered and spot is None:
+            return Gap(f"{leg.market}#{leg.holder}", "no_price", f"option {leg.ref} has no spot")
+        worth = float(Fixed(spot.raw, spot.exp)) if covered and spot else 1.0
+        value, delta = -owed * worth or 0.0, -owed if covered else 0.0
+    return dict.fromkeys(NAMES, 0.0) | {"delta": delta, "value": value}

@@ -10,7 +10,7 @@ import pytest
 
 from aggregator.app import App
 from aggregator.core.errors import ConfigError
-from aggregator.core.rows import AccountTerm, Exposure, Index, Market, Row, Term
+from aggregator.core.rows import AccountTerm, Exposure, Index, Market, OptionLeg, Row, Term
 from aggregator.report.explain import explain_wallet
 from aggregator.report.greeks import leg_greeks
 from aggregator.report.wallet import leg_usd, wallet_accounts
@@ -127,6 +127,42 @@ def test_shares_that_no_index_counts_are_no_amount() -> None:
     assert lender["positions"][0]["legs"][0]["value_usd"] is None
     assert lender["totals"]["unpriced"] == 1
     assert "of unknown amount" in str(explain_wallet(snap, "0xdd", "USDC:supply"))
+
+
+@pytest.mark.parametrize(
+    ("right", "size", "margin", "held", "pays_usd"),
+    [
+        ("C", 2, "", 0, 600.0),  # 2 x (2,300 - 2,000)
+        ("P", 2, "", 0, 0.0),
+        ("C", -2, USDC, 1_000, -600.0),
+        ("C", -2, USDC, 500, -500.0),  # no more than its collateral
+        ("C", -2, WETH, 2, -0.26 * 2_500),  # 0.13 WETH a unit, at today's spot
+        ("P", -2, USDC, 1_000, 0.0),
+    ],
+)
+def test_an_option_on_a_settled_board_is_worth_what_it_pays(
+    right: str, size: int, margin: str, held: int, pays_usd: float
+) -> None:
+    """ShortCollateral.settleOptions: worked by hand at 2,300 on expiry, strike 2,000; nobody has collected yet."""
+    lyra, expiry_s, strike = "eip155:1/lyra_v1/x/0x01", 1_000, 2_000 * WAD
+    series = Term(lyra, WETH, f"series:{expiry_s}:{strike}", "", 0, 18)
+    rows: list[Row] = [
+        Market(lyra, "option", "lyra_v1@1", "x"),
+        price("", USDC, 10**8),
+        price(lyra, WETH, 2_500 * WAD, quote=USDC, exp=18),
+        *(series._replace(key=k, raw=v) for k, v in (("iv", WAD), ("price_at_expiry", 2_300 * WAD))),
+        series._replace(key="base_returned_ratio", raw=13 * WAD // 100),
+        OptionLeg(lyra, "0xaa", "7", WETH, USDC, right, "european", margin or USDC, expiry_s, strike, size * WAD, 18),
+    ]
+    if margin:
+        rows.append(Exposure(lyra, "0xaa", "7", margin, "margin", held * WAD))
+    snap = freeze(rows)
+    (option,) = snap.rows("option")
+    greeks = leg_greeks(snap, option)
+    assert isinstance(greeks, dict)
+    assert greeks["value"] == pytest.approx(pays_usd, abs=1e-9)
+    assert greeks["delta"] == (pytest.approx(-0.26) if margin == WETH else 0.0)
+    assert {greeks[name] for name in ("gamma", "vega", "theta")} == {0.0}
 
 
 def test_who_owes_a_venue_without_a_position_is_seen() -> None:
