@@ -19,7 +19,7 @@ import typer
 from aggregator import __version__
 from aggregator.cli import show
 from aggregator.cli.output import err, out, print_json, print_problem, progress, table
-from aggregator.core.errors import ConfigError, SpilloverError
+from aggregator.core.errors import ConfigError, SpilloverError, near_miss
 
 app = typer.Typer(
     name="spillover",
@@ -274,6 +274,7 @@ def explain(
             "explain what?",
             expected="wallet ADDRESS health_factor | collateral_usd | debt_usd | <asset>:<side>, or an error code",
             found=" ".join(words),
+            fix="" if words[0] == "wallet" else near_miss(words[0], ["wallet"]),
         )
     from aggregator.app import App
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aggregator import graph
-from aggregator.core.errors import ConfigError, near_miss
+from aggregator.core.errors import ConfigError
 from aggregator.report.coverage import coverage_json
 from aggregator.report.frames import positions
 from aggregator.report.plain import cut_json
 from aggregator.snapshot import Snapshot
 
-MOST_SYMBOLS = 30  # in an error
+MOST_SYMBOLS, MOST_MEANT = 30, 8  # in an error
 
 
 def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
@@ -75,5 +76,15 @@ def find_assets(snap: Snapshot, text: str) -> list[str]:
         f"{text!r} is no asset of this cut",
         expected=f"an asset id, or a symbol: {', '.join(symbols[:MOST_SYMBOLS])}{more}",
         found=text or "nothing",
-        fix=near_miss(text.lower(), [s.lower() for s in symbols]),  # case does not matter above
+        fix=_meant(text, symbols),
     )
+
+
+def _meant(text: str, symbols: list[str]) -> str:
+    """Symbols with the text in them, the shortest first, as ETH is in WETH and wstETH; otherwise the nearest."""
+    within = sorted((s for s in symbols if text and text.lower() in s.lower()), key=lambda s: (len(s), s))
+    if within:
+        return f"did you mean {' or '.join(repr(s) for s in within[:MOST_MEANT])}?"
+    named = {s.lower(): s for s in symbols}  # case does not matter above
+    near = get_close_matches(text.lower(), named, n=1)
+    return f"did you mean {named[near[0]]!r}?" if near else ""

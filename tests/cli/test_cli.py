@@ -90,6 +90,8 @@ def test_a_key_in_an_endpoint_never_shows(tmp_path: Path) -> None:
         (["graph", "-o", "c.toml/g.json"], 2, "cannot write there"),
         (["record", "c.toml/x.jsonl.gz"], 2, "cannot write there"),
         (["import", "c.toml"], 2, "a folder"),
+        (["explain", "walet", "0x12", "health_factor"], 2, "did you mean 'wallet'"),
+        (["wallet", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "--at", "7"], 2, "unix time"),
         (["collect"], 2, "SPILLOVER_RPC_1"),
         (["collect", "--dry-run"], 2, "SPILLOVER_RPC_1"),
         (["schedule"], 2, "eth_down"),

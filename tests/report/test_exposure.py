@@ -95,5 +95,7 @@ def test_a_symbol_is_all_its_assets_and_nothing_counts_twice(snap: Snapshot) -> 
 def test_an_asset_that_is_not_there_is_named_with_the_nearest(snap: Snapshot) -> None:
     with pytest.raises(ConfigError, match="is no asset of this cut"):
         exposure(snap, "WETHH")
-    with pytest.raises(ConfigError, match="did you mean 'wsteth'"):
+    with pytest.raises(ConfigError, match="did you mean 'wstETH'"):
         exposure(snap, "WSTETHH")
+    with pytest.raises(ConfigError, match=r"did you mean 'WETH' or 'sETH' or .*'wstETH'"):  # parts of longer symbols
+        exposure(snap, "eth")
