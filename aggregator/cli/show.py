@@ -222,8 +222,10 @@ def exposure(e: dict[str, Any]) -> None:
         ],
         right=frozenset({4}),
     )
-    if any(through not in ("direct", "LP positions") for _, _, through in sums):
-        out.print("a vault's positions and its shares are the same money: do not add up rows")
+    shares = {asset.rsplit(":", 1)[-1] for asset in e["assets"]}  # a vault is a market of its own shares
+    if any(through not in ("direct", "LP positions") or market.rsplit("/", 1)[-1] in shares
+           for market, _, through in sums):  # fmt: skip
+        out.print("a vault's positions, its shares and who keeps them: same money, do not add up")
     out.print(_read(e["coverage"]))
 
 

@@ -11,6 +11,12 @@ from aggregator.report.names import Names, clean, count, usd
 from aggregator.snapshot import Snapshot
 
 _LEAST_USD = 0.005
+_LEAST_GROWTH = 0.005  # shown as 1.00
+_PAYERS = {
+    "socialised to winners": "is taken from the winners of",
+    "suppliers unknown": "is borne by suppliers whom nobody could list in",
+    "uncovered": "stays open in",
+}
 
 
 def title(result: StressResult) -> str:
@@ -50,18 +56,24 @@ def moves(result: StressResult, snap: Snapshot) -> list[str]:
     optioned |= {snap.assets[a].symbol for a in optioned if a in snap.assets}
     out = []
     for kind, known, words in (
-        ("price", held, "{} {:+.0%}"),
-        ("vol", optioned, "implied volatility of {} {:+.0f} points"),
-        ("depth", held, "{1:.0%} of the depth of {0} gone"),
-        ("depeg", held, "{} at {:.3g} of its backing"),
+        ("price", held, "{} {}%"),
+        ("vol", optioned, "implied volatility of {} {} points"),
+        ("depth", held, "{1}% of the depth of {0} gone"),
+        ("depeg", held, "{} at {} of its backing"),
     ):
         same: dict[float, list[str]] = defaultdict(list)
         for key, value in blow_of(result, kind).items():
             if key in known:
                 same[value].append("every asset" if key == "*" else clean(key, 24))
-        shown = (words.format(", ".join(keys), 100 * v if kind == "vol" else v) for v, keys in sorted(same.items()))
-        out += [text.replace("-", "\u2212") for text in shown]
+        out += [words.format(", ".join(keys), _shown(kind, v)) for v, keys in sorted(same.items())]
     return out
+
+
+def _shown(kind: str, value: float) -> str:
+    """A move in percent or points with its sign, a share of depth in percent, a peg as it is; no digit is rounded off
+    that a scenario would write."""
+    text = {"depth": f"{100 * value:.6g}", "depeg": f"{value:.6g}"}.get(kind, f"{100 * value:+.6g}")
+    return text.replace("-", "\u2212")
 
 
 def _blow(result: StressResult, snap: Snapshot) -> str:
@@ -79,19 +91,25 @@ def _breaks(result: StressResult) -> str:
 
 
 def _bears(result: StressResult, names: Names) -> str:
-    paid = [x for x in result.losses if x.kind in ("market", "pool") and x.loss_usd > _LEAST_USD]
+    paid = [x for x in result.losses if x.kind == "market" and x.loss_usd > _LEAST_USD]
     if not paid:
-        return "Nobody but holders at market value loses."
+        booked = credit_usd(result) <= _LEAST_USD
+        return "No layer pays: losses are of market value alone." if booked else "No layer pays yet: nothing is booked."
     worst = max(paid, key=lambda x: (x.loss_usd, x.node))
-    total = sum(x.loss_usd for x in paid)
-    who = f"{worst.layer} of {names.market(worst.node)}"
-    return f"The {who} bear most of it: USD {usd(worst.loss_usd)}, {worst.loss_usd / total:.0%} of what layers pay."
+    share, where = worst.loss_usd / sum(x.loss_usd for x in paid), names.market(worst.node)
+    who = _PAYERS.get(worst.layer, f"is paid by the {worst.layer} of")
+    part = "All" if share > 0.995 else "Most" if share > 0.5 else "The largest part"
+    return f"{part} of what defaults cost {who} {where}: USD {usd(worst.loss_usd)}, {share:.0%}."
 
 
 def _spreads(result: StressResult) -> str:
     first, last = result.totals.get("credit_loss_first_round_usd", 0.0), credit_usd(result)
+    if last <= _LEAST_USD:
+        return "No round leaves debt uncovered: there is nothing to amplify."
     if first <= _LEAST_USD:
-        return "The first round leaves no loss of credit to compare with." if last > _LEAST_USD else "Nothing spreads."
+        return "The first round leaves no debt uncovered to compare with."
+    if abs(result.amplification - 1.0) < _LEAST_GROWTH:
+        return f"The first round leaves all of it, USD {usd(first)}; later rounds add nothing."
     grown = f"The first round leaves USD {usd(first)}; sales that move prices and write-downs of claims make it"
     return f"{grown} USD {usd(last)}, {result.amplification:.2f} times as much."
 

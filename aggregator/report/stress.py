@@ -30,7 +30,7 @@ def html(result: StressResult, snap: Snapshot) -> str:
         _payers(result, names),
         _markets(result, names),
         _wallets(result),
-        _derivatives(result),
+        _derivatives(result, names),
         _unknown(result, snap, names),
         _method(result),
     ]
@@ -162,15 +162,17 @@ def _spread(shares: list[float | None]) -> float:
 def _payers(result: StressResult, names: Names) -> Section:
     totals = result.totals
     value = {x.node: x.loss_usd for x in result.losses if x.layer == MARKET_VALUE}
-    credit = sorted((x for x in result.losses if x.layer != MARKET_VALUE), key=lambda x: (-x.loss_usd, x.node, x.layer))
+    credit = sorted((x for x in result.losses if x.kind == "market"), key=lambda x: (-x.loss_usd, x.node, x.layer))
     holders = sorted(value, key=lambda h: (-value[h], h))
     unrealised = sum(m.unrealised_shortfall_usd for m in result.markets)
     first, all_usd_ = totals.get("credit_loss_first_round_usd", 0.0), credit_usd(result)
     fall = (totals.get("holder_loss_first_round_usd", 0.0), totals.get("holder_loss_usd", 0.0))
     text = (
         f"Two losses, never added up: holders' own fall in market value (USD {usd(fall[1])} net), and what defaults "
-        f"cost those who lent (USD {usd(all_usd_)})."
+        f"cost those who lent (USD {usd(all_usd_)})"
     )
+    unpaid = totals.get("perp_shortfall_usd", 0.0)
+    text += f"; perp traders leave USD {usd(unpaid)} more." if unpaid >= 0.005 else "."
     return (
         Section("Who pays", text)
         .figure("waterfall", "Credit loss, booked or not: how it grows, and which layer takes how much of it.",
@@ -179,7 +181,7 @@ def _payers(result: StressResult, names: Names) -> Section:
                 plots.direct_and_contagion({"market value": fall, "credit": (first, all_usd_)}))
         .figure("losers", "Holders who lose most at market value.",
                 plots.losers([(short(h), value[h]) for h in holders[:MOST_BARS]], "loss, USD"))
-        .table(f"Credit losses by layer, {_of(credit)}, USD", ["who", "layer", "loss"],
+        .table(f"What defaults cost, by layer, {_of(credit)}, USD", ["who", "layer", "loss"],
                [[names.node(x.node), x.layer, usd(x.loss_usd)] for x in credit[:MOST_ROWS]], ["loss"])
         .table(f"Holders' losses at market value, {_of(holders)}, USD", ["holder", "loss"],
                [[names.node(h), usd(value[h])] for h in holders[:MOST_ROWS]], ["loss"])
@@ -228,12 +230,18 @@ def _health_finding(indebted: list[WalletOutcome]) -> str:
     return f"Of {len(indebted)} wallets with debt, {below} end below 1 and {closed} without any debt."
 
 
-def _derivatives(result: StressResult) -> Section:
+def _derivatives(result: StressResult, names: Names) -> Section:
     rows = [[k.removesuffix("_usd").replace("_", " "), f"USD {usd(v)}" if k.endswith("_usd") else f"{v:,.0f}"]
             for k, v in sorted(result.totals.items()) if k.startswith(("option_", "perp_"))]  # fmt: skip
     pnl = sum(r.option_pnl_usd for r in result.rounds)
     text = f"Option legs are repriced in full after every round; their pools {_gain(pnl)}."
-    return Section("Options and perps", text).table("Totals", ["what", "value"], rows, ["value"])
+    pools = [x for x in result.losses if x.kind == "pool"]
+    lost = [[names.node(x.node), usd(x.loss_usd)] for x in pools[:MOST_ROWS]]
+    return (
+        Section("Options and perps", text)
+        .table("Totals", ["what", "value"], rows, ["value"])
+        .table(f"Option pools that lose, {_of(pools)}, USD", ["pool", "loss"], lost, ["loss"])
+    )
 
 
 def _gain(pnl_usd: float) -> str:
@@ -277,7 +285,7 @@ def _size(value: Any) -> str:
 
 def _method(result: StressResult) -> Section:
     checks = [[k.removesuffix("_usd").replace("_", " "), _small(v)] for k, v in sorted(result.conservation.items())]
-    rules = [[k.replace("_", " "), clean(str(v), 200)] for k, v in sorted(result.conventions.items())]
+    rules = [[k.replace("_", " "), clean(str(v), 400)] for k, v in sorted(result.conventions.items())]
     return (
         Section(
             "Method",
