@@ -23,6 +23,7 @@ from aggregator.core.source import http_source
 from aggregator.sdk.adapter import Adapter, View, Where
 
 PLACES, LIMIT = 18, 10**30
+DRIFT_S = 600  # a run reads for minutes at most; what is further from the cut comes out of some cache
 Fields = Mapping[str, tuple[str, int | None, bool]]
 # field -> term, smallest allowed raw (None: any sign), must it be there
 QUOTE: Fields = {
@@ -40,6 +41,11 @@ QUOTES: dict[str, Fields] = {
     },
     "future": {**QUOTE, "current_funding": ("current_funding", None, False), "funding_8h": ("funding_8h", None, False)},
 }
+
+
+# what a listing must say of an instrument, as text
+_ANY = ("base_currency", "settlement_currency", "price_index")
+NAMED = {"option": (*_ANY, "option_type"), "future": _ANY}
 
 
 class Page(NamedTuple):
@@ -70,22 +76,39 @@ class Deribit(Adapter):
                             yield refused
                     continue
                 known = {str(one.get("instrument_name")): one for one in listed.result}
+                if quoted.time_s and abs(late_s := view.at.time_s - quoted.time_s) > DRIFT_S:
+                    when = f"{abs(late_s)} s {'before' if late_s > 0 else 'after'} the cut"
+                    yield Gap(market, "stale_price", f"{kind}s were quoted {when}", src=http_source(quoted.path))
+                unseen = {name for name, one in known.items() if not _expired(one, view.at.time_s)}
+                seen = set[str]()
                 for place, quote in enumerate(quoted.result):
                     name, src = str(quote.get("instrument_name")), http_source(f"{quoted.path}#/result/{place}")
                     if name not in known:
                         yield Gap(market, "unread", f"{name} is quoted and not listed", src=src)
                         continue
-                    coin = str(known[name].get("base_currency"))
+                    if name in seen:
+                        yield Gap(market, "unread", f"{name} is quoted twice: the first counts", src=src)
+                        continue
+                    seen.add(name)
+                    if lacks := [key for key in NAMED[kind] if not isinstance(known[name].get(key), str)]:
+                        yield Gap(market, "unread", f"{name} is listed without {', '.join(lacks)}", src=src)
+                        whole = False
+                        continue
+                    coin = known[name]["base_currency"]
                     blank = Term(market, f"{where.source}/{coin}", name, "", 0, PLACES, src)
                     if coin not in named:
                         named.add(coin)
                         yield Asset(blank.asset, coin, PLACES)  # the places that these rows have
-                    indices.setdefault(coin, str(known[name].get("price_index")))
+                    indices.setdefault(coin, known[name]["price_index"])
                     rows = list(_instrument(blank, kind, fields, known[name], quote, view.at.time_s))
                     for row in rows:
                         yield row
                     worth = _size_usd(kind, {row.key: row.raw for row in rows if isinstance(row, Term)})
                     size, count = size + worth, count + (worth > 0)
+                if unseen := unseen - seen:
+                    whole = False
+                    detail = f"{len(unseen)} {kind}s are listed and not quoted, {min(unseen)} among them"
+                    yield Gap(market, "unread", detail, src=http_source(quoted.path))
             for coin, index in indices.items():
                 yield await _index(view, market, f"{where.source}/{coin}", index)
             detail = f"who holds the open interest of {count} instruments is not public"
@@ -130,6 +153,11 @@ def _raw(value: object) -> int | None:
     return int(Decimal(value).scaleb(PLACES)) if -LIMIT < value < LIMIT else None
 
 
+def _expired(listed: Mapping[str, Any], time_s: int) -> bool:
+    expiry_ms = listed.get("expiration_timestamp")
+    return isinstance(expiry_ms, int) and expiry_ms <= time_s * 1000
+
+
 def _instrument(
     blank: Term, kind: str, fields: Fields, listed: Mapping[str, Any], quote: Mapping[str, Any], time_s: int
 ) -> Iterator[Term | Gap]:
@@ -137,18 +165,22 @@ def _instrument(
         return Gap(blank.market, "bad_price", f"{blank.scope}: {what}", src=blank.src)
 
     expiry_ms, strike = listed.get("expiration_timestamp"), _raw(listed.get("strike"))
+    right = listed.get("option_type")
+    if kind == "option" and right not in ("call", "put"):
+        yield bad(f"option_type is {right}")
+        return
     if not isinstance(expiry_ms, int) or (kind == "option" and (not strike or strike < 0)):
         yield bad(f"expiration_timestamp is {expiry_ms}, strike is {listed.get('strike')}")
         return
     yield blank._replace(key="expiry_s", raw=expiry_ms // 1000, exp=0)
-    if expiry_ms <= time_s * 1000:
+    if _expired(listed, time_s):
         yield blank._replace(key="expired", raw=1, exp=0)
         return
     coin_settled = listed.get("settlement_currency") == listed.get("base_currency")
     yield blank._replace(key="coin_settled", raw=int(coin_settled), exp=0)
     if kind == "option" and strike:
         yield blank._replace(key="strike", raw=strike)
-        yield blank._replace(key="is_call", raw=int(listed.get("option_type") == "call"), exp=0)
+        yield blank._replace(key="is_call", raw=int(right == "call"), exp=0)
     found = dict[str, int]()
     for field, (key, least, required) in fields.items():
         raw, value = _raw(quote.get(field)), quote.get(field)
@@ -179,7 +211,7 @@ async def _index(view: View, market: str, coin: str, index: str) -> Price | Gap:
     page = await _ask(view, market, "get_index_price", index_name=index)
     if isinstance(page, Gap):
         return page
-    stated, quote = page.result[0].get("index_price"), index.rpartition("_")[2]
+    stated, quote = page.result[0].get("index_price") if page.result else None, index.rpartition("_")[2]
     if not (raw := _raw(stated)) or raw < 0:
         return Gap(coin, "no_price", f"index {index} is {stated}", src=http_source(page.path))
     src = http_source(f"{page.path}#/result/index_price")

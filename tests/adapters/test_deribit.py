@@ -75,7 +75,7 @@ class Stand:
         self.listings: dict[str, list[dict[str, Any]]] = {"option": [], "future": []}
         self.quotes: dict[str, list[dict[str, Any]]] = {"option": [], "future": []}
         self.index: object = 64_101.27
-        self.now_ms = NOW_MS
+        self.now_ms, self.late_ms = NOW_MS, 0
         self.faults: list[web.Response] = []
         self.texts: dict[str, str] = {}
         self.asked: list[str] = []
@@ -107,7 +107,8 @@ class Stand:
         else:
             assert query["currency"] == "BTC"
             result = (self.listings if path == INSTRUMENTS else self.quotes)[query["kind"]]
-        body = {"jsonrpc": "2.0", "result": result, "usIn": NOW_MS * 1000, "usOut": NOW_MS * 1000 + 155, "usDiff": 155}
+        sent_us = (self.now_ms - self.late_ms) * 1000
+        body = {"jsonrpc": "2.0", "result": result, "usIn": sent_us, "usOut": sent_us + 155, "usDiff": 155}
         return web.Response(text=json.dumps(body), content_type="application/json")
 
 
@@ -238,6 +239,42 @@ async def test_what_is_wrong_with_an_instrument_is_said_and_costs_no_other() -> 
     assert terms(rows, "BTC-X-60000-C")["iv"] == pytest.approx(0.6127)
 
 
+async def test_a_listing_and_its_quotes_must_be_one_to_one() -> None:
+    """Twice in one list counts once; what is missing from either list is said, and the open interest is not whole."""
+    stand = Stand()
+    whole = [r.value_usd for r in await read(stand) if isinstance(r, Gap) and r.reason == "aggregate_only"]
+    stand.quotes["option"].append({**stand.quotes["option"][0], "open_interest": 1e6, "mark_iv": 10.0})
+    twice = await read(stand)
+    assert gaps(twice, "unread") == ["BTC-X-60000-C is quoted twice: the first counts"]
+    assert [r.value_usd for r in twice if isinstance(r, Gap) and r.reason == "aggregate_only"] == whole
+    assert terms(twice, "BTC-X-60000-C")["iv"] == pytest.approx(0.6127)
+    stand.quotes["option"] = []
+    silent = await read(stand)
+    assert gaps(silent, "unread") == ["2 options are listed and not quoted, BTC-X-60000-C among them"]
+    assert [r.value_usd for r in silent if isinstance(r, Gap) and r.reason == "aggregate_only"] == [""]
+
+
+@pytest.mark.parametrize("key", ["option_type", "base_currency", "settlement_currency", "price_index"])
+async def test_an_instrument_is_never_guessed_to_be_a_put_or_linear(key: str) -> None:
+    stand = Stand()
+    listing, quote = option("ODD", 30, 60_000.0, True)
+    stand.add("option", {k: v for k, v in listing.items() if k != key}, quote)
+    rows = await read(stand)
+    assert gaps(rows, "unread") == [f"ODD is listed without {key}"]
+    assert not terms(rows, "ODD")
+    assert terms(rows, "BTC-X-60000-C")["iv"] == pytest.approx(0.6127)
+    stand.listings["option"][-1] = {**listing, "option_type": "straddle"}
+    assert gaps(await read(stand), "bad_price") == ["ODD: option_type is straddle"]
+
+
+async def test_quotes_of_another_hour_are_said_to_be_so() -> None:
+    stand = Stand()
+    stand.late_ms = 3_600_000
+    assert gaps(await read(stand), "stale_price") == [
+        f"{kind}s were quoted 3600 s before the cut" for kind in ("option", "future")
+    ]
+
+
 def expired() -> tuple[dict[str, Any], dict[str, Any]]:
     listing, quote = option("EXPIRED", 30, 60_000.0, True)
     return {**listing, "expiration_timestamp": NOW_MS - DAY_MS, "is_active": False}, quote
@@ -294,6 +331,10 @@ async def test_an_index_that_is_no_number_is_no_price() -> None:
     rows = await read(stand)
     assert not [r for r in rows if isinstance(r, Price)]
     assert gaps(rows, "no_price") == ["index btc_usd is None"]
+    stand.texts["public/get_index_price"] = '{"jsonrpc": "2.0", "result": []}'
+    rows = await read(stand)
+    assert gaps(rows, "no_price") == ["index btc_usd is None"]
+    assert terms(rows, "BTC-X-60000-C")["iv"] == pytest.approx(0.6127)
 
 
 async def test_a_rate_limit_is_waited_for_and_a_refusal_is_named() -> None:
