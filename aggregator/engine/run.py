@@ -147,9 +147,10 @@ def _round(state: State, extra: Derivatives, rules: Conventions, number: int) ->
     state.refresh()
     pnl = _mark(state, extra, liquidate=True)
     written = (state.lost_frac - lost_before) * book.pots.supply_units * opened[book.pots.asset]
+    lent = ~np.isin(book.pots.market, book.option_pools.market)  # what an option pool's marks cost is no default
     moved = float(np.max(np.abs(state.value_usd - opened) / np.maximum(opened, 1e-300), initial=0.0))
     still = flow.calls == 0 and settled and moved <= _STILL
-    return _Round(flow, due[state.calls[due] == calls[due]], at_edge, float(written.sum()), pnl, moved, still)
+    return _Round(flow, due[state.calls[due] == calls[due]], at_edge, float(written[lent].sum()), pnl, moved, still)
 
 
 def _due(state: State, sums: health.Sums) -> Indices:

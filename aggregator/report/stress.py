@@ -214,8 +214,9 @@ def _wallets(result: StressResult) -> Section:
         for w in ranked[:MOST_ROWS]
     ]  # fmt: skip
     text = (
-        "Health of a wallet is that of its weakest account. After the stress: 0 is debt with nothing behind it, "
-        "a dash no debt any more. A negative loss is a gain: debt that fell in value or was written off."
+        "Health of a wallet is that of its weakest account, as the contract would answer; equity also counts what "
+        "suppliers lost. After the stress: 0 is debt with nothing behind it, a dash no debt any more. "
+        "A negative loss is a gain: debt that fell in value or was written off."
     )
     return (
         Section("Most fragile wallets", text)

@@ -56,3 +56,11 @@ def test_who_pays_is_a_share_of_what_defaults_cost_and_not_of_what_options_lost(
     assert f"perp traders leave USD {fund:,.0f} more." in page
     assert "Option pools that lose, 1 of 1, USD" in page
     assert "\u2026ns of" not in page  # a convention is never cut
+
+
+def test_suppliers_are_written_down_by_what_was_written_off_whatever_option_pools_lose(snap: Snapshot) -> None:
+    """No market of the demo has reserves: round by round the two columns are one, with shorts bought back beside."""
+    result = _run(snap, price={"WETH": -0.6, "wstETH": -0.6, "sETH": -0.6}, vol={"sETH": 0.6}, depth={"*": 0.5})
+    assert result.totals["option_shorts_bought_back"] == 1.0
+    assert [r.write_down_usd for r in result.rounds] == pytest.approx([r.bad_debt_usd for r in result.rounds])
+    assert result.totals["bad_debt_usd"] > 1e6
