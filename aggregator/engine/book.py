@@ -302,6 +302,13 @@ class Book:
         """(legs,) the account of each."""
         return np.repeat(np.arange(self.accounts), np.diff(self.leg_start))
 
+    def legs_of(self, accounts: Indices) -> tuple[Indices, Indices]:
+        """(position in `accounts`, leg) of all their legs, laid flat."""
+        counts = self.leg_start[accounts + 1] - self.leg_start[accounts]
+        owner = np.repeat(np.arange(len(accounts)), counts)
+        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        return owner, within + self.leg_start[accounts][owner]
+
 
 _MAY_BE_INFINITE = {"oracles.cap_usd", "lps.sqrt_upper"}
 _MAY_BE_NAN = {"oracles.before_usd"}

@@ -75,10 +75,9 @@ def at_edge(book: Book, amount: Floats, answers_usd: Floats, found: Sums) -> Ind
 
 
 def _split(book: Book, amount: Floats, answers_usd: Floats, accounts: Indices, debt: Floats) -> Flags:
+    """Whether a step of rounding either way moves the account across its threshold."""
     n = len(accounts)
-    counts = book.leg_start[accounts + 1] - book.leg_start[accounts]
-    owner = np.repeat(np.arange(n), counts)
-    leg = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts) + book.leg_start[accounts][owner]
+    owner, leg = book.legs_of(accounts)
     term = book.leg_term[leg]
     usd, threshold = amount[leg] * _collateral(book, answers_usd)[term], book.terms.threshold_frac[term]
     held, weighted = add_up(owner, usd, n), add_up(owner, usd * threshold, n)

@@ -36,21 +36,19 @@ class Wave(NamedTuple):
     account: Indices
     collateral: Indices
     debt: Indices
-    health: Floats
     calls: Calls
     taken: Taken
     answer_collateral: Floats
     answer_debt: Floats
 
     def take(self, at: Indices) -> Wave:
-        cut = [np.asarray(column)[at] for column in self.calls]
+        repaid, seized, fee, bad, cleared = self.taken
         return Wave(
             self.account[at],
             self.collateral[at],
             self.debt[at],
-            self.health[at],
-            Calls(*cut),
-            _take(self.taken, at),
+            Calls(*(np.asarray(column)[at] for column in self.calls)),
+            Taken(repaid[at], seized[at], fee[at], bad[at], cleared[at]),
             self.answer_collateral[at],
             self.answer_debt[at],
         )
@@ -58,12 +56,11 @@ class Wave(NamedTuple):
 
 def join(waves: Sequence[Wave]) -> Wave:
     """Calls of several waves, one after the other."""
-    account, collateral, debt, health, calls, taken, answer_collateral, answer_debt = zip(*waves, strict=True)
+    account, collateral, debt, calls, taken, answer_collateral, answer_debt = zip(*waves, strict=True)
     return Wave(
         np.concatenate(account),
         np.concatenate(collateral),
         np.concatenate(debt),
-        np.concatenate(health),
         Calls(*(np.concatenate(column) for column in zip(*calls, strict=True))),
         Taken(*(np.concatenate(column) for column in zip(*taken, strict=True))),
         np.concatenate(answer_collateral),
@@ -71,15 +68,8 @@ def join(waves: Sequence[Wave]) -> Wave:
     )
 
 
-def _take(taken: Taken, at: Indices) -> Taken:
-    repaid, seized, fee, bad, cleared = taken
-    return Taken(repaid[at], seized[at], fee[at], bad[at], cleared[at])
-
-
 def legs_of(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats) -> Legs:
-    counts = book.leg_start[accounts + 1] - book.leg_start[accounts]
-    owner = np.repeat(np.arange(len(accounts)), counts)
-    leg = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts) + book.leg_start[accounts][owner]
+    owner, leg = book.legs_of(accounts)
     term = book.leg_term[leg]
     return Legs(owner, leg, amount[leg] * answers_usd[book.terms.oracle[term]], book.terms.debt[term])
 
@@ -96,49 +86,44 @@ def wave(
 
     passed (legs,): collateral that nobody seizes, though it counts.
     """
-    legs = legs_of(book, accounts, amount, answers_usd)
-    terms, n = book.terms, len(accounts)
-    term = book.leg_term[legs.leg]
-    weighted = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd * terms.threshold_frac[term]), n)
-    owed = add_up(legs.owner, np.where(legs.debt, legs.usd, 0.0), n)
-    held = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd), n)
-    weighted = np.where(book.floors[book.account_market[accounts]], floored(weighted, held), weighted)
-    absorbs = book.absorbs[book.account_market[accounts]]
-    open_ = terms.callable[term] & ~absorbs[legs.owner]
-    c, d = _pairs(legs, n, open_ if passed is None else open_ & ~passed[legs.leg])
-    owner = np.concatenate([legs.owner[c], np.flatnonzero(absorbs)])
-    single = len(c)
-    market = book.account_market[accounts[owner]]
-    bonus, fee = np.zeros(len(owner)), np.zeros(len(owner))
-    bonus[:single], fee[:single] = terms.bonus_frac[term[c]], terms.fee_frac[term[c]]
-    credit_cut = add_up(legs.owner, np.where(legs.debt, 0.0, legs.usd * terms.bonus_frac[term]), n)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bonus[single:] = np.where(held > 0.0, credit_cut / held, 0.0)[owner[single:]]
-        health = np.where(owed > 0.0, weighted / owed, np.inf)
-    calls = Calls(
-        collateral_usd=np.concatenate([legs.usd[c], held[owner[single:]]]),
-        debt_usd=np.concatenate([legs.usd[d], owed[owner[single:]]]),
+    legs, home = legs_of(book, accounts, amount, answers_usd), book.account_market[accounts]
+    open_ = book.terms.callable[book.leg_term[legs.leg]] & ~book.absorbs[home][legs.owner]
+    c, d = _pairs(legs, len(accounts), open_ if passed is None else open_ & ~passed[legs.leg])
+    whole = np.flatnonzero(book.absorbs[home])
+    owner = np.concatenate([legs.owner[c], whole])
+    calls = _calls(book, legs, c, d, whole, home)
+    none = np.full(len(whole), -1)
+    collateral, debt = np.append(legs.leg[c], none), np.append(legs.leg[d], none)
+    by_term = answers_usd[book.terms.oracle]
+    answers = _of_leg(book, collateral, by_term), _of_leg(book, debt, by_term)
+    out = Wave(accounts[owner], collateral, debt, calls, judge(book, home[owner], calls), *answers)
+    return _most_profitable(book, out, owner, value_usd)
+
+
+def _calls(book: Book, legs: Legs, c: Indices, d: Indices, whole: Indices, home: Codes) -> Calls:
+    """One of each pair (c, d) of legs, then one of each account that is taken whole; home (n,): accounts' markets.
+
+    Those taken whole have the value-weighted mean of their collateral's cuts as bonus.
+    """
+    terms, term, n = book.terms, book.leg_term[legs.leg], len(home)
+    usd = np.where(legs.debt, 0.0, legs.usd)
+    held, owed = add_up(legs.owner, usd, n), add_up(legs.owner, np.where(legs.debt, legs.usd, 0.0), n)
+    weighted = add_up(legs.owner, usd * terms.threshold_frac[term], n)
+    weighted = np.where(book.floors[home], floored(weighted, held), weighted)
+    cut = add_up(legs.owner, usd * terms.bonus_frac[term], n)
+    mean_cut = np.divide(cut, held, out=np.zeros(n), where=held > 0.0)
+    owner = np.concatenate([legs.owner[c], whole])
+    return Calls(
+        collateral_usd=np.concatenate([legs.usd[c], held[whole]]),
+        debt_usd=np.concatenate([legs.usd[d], owed[whole]]),
         all_collateral_usd=held[owner],
         all_debt_usd=owed[owner],
         weighted_usd=weighted[owner],
-        bonus_frac=bonus,
-        fee_frac=fee,
-        close_frac=book.close_frac[market],
+        bonus_frac=np.concatenate([terms.bonus_frac[term[c]], mean_cut[whole]]),
+        fee_frac=np.concatenate([terms.fee_frac[term[c]], np.zeros(len(whole))]),
+        close_frac=book.close_frac[home[owner]],
         to_cover_usd=np.full(len(owner), np.inf),
     )
-    pair_c = np.append(legs.leg[c], np.full(len(owner) - single, -1))
-    pair_d = np.append(legs.leg[d], np.full(len(owner) - single, -1))
-    out = Wave(
-        accounts[owner],
-        pair_c,
-        pair_d,
-        health[owner],
-        calls,
-        judge(book, market, calls),
-        _of_leg(book, pair_c, answers_usd[terms.oracle]),
-        _of_leg(book, pair_d, answers_usd[terms.oracle]),
-    )
-    return _most_profitable(book, out, owner, value_usd)
 
 
 def _of_leg(book: Book, leg: Indices, by_term: Floats) -> Floats:

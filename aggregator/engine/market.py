@@ -16,12 +16,11 @@ amounts are stated as gaps. A pool that pays in a token worth nothing has no dep
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from aggregator.engine.book import Book, Floats, Indices, Pool
+from aggregator.engine.book import Book, Floats, Pool
 from aggregator.engine.routes import order
 from aggregator.quant.depth import NO_DEPTH, DepthCurve, merge, steps_depth
 
@@ -29,7 +28,6 @@ REDEEM, SELL, AT_PRICE, UNKNOWN = range(4)
 _PAR_BAND = 0.01  # a claim that trades further from its backing than this is taken as not redeemable
 _NEXT = 0.99  # the depth that weighs quotes: down to this share of the price
 _CASH = -1
-
 
 Ahead = dict[int, float]  # units by asset of sales that are foreseen, beyond what is sold
 
@@ -254,75 +252,3 @@ def _curve(pool: Pool, value_usd: Floats, before_usd: Floats, kept: float) -> De
     gamma = 1.0 - pool.fee_frac
     curve = steps_depth(roots * np.sqrt(gamma), pool.liquidity[last::-1] * kept / np.sqrt(gamma))
     return curve if len(curve.liquidity) else NO_DEPTH
-
-
-def affordable(
-    depth: Depth,
-    asset: int,
-    units: Floats,
-    cost_usd: Floats,
-    value_usd: Floats,
-    par: Floats,
-    ahead: Ahead,
-    allow: Callable[[Indices, float], Floats],
-) -> Floats:
-    """Share in [0, 1] of each sale that a liquidator without inventory makes after the sales in `ahead`, (k,).
-
-    All sales of a round share one walk and get its average price, so calls enter from the cheapest unit cost up while
-    the average still pays the dearest; the group at the margin enters in part, each member by the same share. One call
-    of c on a fee-free pool of x at a live oracle enters whole iff c <= bonus * x. What enters joins `ahead`.
-
-    allow(at, share) (k',): what the rule makes of those calls cut to a share, at most that. Those it cuts further enter
-    whole, in the order given, where what they leave of the group's part has room; if not, dearer ones may.
-    """
-
-    def average(total: float) -> float:
-        return depth.quote(asset, total, value_usd, par, ahead.copy()) / total if total > 0.0 else np.inf
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        unit_cost = np.where(units > 0.0, cost_usd / units, np.inf)
-    share = np.zeros(len(units))
-    order = np.argsort(unit_cost, kind="stable")
-    dearest = unit_cost[order]
-    starts = np.flatnonzero(np.append(True, dearest[1:] > dearest[:-1] * (1.0 + _SAME)))
-    ends = np.append(starts[1:], len(order))
-    total, floor = np.cumsum(units[order])[ends - 1], dearest[ends - 1]
-    first, last, left_out = 0, int(np.isfinite(floor).sum()), 0.0
-    while first < last:
-        whole, end = first, last
-        while whole < end:  # the average falls and the cost rises: groups that pay whole come first
-            middle = (whole + end) // 2
-            pays = average(float(total[middle]) - left_out) >= floor[middle] * (1.0 - _SAME)
-            whole, end = (middle + 1, end) if pays else (whole, middle)
-        if whole > first:
-            share[order[starts[first] : ends[whole - 1]]] = 1.0
-        if whole == last:
-            break
-        group = order[starts[whole] : ends[whole]]
-        cheaper = (float(total[whole - 1]) if whole else 0.0) - left_out
-        more, low, high = float(total[whole]) - left_out - cheaper, 0.0, 1.0
-        for _ in range(60):
-            middle_share = 0.5 * (low + high)
-            pays = average(cheaper + middle_share * more) >= floor[whole]
-            low, high = (middle_share, high) if pays else (low, middle_share)
-        if low == 0.0:
-            break
-        share[group] = allow(group, low) if low > _LEAST else 0.0
-        short = np.flatnonzero(share[group] < low * (1.0 - _SAME))
-        if not len(short):
-            break
-        room = low * more - float(share[group] @ units[group])
-        for i in group[short].tolist():
-            rest = (1.0 - float(share[i])) * float(units[i])
-            if rest <= room:
-                share[i], room = 1.0, room - rest
-        first, left_out = whole + 1, left_out + more - float(share[group] @ units[group])
-    after = ahead.copy()
-    got = depth.quote(asset, float(share @ units), value_usd, par, after)
-    if got < float(share @ cost_usd) * (1.0 - _SLACK):  # of several quotes one has fallen: less may bring less a unit
-        return np.zeros(len(units))
-    ahead.update(after)
-    return share
-
-
-_SAME, _LEAST, _SLACK = 1e-12, 1e-9, 1e-9
