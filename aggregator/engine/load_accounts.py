@@ -1,7 +1,7 @@
 """Lending accounts of a snapshot: every one that its rule can judge, and a Gap for those it cannot.
 
-An account is left out whole when one of its legs has no amount, no price, no term or an unknown rule: part of an
-account is not an account. What is left out is counted, never taken as zero.
+An account is left out whole when one of its legs has no amount, no price, no term or an unknown rule, or a Gap hides
+part of it: part of an account is not an account. What is left out is counted, never taken as zero.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def accounts_of(snap: Snapshot, names: Names, terms: TermTable, units: Floats) -
     counted = ~terms.idles(term)  # the rest is supply in all but name
     legs, term = legs[counted], term[counted]
     market, holder = table["market"][legs], table["holder"][legs]
-    _, first, owner = np.unique(
+    who, first, owner = np.unique(
         market.astype(np.int64) << 32 | holder.astype(np.int64), return_index=True, return_inverse=True
     )
-    out = np.zeros(len(first), np.bool_)
+    out = np.isin(who, _hidden(snap))
     out[owner[(term < 0) | ~np.isfinite(units[legs])]] = True
     keep = np.flatnonzero(~out[owner])
     order = keep[np.argsort(owner[keep], kind="stable")]
@@ -68,13 +68,19 @@ def _lent(snap: Snapshot, names: Names) -> Flags:
     return lent[names.market_of] & (names.market_of >= 0)
 
 
+def _hidden(snap: Snapshot) -> list[int]:
+    """Accounts that a Gap names: market << 32 | holder, by their codes in the snapshot."""
+    named = (gap.subject.partition("#") for gap in snap.gaps if gap.accounts)
+    return [snap.code(market) << 32 | snap.code(holder) for market, _, holder in named if holder]
+
+
 def _left_out(snap: Snapshot, market: Indices, owner: Indices, why: Mapping[str, str]) -> list[Gap]:
     """market, owner (k,) of the legs of accounts that are left out."""
     gaps = []
     for code in np.unique(market).tolist():
         name = snap.names[code]
         accounts = len(np.unique(owner[market == code]))
-        gaps.append(Gap(name, "unjudged", why.get(name, "a leg has no amount"), accounts))
+        gaps.append(Gap(name, "unjudged", why.get(name, "part of an account is unknown"), accounts))
     return gaps
 
 

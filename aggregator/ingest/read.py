@@ -42,7 +42,8 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one deployment answered. fresh: targets not stored yet. touched: targets whose stored rows are replaced.
+    """What one deployment answered. fresh: targets not stored yet. touched: targets whose stored rows are replaced:
+    those that events name since the last run, and those that a Gap hid in it.
 
     failure: why there is nothing but a Gap and the cursor must not advance; None if all was read.
     """
@@ -70,6 +71,8 @@ async def read(
     known = [Target(*t) for t in store.known_targets(where.id)]
     try:
         found = await discover(store, adapter, view, where, known, progress)
+        if hidden := store.hidden(where.id):  # no event says that an account can be read again, or still cannot
+            found |= dict.fromkeys(t for t in known if t.subject in hidden and (t.holder or t.ref))
         stored = set(known)
         fresh = [t for t in found if t not in stored]
         touched = sorted(t for t in found if t.holder or t.ref)

@@ -42,9 +42,7 @@ def wallet(snap: Snapshot, address: str, now_s: int) -> dict[str, Any]:
         gaps += found
     greeks, unvalued = wallet_greeks(snap, address)
     sources = {account_source for p in positions for account_source in (p["market"], snap.deployment_of(p["market"]))}
-    about = [
-        g for g in snap.gaps if g.subject.split("#")[0] in sources and g.subject in (*sources, *_own(sources, address))
-    ]
+    about = [g for g in snap.gaps if g.subject in sources or g.subject.endswith(f"#{address}")]
     whole_sources = [g for g in snap.gaps if g.reason in ("source_failed", "adapter_failed", "unlisted_accounts")]
     return {
         "address": address,
@@ -87,6 +85,8 @@ def judge(snap: Snapshot, account: Account) -> tuple[Judgement | None, Rule | No
     rule = rules.get(account.rule)
     if rule is None:
         return None, None, Gap(subject, "unknown_version", f"no rule {account.rule}", 1)
+    if hidden := [gap for gap in snap.rows("gap", subject=subject) if gap.accounts]:
+        return None, rule, hidden[0]  # part of an account is not an account
     if unknown := [leg for leg in account.legs if leg.side != "supply" and not leg.counted]:
         return None, rule, _uncounted(subject, unknown[0])
     try:
@@ -273,7 +273,3 @@ def _unpriced(position: dict[str, Any]) -> bool:
     """Something of it has no dollar price, or its rule cannot judge it; pools and vaults judge nobody."""
     unjudged = bool(position["rule"]) and position["collateral_usd"] is None
     return unjudged or any(leg["value_usd"] is None and leg["raw"] != "0" for leg in position["legs"])
-
-
-def _own(markets: set[str], address: str) -> set[str]:
-    return {f"{m}#{address}" for m in markets}

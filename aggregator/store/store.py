@@ -201,6 +201,16 @@ class Store:
             rows = raw.fetch(sql, (deployment, 2**63 - 1 if upto_block is None else upto_block))
         return sorted((market, holder, ref) for market, holder, ref in rows)
 
+    def hidden(self, deployment: str) -> set[str]:
+        """Accounts and positions that a Gap of the last run hid, as it names them (`Target.subject`)."""
+        sql = (
+            "SELECT n.text FROM fact_gap g JOIN name n ON n.id = g.subject JOIN deployment d ON d.id = g.deployment_id"
+            " WHERE d.name = ? AND g.cut_id = (SELECT max(c.cut_id) FROM coverage c"
+            " WHERE c.deployment_id = d.id AND c.level <> 'failed')"
+        )
+        with self._reader() as raw:
+            return {subject for (subject,) in raw.fetch(sql, (deployment,)) if "#" in subject}
+
     def stress(self, job: str) -> bytes | None:
         with self._reader() as raw, Session(raw.connection) as session:
             found = session.get(models.Stress, job)

@@ -11,7 +11,7 @@ from aggregator.core.errors import DomainError, ScenarioError
 from aggregator.core.fixed import WAD
 from aggregator.core.ids import USD
 from aggregator.core.result import StressResult
-from aggregator.core.rows import Asset, Claim, Depth, Exposure, Index, Market, Price, Row, Term, Total
+from aggregator.core.rows import Asset, Claim, Depth, Exposure, Gap, Index, Market, Price, Row, Term, Total
 from aggregator.core.scenario import Conventions, Scenario
 from aggregator.core.table import raw_tables
 from aggregator.engine import stress
@@ -114,6 +114,13 @@ def test_a_cut_without_accounts_is_a_result_that_says_so(rows: list[Row]) -> Non
 def test_the_dollar_itself_cannot_fall() -> None:
     with pytest.raises(ScenarioError, match="dollar"):
         run(snapshot(ladder()), price={"USD": -0.5})
+
+
+def test_an_account_that_a_gap_hides_in_part_is_left_out() -> None:
+    hidden = Gap(f"{MORPHO}#0xm1", "unread", "a debt of another kind", 1)
+    book = from_snapshot(snapshot([*ladder(), hidden]))
+    assert book.accounts == len(LADDER) - 1
+    assert [(gap.subject, gap.reason, gap.accounts) for gap in book.gaps] == [(MORPHO, "unjudged", 1)]
 
 
 def test_an_account_that_cannot_be_judged_is_left_out_whole_and_counted() -> None:

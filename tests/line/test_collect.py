@@ -159,6 +159,32 @@ def test_an_incremental_run_equals_a_full_one(world: World, open_app: Opener, co
     assert app.snapshot().digest == fresh.snapshot().digest
 
 
+def test_an_account_that_could_not_be_read_is_asked_again_though_it_does_nothing(
+    world: World, open_app: Opener
+) -> None:
+    """Aave 3.0: debt at a stable rate is a gap, at this cut and at every later one until it is repaid."""
+    aave, chain, app = world.aave[42161], world.chains[42161], open_app(world)
+    user, usdc = chain.accounts[8], aave.asset("USDC")
+    aave.configurator.send("setReserveStableRateBorrowing", usdc.address, True)
+    aave.supply(user, "WETH", 10**18)
+    aave.borrow(user, "USDC", usdc.raw(10))
+    aave.pool.send("borrow", usdc.address, usdc.raw(100), 1, 0, user, sender=user)
+    seen = []
+    for _ in range(3):
+        app.collect(quiet)
+        answer = app.wallet(user)
+        (position,) = [p for p in answer["positions"] if p["chain"] == 42161]
+        told = [g for g in answer["gaps"] if g["subject"].endswith(f"#{user.lower()}")]
+        seen.append((position["health_factor"], [g["reason"] for g in told]))
+        chain.warp(86_400)
+    assert seen == [(None, ["unread"])] * 3
+    usdc.provide(user, aave.pool, usdc.raw(200))
+    aave.pool.send("repay", usdc.address, UINT256_MAX, 1, user, sender=user)
+    app.collect(quiet)
+    (position,) = [p for p in app.wallet(user)["positions"] if p["chain"] == 42161]
+    assert _raw(position["health_factor"]) == aave.account(user).health_e18
+
+
 def collect_until(file: Path, point: str, count: int) -> None:
     """A collect that kills itself: before its nth request, after its nth change of the database, at its commit."""
     changed, passed = False, 0

@@ -10,7 +10,7 @@ import pytest
 
 from aggregator.app import App
 from aggregator.core.errors import ConfigError
-from aggregator.core.rows import AccountTerm, Exposure, Index, Market, OptionLeg, Row, Term
+from aggregator.core.rows import AccountTerm, Exposure, Gap, Index, Market, OptionLeg, Row, Term
 from aggregator.report.explain import explain_wallet
 from aggregator.report.greeks import leg_greeks
 from aggregator.report.wallet import leg_usd, wallet_accounts
@@ -18,6 +18,12 @@ from aggregator.report.wallet import wallet as wallet_view
 from aggregator.snapshot import prices
 from tests.devnet.worlds import World
 from tests.snapshot.world import ODD, POOL, POOL_ROWS, USDC, WAD, WETH, freeze, price
+
+JUDGED: list[Row] = [
+    *POOL_ROWS,
+    Term(POOL, "", "emode:1", "collateral_bitmap", 0, 0),
+    Term(POOL, WETH, "", "reserve_id", 0, 0),
+]
 
 
 def test_an_option_leg_is_worth_its_price_and_a_short_owes_it(config: Path) -> None:
@@ -203,3 +209,25 @@ def test_a_figure_that_is_not_there_says_what_is(holder: str, figure: str, said:
         explain_wallet(freeze(POOL_ROWS), holder, figure)
     assert said in str(error.value)
     assert error.value.expected != figure
+
+
+def test_an_account_that_a_gap_hides_in_part_is_not_judged() -> None:
+    """Aave 3.0: debt at a stable rate is there and is not read; the rest alone would look three times safer."""
+    hidden = Gap(f"{POOL}#0xaa", "unread", "1000 raw of USDC owed at a stable rate", 1)
+    (before,) = wallet_view(freeze(JUDGED), "0xaa", 0)["positions"]
+    assert before["health_factor"]
+    answer = wallet_view(freeze([*JUDGED, hidden]), "0xaa", 0)
+    (position,) = answer["positions"]
+    assert [position[key] for key in ("collateral_usd", "debt_usd", "health_factor")] == [None] * 3
+    assert position["liquidation"] == {"liquidatable": None, "prices": []}
+    assert {leg["value_usd"] for leg in position["legs"]} == {leg["value_usd"] for leg in before["legs"]}
+    assert [g["detail"] for g in answer["gaps"]] == [hidden.detail]
+    with pytest.raises(ConfigError):
+        explain_wallet(freeze([hidden]), "0xaa", "health_factor")
+
+
+def test_an_account_of_which_nothing_could_be_read_is_told_of() -> None:
+    hidden = Gap(f"{POOL}#0xdd", "reverted", "getUserConfiguration", 1)
+    answer = wallet_view(freeze([*POOL_ROWS, hidden]), "0xdd", 0)
+    assert (answer["positions"], [g["reason"] for g in answer["gaps"]]) == ([], ["reverted"])
+    assert wallet_view(freeze([*POOL_ROWS, hidden]), "0xee", 0)["gaps"] == []

@@ -260,6 +260,21 @@ def test_a_failed_deployment_is_not_part_of_the_cut(store: Store) -> None:
     assert store.cursor(D) == 10
 
 
+def test_accounts_that_a_gap_hid_are_known_until_they_are_read(store: Store) -> None:
+    def run(number: int, *gaps: Gap, level: str = "full") -> None:
+        with store.write_run(cut_at(number)) as run:
+            run.cut_rows(D, gaps)
+            run.coverage(D, level)
+
+    assert store.hidden(D) == set()
+    run(10, Gap(f"{M}#{H}", "reverted", "balanceOf", 1), Gap(A, "no_price", ""))
+    assert store.hidden(D) == {f"{M}#{H}"}
+    run(11, Gap(D, "adapter_failed", "boom"), level="failed")  # says nothing of accounts
+    assert store.hidden(D) == {f"{M}#{H}"}
+    run(12)
+    assert store.hidden(D) == set()
+
+
 def test_hostile_token_names_are_kept_without_harm(store: Store) -> None:
     bad = ["a\0b", "x" * 100_000, "\ud800", "'; DROP TABLE run; --", "é" * 5000]
     rows: list[Row] = [Market(f"{M}/{i}", "amm", "", name) for i, name in enumerate(bad)]
