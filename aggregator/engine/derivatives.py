@@ -6,7 +6,7 @@ market's liquidity pool is the other side of all of them and keeps its hedge:
     pool P&L = -sum(size * (V1 - V0)) + hedge * (S1 - S0)                       in the quote asset
 
 A short whose margin is below its rule's minimum (`rules.lyra_v1_arrays`) is bought back at its new price out of that
-margin; what the margin lacks stays with the pool. Liquidation fees are not modelled.
+margin, by the fees of its market; what the margin lacks stays with the pool.
 
 Perps: equity = margin + sum(size * mark + open notional), maintenance = share * sum(|size| * mark). An account with
 equity < maintenance (strict) is closed at mark: whole where its market names no rule, else its largest position by as

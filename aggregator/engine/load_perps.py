@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from math import fsum
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,7 @@ def perps_of(snap: Snapshot, names: Names) -> PerpBook:
     funds: dict[int, float] = {}
     settlement: dict[int, int] = {}
     missing: Counter[str] = Counter()
+    fixed: dict[str, list[float]] = {}
     known = {row.market for row in snap.rows("market") if row.rule == _RULE.name}
     for (market, holder), rows in sorted(_held(snap, known).items()):
         found = _judged(snap, names, market, holder, rows) if market in known else None
@@ -54,6 +56,8 @@ def perps_of(snap: Snapshot, names: Names) -> PerpBook:
         m = names.market[market]
         positions += [(len(margins), *position) for position in found.opened]
         margins.append((m, int(names.holder_of[snap.code(holder)]), *found.margin))
+        if other := _RULE.other_collateral(found.account):
+            fixed.setdefault(market, []).append(other / 10.0**_PLACES)
         terms = found.account.terms
         places = terms.get("settlement_decimals", _PLACES)
         funds[m] = terms.get("insurance_fund_capacity", 0) / 10.0**places
@@ -64,6 +68,8 @@ def perps_of(snap: Snapshot, names: Names) -> PerpBook:
     gaps = [Gap(m, "unjudged", "perp accounts without a price, term or rule", n) for m, n in sorted(missing.items())]
     detail = "its settlement token has none: equity at one dollar"
     gaps += [Gap(names.markets[m], "no_price", detail) for m in sorted(settlement.keys() - valued.keys())]
+    detail = "collateral of perp accounts besides the settlement token: its value at the cut moves with no price"
+    gaps += [Gap(m, "fixed_collateral", detail, len(usd), f"{fsum(usd):.2f}") for m, usd in sorted(fixed.items())]
     tables = table(Perps, positions), table(PerpAccounts, margins)
     return PerpBook(*tables, tuple(sorted(funds.items())), tuple(sorted(valued.items())), tuple(gaps))
 

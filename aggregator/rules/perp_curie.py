@@ -144,8 +144,12 @@ class PerpCurie:
         settlement = [x for x in account.side("margin") if "collateral_ratio_pips" not in x.terms]
         balance = own.get("settlement_balance", sum(leg.amount for leg in settlement))
         funding = sum(raw for key, raw in own.items() if key.startswith("pending_funding") or ":pending_funding" in key)
-        other = sum(_collateral(leg) for leg in self._others_collateral(account))
-        return balance * unit + own.get("owed_realized_pnl", 0) + own.get("pending_fee", 0) - funding + other
+        cash = balance * unit + own.get("owed_realized_pnl", 0) + own.get("pending_fee", 0) - funding
+        return cash + self.other_collateral(account)
+
+    def other_collateral(self, account: Account) -> int:
+        """What collateral besides the settlement token counts for, at its price times its ratio, 18 places."""
+        return sum(_collateral(leg) for leg in self._others_collateral(account))
 
     def _settlement(self, account: Account) -> str:
         """The token that the vault counts in; '' where the account has none of it, only other collateral."""

@@ -113,6 +113,21 @@ def test_equity_of_a_perp_account_is_the_contracts() -> None:
     assert account(snap, PERP, "0xlong").own["owed_realized_pnl"] == -100 * WAD
 
 
+def test_collateral_that_moves_with_no_price_is_named_with_its_size() -> None:
+    """2 WETH at 1,500 and a ratio of 0.7 count for 2,100 whatever the scenario does to WETH: said, not hidden."""
+    weth = "eip155:10/erc20:0x" + "77" * 20
+    more: list[Row] = [
+        Asset(weth, "WETH", 18), Index(PERP, weth, "margin", 1, 1, "down"),
+        Price(PERP, weth, USD, 1_500 * 10**8, 8, "feed", 0, 0),
+        Term(PERP, weth, "", "collateral_ratio_pips", 700_000, 6),
+        Exposure(PERP, "0xshort", "", weth, "margin", 2 * WAD),
+    ]  # fmt: skip
+    result = run(snapshot([*perp(), *more]), price={"WETH": -0.5})
+    (gap,) = [g for g in result.gaps if g["reason"] == "fixed_collateral"]
+    assert (gap["subject"], gap["accounts"], gap["value_usd"]) == (PERP, 1, "2100.00")
+    assert not [g for g in run(snapshot(perp())).gaps if g["reason"] == "fixed_collateral"]
+
+
 def test_the_fund_pays_what_a_closed_long_lacks() -> None:
     funded = [
         r._replace(raw=3_000 * 10**6) if getattr(r, "key", "") == "insurance_fund_capacity" else r for r in perp()
