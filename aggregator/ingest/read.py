@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aggregator.core.errors import ConfigError, StoreError
+from aggregator.core.errors import ConfigError, SpilloverError, StoreError
 from aggregator.core.rows import CUT_KINDS, POSITION_KINDS, Asset, Gap, PositionRow, Row
 from aggregator.ingest.discover import Progress, discover, knowing
 from aggregator.sdk.adapter import Adapter, Target, View, Where
@@ -80,8 +80,10 @@ async def read(
     except (asyncio.CancelledError, ConfigError):
         raise
     except Exception as error:
-        log.exception("%s failed; its last good rows are kept", where.id)
-        return unread(store, where, "adapter_failed", f"{type(error).__name__}: {error}")
+        detail = " ".join(f"{type(error).__name__}: {error}".split())  # a Gap says it in one line
+        defect = not isinstance(error, SpilloverError)
+        log.error("%s failed; its last good rows are kept: %s", where.id, detail, exc_info=defect)
+        return unread(store, where, "adapter_failed", detail)
     return Reading(where, fresh, touched, rows)
 
 
