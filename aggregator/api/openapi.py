@@ -60,7 +60,7 @@ def _operation(
     problem = {"content": {"application/problem+json": {"schema": _ref("Problem")}}}
     responses: dict[str, Any] = {"200": {"description": "done", "content": {"application/json": {"schema": schema}}}}
     if no_cut:
-        responses["503"] = {"description": "no cut is stored yet", **problem}
+        responses["503"] = {"description": "no cut is stored yet, or the database is away", **problem}
     if bad:
         responses["422"] = {"description": "the request cannot be answered; it says why", **problem}
     return {"summary": summary, "responses": responses, **more}

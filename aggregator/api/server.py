@@ -22,7 +22,7 @@ from aggregator import __version__
 from aggregator.api.current import Current, Held
 from aggregator.api.openapi import document
 from aggregator.app import App
-from aggregator.core.errors import ConfigError, SpilloverError, StoreError, near_miss
+from aggregator.core.errors import ConfigError, DatabaseError, SpilloverError, StoreError, near_miss
 from aggregator.core.scenario import Scenario, parse_scenario
 from aggregator.report.coverage import coverage_json
 from aggregator.report.plain import cut_json
@@ -78,6 +78,9 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         if error.status < 400:
             raise
         return _refusal(request, error)
+    except DatabaseError as error:
+        log.error("%s %s: %s", request.method, request.path, error)  # what it names is not for everybody
+        return _problem(503, error.problem() | {"found": "", "fix": "try again later"})
     except StoreError as error:
         return _problem(503, error.problem())
     except ConfigError as error:
@@ -137,15 +140,16 @@ def _answer(held: Held, data: Any, links: dict[str, str]) -> web.Response:
 
 async def _health(request: web.Request) -> web.Response:
     """Alive, and whether there is a cut to answer from."""
+    state: dict[str, Any] = {"cut": None, "age_s": None}
     try:
         held = await request.app[_CURRENT].get()
-        state = {
-            "status": "ok",
-            "cut": held.run.cut.digest,
-            "age_s": max(0, int(time.time()) - held.snapshot.cut.time_s),
-        }
+        cut = held.snapshot.cut
+        state = {"status": "ok", "cut": cut.digest, "age_s": max(0, int(time.time()) - cut.time_s)}
+        state["detail"] = request.app[_CURRENT].trouble
+    except DatabaseError as error:
+        state |= {"status": "unavailable", "detail": error.message}
     except StoreError as error:
-        state = {"status": "empty", "cut": None, "age_s": None, "detail": error.message}
+        state |= {"status": "empty", "detail": error.message}
     return web.Response(body=orjson.dumps(state | {"version": __version__}), content_type="application/json")
 
 

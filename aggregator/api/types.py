@@ -140,7 +140,7 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Health(msgspec.Struct, forbid_unknown_fields=True):
-    """status: ok | empty; detail: why it is empty."""
+    """status: ok | empty | unavailable (the database, with nothing held); detail: why no newer cut is seen."""
 
     status: str
     cut: str | None

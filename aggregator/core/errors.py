@@ -8,6 +8,7 @@
     │   ├── WrongChainError, BlockMismatchError, MalformedAnswerError, RateLimitedError
     │   └── RecordingError a recording that is corrupt or lacks an answer
     ├── StoreError         a database we must not touch (newer schema, torn run)
+    │   └── DatabaseError  what its driver said: not there, full, damaged
     └── DomainError        a number outside the domain of a formula
 
 A thing we could not read is not an error: it is a `core.rows.Gap`.
@@ -95,6 +96,10 @@ class RecordingError(SourceError):
 
 class StoreError(SpilloverError):
     code = "SPL-300"
+
+
+class DatabaseError(StoreError):
+    pass
 
 
 class DomainError(SpilloverError, ValueError):

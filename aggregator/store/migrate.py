@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 import aggregator
-from aggregator.core.errors import StoreError
+from aggregator.core.errors import DatabaseError, StoreError
 
 _PACKAGE = Path(aggregator.__file__).parent
 
@@ -91,7 +91,7 @@ def _tables(path: Path, mode: str) -> list[tuple[str]]:
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
-    """Driver errors -> StoreError."""
+    """Driver errors -> DatabaseError."""
     driver = engine.dialect.loaded_dbapi.Error
     try:
         yield
@@ -103,9 +103,9 @@ def translated(engine: Engine) -> Iterator[None]:
         raise _store_error(error) from error
 
 
-def _store_error(error: BaseException) -> StoreError:
+def _store_error(error: BaseException) -> DatabaseError:
     found = f"{type(error).__name__}: {error}"
     busy, broken = "locked" in found or "lock timeout" in found, "malformed" in found or "not a database" in found
     fix = "another process may be writing; try again when it is done" if busy else "run spillover doctor"
     fix = "restore a copy of the database, or collect again into a new one" if broken else fix
-    return StoreError("the database refused", found=found, fix=fix)
+    return DatabaseError("the database refused", found=found, fix=fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,35 @@ async def test_the_same_blocks_read_again_replace_what_was_served(tmp_path: Path
     assert (before[0], after[0]) == (["1/aave_v3/core"], [])
     assert before[3] == after[3]
     assert not set(before[1:3]) & set(after[1:3])
+
+
+async def test_what_is_held_answers_on_while_the_database_is_away(tmp_path: Path) -> None:
+    url, file = f"sqlite:///{tmp_path}/s.db", tmp_path / "c.toml"
+    file.write_text(f'[store]\nurl = "{url}"\n')
+
+    def say(command: str) -> None:
+        with sqlite3.connect(tmp_path / "s.db") as connection:
+            connection.execute(command)
+
+    with App.open(file) as app, Store.open(url) as writing:
+        with writing.write_run(Cut.of([BlockRef("eip155:1", 7, "0x" + "07" * 32, 1_750_000_000, "latest")])):
+            pass
+        async with client_of(app) as client, client_of(app) as late:
+
+            async def health(of: Client) -> tuple[str, bool]:
+                said = msgspec.json.decode(await (await of.get("/healthz")).read(), type=types.Health)
+                return said.status, bool(said.detail)
+
+            assert await health(client) == ("ok", False)
+            say("ALTER TABLE run RENAME TO away")
+            assert (await client.get("/v1/coverage")).status == 200
+            assert await health(client) == ("ok", True)
+            assert await health(late) == ("unavailable", True)
+            for refused in (await client.get("/v1/cuts"), await late.get("/v1/coverage")):
+                assert refused.status == 503
+                assert "run" not in (await refused.json())["found"]  # what the driver says is for the log
+            say("ALTER TABLE away RENAME TO run")
+            assert await health(client) == await health(late) == ("ok", False)
 
 
 async def ask_once(client: Client, world: World, digests: set[str]) -> None:
