@@ -128,6 +128,42 @@ def book_feedback(
     reach: returns scanned, the shock among them; no root inside it means UNSTABLE.  DomainError on a bad spot, shock,
     impact or reach, and on a leg without time or volatility, whose delta is not a function at its strike.
     """
+    _check_scan(legs, spot_usd, shock_frac, impact_per_usd, reach, points)
+
+    def exposure(moves: Floats) -> tuple[Floats, Floats]:
+        """(moves,) delta and gamma of the book in spot; forwards are proportional to it: d/dS = (F/S) d/dF."""
+        scale, lift = 1.0 + moves[:, None], legs.F / spot_usd
+        found = black.first_greeks(legs.sign, legs.F * scale, legs.K, legs.T_yr, legs.sigma, legs.r, legs.r)
+        return np.sum(legs.amount * lift * found.delta, axis=1), np.sum(legs.amount * lift**2 * found.gamma, axis=1)
+
+    (start,), (gamma,) = exposure(np.zeros(1))
+
+    def gap(moves: Floats, delta: Floats) -> Floats:
+        out: Floats = moves - shock_frac + impact_per_usd * spot_usd * (delta - start)
+        return out
+
+    grid = np.linspace(*reach, points)
+    delta, curve = exposure(grid)
+    unstable = _intervals(impact_per_usd * spot_usd**2 * curve <= -1.0, spot_usd * (1.0 + grid))
+    if shock_frac == 0.0:
+        here = impact_per_usd * spot_usd**2 * float(gamma)
+        return BookFeedback(0.0, 0.0, UNSTABLE if here <= -1.0 else STABLE, unstable)
+    bracket = _first_bracket(grid, gap(grid, delta), np.sign(shock_frac))
+    if bracket is None:
+        return BookFeedback(np.nan, np.nan, UNSTABLE, unstable)
+
+    def gap_at(r: float) -> float:
+        move = np.array([r])
+        return float(gap(move, exposure(move)[0])[0])
+
+    root = float(brentq(gap_at, *bracket, xtol=1e-15, rtol=1e-13))
+    flow = -spot_usd * float(exposure(np.array([root]))[0][0] - start)
+    return BookFeedback(root, flow, STABLE, unstable)
+
+
+def _check_scan(
+    legs: OptionBook, spot_usd: float, shock_frac: float, impact_per_usd: float, reach: tuple[float, float], points: int
+) -> None:
     if not (
         0.0 < spot_usd < np.inf
         and 0.0 <= impact_per_usd < np.inf
@@ -144,37 +180,18 @@ def book_feedback(
         "legs", legs.T_yr, (legs.T_yr > 0.0) & (legs.sigma > 0.0), "T_yr > 0 and sigma > 0 to have a delta to hedge"
     )
 
-    def delta(moves: Floats) -> tuple[Floats, Floats]:
-        scale = 1.0 + moves[:, None]
-        found = black.first_greeks(legs.sign, legs.F * scale, legs.K, legs.T_yr, legs.sigma, legs.r, legs.r)
-        # forwards are proportional to spot: d/dS = (F/S) d/dF
-        lift = legs.F / spot_usd
-        return np.sum(legs.amount * lift * found.delta, axis=1), np.sum(legs.amount * lift**2 * found.gamma, axis=1)
 
-    start = float(delta(np.zeros(1))[0][0])
+def _intervals(inside: npt.NDArray[np.bool_], spots: Floats) -> Floats:
+    """(m, 2) first and last spot of every stretch inside."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8)))
+    return np.stack([spots[edges[::2]], spots[edges[1::2] - 1]], axis=1)
 
-    def gap(r: float) -> float:
-        return r - shock_frac + impact_per_usd * spot_usd * (float(delta(np.array([r]))[0][0]) - start)
 
-    grid = np.linspace(*reach, points)
-    hedge, curve = delta(grid)
-    runaway = impact_per_usd * spot_usd**2 * curve <= -1.0
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], runaway, [False]]).astype(np.int8)))
-    spots = spot_usd * (1.0 + grid)
-    regions = np.array([[spots[a], spots[b - 1]] for a, b in zip(edges[::2], edges[1::2], strict=True)]).reshape(-1, 2)
-    if shock_frac == 0.0:
-        here = impact_per_usd * spot_usd**2 * float(delta(np.zeros(1))[1][0])
-        return BookFeedback(0.0, 0.0, UNSTABLE if here <= -1.0 else STABLE, regions)
-
-    way = np.sign(shock_frac)
-    on_the_way = np.flatnonzero(np.sign(grid) == way)[:: int(way)]
-    ahead = grid[on_the_way]
-    values = way * (ahead - shock_frac + impact_per_usd * spot_usd * (hedge[on_the_way] - start))
-    crossed = np.flatnonzero(values >= 0.0)
-    if crossed.size == 0:
-        return BookFeedback(np.nan, np.nan, UNSTABLE, regions)
+def _first_bracket(grid: Floats, gaps: Floats, way: float) -> tuple[float, float] | None:
+    """Neighbours on the way from no move in the direction `way` between which the gap closes first."""
+    ahead = np.flatnonzero(np.sign(grid) == way)[:: int(way)]
+    crossed = np.flatnonzero(way * gaps[ahead] >= 0.0)
+    if not crossed.size:
+        return None
     i = int(crossed[0])
-    before = float(ahead[i - 1]) if i else 0.0
-    root = float(brentq(gap, before, float(ahead[i]), xtol=1e-15, rtol=1e-13))
-    flow = -spot_usd * (float(delta(np.array([root]))[0][0]) - start)
-    return BookFeedback(root, flow, STABLE, regions)
+    return float(grid[ahead[i - 1]]) if i else 0.0, float(grid[ahead[i]])

@@ -80,7 +80,33 @@ def simulate(
     """
     if rule not in _CODES:
         raise DomainError("unknown hedging rule", expected=", ".join(_CODES), found=str(rule))
-    numbers = (S, K, T_yr, sigma, risk_aversion)
+    _check((S, K, T_yr, sigma, risk_aversion), cost_frac, jumps, steps, paths)
+    premium = float(black.price(kind, S, K, T_yr, sigma))
+    sign, side, hedge_vol = float(kind_sign(kind)), 1.0 if long else -1.0, sigma
+    if rule == "leland":
+        hedge_vol = _leland_vol(sigma, cost_frac, T_yr / steps, long=long)
+    if rule == "zakamouline":  # refuses an option that it has no hedge for
+        hedging.zakamouline(kind, S, K, T_yr, sigma, cost_frac, risk_aversion, long=long)
+    moves = log_moves(seed, paths, steps, T_yr, sigma, jumps)
+    out = np.empty((4, paths))
+    _run(moves, sign, S, K, T_yr, sigma, hedge_vol, cost_frac, risk_aversion, _CODES[rule], side, out)
+    require("wealth of path", out[0], np.isfinite(out[0]), "finite: milder jumps or volatility")
+    wealth = out[0] - side * premium
+    deviation = float(np.std(wealth, ddof=1))
+    return HedgeOutcome(
+        mean=float(np.mean(wealth)),
+        standard_error=deviation / float(np.sqrt(paths)),
+        deviation=deviation,
+        shortfall_5=float(-np.mean(np.sort(wealth)[: max(paths // 20, 1)])),
+        cost=float(np.mean(out[1])),
+        trades=float(np.mean(out[2])),
+        wealth=wealth,
+        ill_posed_frac=float(np.mean(out[3])) / steps,
+    )
+
+
+def _check(numbers: tuple[float, ...], cost_frac: float, jumps: Jumps, steps: int, paths: int) -> None:
+    """numbers: what has to be positive."""
     costs = (cost_frac, jumps.per_yr, jumps.deviation)
     if not (
         all(0.0 < x < np.inf for x in numbers)
@@ -94,35 +120,17 @@ def simulate(
             expected="S, K, T_yr, sigma, risk aversion > 0, cost and jumps >= 0, all finite, steps >= 1, paths >= 2",
             found=f"{numbers}, {costs}, mean jump {jumps.mean}, {steps} steps, {paths} paths",
         )
-    premium = float(black.price(kind, S, K, T_yr, sigma))
-    sign, dt, side = float(kind_sign(kind)), T_yr / steps, 1.0 if long else -1.0
-    hedge_vol = sigma
-    if rule == "leland":
-        both = hedging.leland(sigma, 2.0 * cost_frac, dt)
-        hedge_vol = float(both.long if long else both.short)
-        if not hedge_vol > 0.0:
-            raise DomainError(
-                "Leland's number is at or above 1", expected="longer intervals or lower costs", found=str(both.number)
-            )
-    if rule == "zakamouline":
-        hedging.zakamouline(kind, S, K, T_yr, sigma, cost_frac, risk_aversion, long=long)
-    moves = log_moves(seed, paths, steps, T_yr, sigma, jumps)
-    out = np.empty((4, paths))
-    _run(moves, sign, S, K, T_yr, sigma, hedge_vol, cost_frac, risk_aversion, _CODES[rule], side, out)
-    require("wealth of path", out[0], np.isfinite(out[0]), "finite: milder jumps or volatility")
-    wealth = out[0] - side * premium
-    worst = np.sort(wealth)[: max(paths // 20, 1)]
-    deviation = float(np.std(wealth, ddof=1))
-    return HedgeOutcome(
-        float(np.mean(wealth)),
-        deviation / float(np.sqrt(paths)),
-        deviation,
-        float(-np.mean(worst)),
-        float(np.mean(out[1])),
-        float(np.mean(out[2])),
-        wealth,
-        float(np.mean(out[3])) / steps,
-    )
+
+
+def _leland_vol(sigma: float, cost_frac: float, dt_yr: float, *, long: bool) -> float:
+    """DomainError where the costs leave no volatility to hedge with."""
+    both = hedging.leland(sigma, 2.0 * cost_frac, dt_yr)
+    hedge_vol = float(both.long if long else both.short)
+    if not hedge_vol > 0.0:
+        raise DomainError(
+            "Leland's number is at or above 1", expected="longer intervals or lower costs", found=str(both.number)
+        )
+    return hedge_vol
 
 
 def log_moves(seed: int, paths: int, steps: int, T_yr: float, sigma: float, jumps: Jumps) -> Floats:

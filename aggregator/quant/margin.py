@@ -9,6 +9,7 @@ portfolio), `margin_span`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple, Protocol
 
@@ -163,23 +164,38 @@ def margin_book(
     if not isinstance(accounts, int | np.integer) or accounts < 0:
         raise DomainError("accounts cannot be counted", expected="a whole number >= 0", found=str(accounts))
     owner = np.atleast_1d(indices("account", account, accounts))
-    given = dict(
-        zip(
-            COLUMNS,
-            (K, seconds, forward_fixed, forward_variable, amount, sigma, rate, discount, confidence),
-            strict=True,
-        )
-    )
     sign = kind_sign(kind if np.size(np.asarray(kind)) else np.empty(0, np.int8))
-    shapes = {name: np.shape(np.asarray(value)) for name, value in given.items()}
+    figures = (K, seconds, forward_fixed, forward_variable, amount, sigma, rate, discount, confidence)
+    given = dict(zip(COLUMNS, figures, strict=True))
+    shapes = {name: np.shape(np.asarray(values)) for name, values in given.items()}
     shape = joint_shape(account=owner.shape, kind=sign.shape, **shapes)
     if len(shape) != 1:
         raise DomainError("options are no list", expected="columns (m,)", found=str(shape))
-    owner, sign = np.broadcast_to(owner, shape), np.broadcast_to(sign, shape)
+    owner, sign, rows = np.broadcast_to(owner, shape), np.broadcast_to(sign, shape), _option_rows(given, shape)
+    strike, expiry, size = (rows[COLUMNS.index(name)] for name in ("K", "seconds", "amount"))
+    order = np.lexsort((size, -sign.astype(np.int64), strike, expiry, owner))
+    return MarginBook(
+        np.searchsorted(owner[order], np.arange(accounts + 1)).astype(np.int64),
+        np.ascontiguousarray(sign[order]),
+        np.ascontiguousarray(rows[:, order]),
+        cash=_per_account("cash", cash, accounts),
+        perps=_per_account("perps", perps, accounts),
+        perp_pnl=_per_account("perp_pnl", perp_pnl, accounts),
+        base=_per_account("base", base, accounts),
+        collateral=_per_account("collateral", collateral, accounts),
+        cancelling=_per_account("cancelling", cancelling, accounts),
+        haircut_maintenance=_per_account("haircut_maintenance", haircut_maintenance, accounts),
+        haircut_initial=_per_account("haircut_initial", haircut_initial, accounts),
+        account=owner[order],
+    )
+
+
+def _option_rows(given: Mapping[str, npt.ArrayLike], shape: tuple[int, ...]) -> Floats:
+    """(9, m) rows in the order of COLUMNS; DomainError names the first option that no market trades."""
     rows = np.empty((len(COLUMNS), *shape))
     for row, (name, values) in zip(rows, given.items(), strict=True):
         row[...] = floats(name, values)
-    k, secs, fixed, moving, size, vol, _, df, trust = rows
+    k, secs, fixed, moving, _, vol, _, df, trust = rows
     usable = np.all(np.isfinite(rows), axis=0) & (k > 0) & (secs >= 0) & (fixed >= 0) & (moving >= 0)
     usable &= (fixed + moving > 0) & (vol >= 0) & (df > 0) & (trust >= 0) & (trust <= 1)
     if not np.all(usable):
@@ -190,22 +206,13 @@ def margin_book(
             expected="finite figures, positive strike, forward and discount, seconds and sigma >= 0, confidence <= 1",
             found=found,
         )
-    per_account: dict[str, Floats] = {}
-    names = ("cash", "perps", "perp_pnl", "base", "collateral", "cancelling", "haircut_maintenance", "haircut_initial")
-    for name, values in zip(
-        names, (cash, perps, perp_pnl, base, collateral, cancelling, haircut_maintenance, haircut_initial), strict=True
-    ):
-        column = floats(name, values)
-        if column.shape not in ((), (accounts,)):
-            raise DomainError(f"{name} does not fit the accounts", expected=f"({accounts},)", found=str(column.shape))
-        require(name, column, np.isfinite(column), "a finite number")
-        per_account[name] = np.array(np.broadcast_to(column, (accounts,)))
-    order = np.lexsort((size, -sign.astype(np.int64), k, secs, owner))
-    offsets = np.searchsorted(owner[order], np.arange(accounts + 1))
-    return MarginBook(
-        offsets.astype(np.int64),
-        np.ascontiguousarray(sign[order]),
-        np.ascontiguousarray(rows[:, order]),
-        account=owner[order],
-        **per_account,
-    )
+    return rows
+
+
+def _per_account(name: str, values: npt.ArrayLike, accounts: int) -> Floats:
+    """(n,) a column of its own; DomainError names the first bad element."""
+    column = floats(name, values)
+    if column.shape not in ((), (accounts,)):
+        raise DomainError(f"{name} does not fit the accounts", expected=f"({accounts},)", found=str(column.shape))
+    require(name, column, np.isfinite(column), "a finite number")
+    return np.array(np.broadcast_to(column, (accounts,)))
