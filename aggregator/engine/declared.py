@@ -1,6 +1,7 @@
 """What a result says beside its figures: the conventions they rest on, what was assumed and how large it is, notes.
 
-Reasons of gaps that arise here: no_depth, assumed_depth, followed_quote, settlement_price (docs/engine.md).
+Reasons of gaps that arise here: no_depth, assumed_depth, followed_quote, pool_off_price, settlement_price
+(docs/engine.md).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from aggregator.engine.book import Flags, add_up
 from aggregator.engine.run import Cascade
 
 _LEAST_SHOWN_USD, _NEAR_DOLLAR = 0.01, 0.01
+_OFF_PRICE = 0.02  # beyond a pool's fee and a feed's deviation
 _NAMED = 5
 
 
@@ -35,7 +37,8 @@ def conventions(run: Cascade) -> dict[str, object]:
         "unrealised_shortfall": "reported beside realised bad debt",
         "impact": "sales move the asset sold and what its pools pay in, sold on; repaid debt is bought at its price",
         "routing": "over quotes at values of the blow; a pool of two volatile tokens is depth of the shallower",
-        "cash": "assets within 5 % of one dollar at the cut are sold at their price without limit",
+        "cash": "assets within 5 % of one dollar at the cut, without a pool against the dollar itself, are sold at "
+        "their price without limit",
         "quotes": "an asset whose pools pay in another token moves with it, sold or not: no other market is read",
         "costs": "liquidators pay no gas and need no capital; swap fees of pools stay outside their liquidity",
         "interest": "none accrues, nor funding",
@@ -69,6 +72,13 @@ def assumed(run: Cascade) -> list[Gap]:
         if fall > _LEAST_SHOWN_USD:
             detail = f"moved {100 * (moved - 1):.2f} % with what its pools pay in: too much if it trades elsewhere too"
             out.append(_gap(book.assets[a], "followed_quote", detail, fall))
+    for a, curve in sorted(depth.curve.items()):
+        at = float(state.blow_usd[a])
+        apart = curve.price / at - 1.0 if len(curve.liquidity) and at > 0.0 else 0.0
+        usd = float(units[a]) * at * abs(apart)
+        if abs(apart) > _OFF_PRICE and usd > _LEAST_SHOWN_USD:
+            detail = f"its pools pay {100 * abs(apart):.1f} % {'more' if apart > 0.0 else 'less'} than its price"
+            out.append(_gap(book.assets[a], "pool_off_price", detail, usd))
     equity = add_up(book.perp_accounts.market, np.abs(run.derivatives.equity_usd), len(book.markets))
     for market, asset in book.perp_settlement:
         price = float(state.value_usd[asset])

@@ -10,7 +10,7 @@ from aggregator.engine.book import Book, Flags, Floats, Pots, is_claim
 from aggregator.engine.load_accounts import accounts_of
 from aggregator.engine.load_options import margin_rules_of, options_of
 from aggregator.engine.load_perps import perps_of
-from aggregator.engine.load_pools import claims_of, issuers_of, keepers_of, pools_of
+from aggregator.engine.load_pools import claims_of, issuers_of, keepers_of, pools_of, sold_for_usd
 from aggregator.engine.load_supplies import holdings_of, pots_of, supplies_of
 from aggregator.engine.load_terms import TermTable
 from aggregator.engine.names import Names, names_of
@@ -31,11 +31,11 @@ def from_snapshot(snap: Snapshot) -> Book:
     accounts, left_out = accounts_of(snap, names, terms, units)
     lent = sorted(terms.lent)
     supplies, supplied = supplies_of(snap, names, lent, units, accounts.row)
-    pots = pots_of(snap, names, lent, supplies)
+    pots, unlisted = pots_of(snap, names, lent, supplies, units)
     options, option_pools, option_pots, unpriced = options_of(snap, names)
     shocks, fees, unread = margin_rules_of(snap, names, options)
     perps = perps_of(snap, names)
-    cash = (np.abs(names.price_usd - 1.0) <= _CASH_BAND) & ~claimed
+    cash = (np.abs(names.price_usd - 1.0) <= _CASH_BAND) & ~claimed & ~sold_for_usd(snap, names)
     valued = np.isfinite(names.price_usd) | claimed
     counted = np.concatenate([accounts.row, supplied])
     rules = {row.market: row.rule for row in snap.rows("market")}
@@ -75,7 +75,7 @@ def from_snapshot(snap: Snapshot) -> Book:
         perp_rules=tuple(rules[m] if m in perp_markets else "" for m in names.markets),
         perp_settlement=perps.settlement,
         insurance_usd=perps.funds,
-        gaps=(*left_out, *_unrated(terms), *unpriced, *unread, *perps.gaps),
+        gaps=(*left_out, *_unrated(terms), *unlisted, *unpriced, *unread, *perps.gaps),
     )
 
 

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from aggregator.core.ids import address_of, source_of
+from aggregator.core.ids import USD, address_of, source_of
 from aggregator.core.rows import Claim, Depth
 from aggregator.core.source import CallSource, read_source
 from aggregator.engine.book import Claims, Flags, Lps, Pool, table
@@ -79,6 +79,15 @@ def pools_of(snap: Snapshot, names: Names, cash: Flags, claims: Claims) -> tuple
         if not cash[quote] and (cash[base] or (base, quote) not in pairs):
             out.append(_turned(pool))
     return tuple(out)
+
+
+def sold_for_usd(snap: Snapshot, names: Names) -> Flags:
+    """(assets,) those that a pool sells for the dollar itself: their depth is known, so none is cash without limit."""
+    pools = {row.market for row in snap.rows("depth", asset=USD)}
+    out = np.zeros(len(names.assets), np.bool_)
+    sold = {d.asset for pool in pools for d in snap.rows("depth", market=pool)} - {USD}
+    out[[names.asset[a] for a in sold & names.asset.keys()]] = True
+    return out
 
 
 def _concentrated(snap: Snapshot, market: str, names: Names) -> Pool | None:

@@ -6,29 +6,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aggregator.core.rows import Gap
 from aggregator.engine.book import Flags, Floats, Holdings, Indices, Pots, Supplies, add_up
 from aggregator.engine.names import Names
 from aggregator.snapshot import Snapshot
 
 Lent = Sequence[tuple[int, int]]  # (market, asset) of each pot
+_ROUNDING = 1e-9  # of the sums of floats
 
 
 def supplies_of(snap: Snapshot, names: Names, lent: Lent, units: Floats, legs: Indices) -> tuple[Supplies, Indices]:
     """Who owns the pots, and where that stands in the exposure table; legs: the rows that are accounts' legs."""
-    table, n = snap.tables["exposure"], len(names.assets)
+    table = snap.tables["exposure"]
     posted = np.zeros(table.n, np.bool_)
     posted[legs] = table["side"][legs] == snap.code("collateral")
     lends = np.isin(table["market"], [snap.code(r.market) for r in snap.rows("market") if _lends_collateral(r.rule)])
     supplied = (table["side"] == snap.code("supply")) | ((table["side"] == snap.code("collateral")) & lends)
-    market = names.market_of[table["market"]]
-    rows = np.flatnonzero(supplied & np.isfinite(units) & (market >= 0))
-    pot = np.full(len(names.markets) * n + 1, -1, np.int64)
-    for i, (m, a) in enumerate(lent):
-        pot[m * n + a] = i
-    at = pot[market[rows] * n + names.asset_of[table["asset"][rows]]]
-    rows, at = rows[at >= 0], at[at >= 0].astype(np.int32)
+    rows = np.flatnonzero(supplied & np.isfinite(units))
+    at = _pot_at(snap, names, lent, rows)
+    rows, pot = rows[at >= 0], at[at >= 0].astype(np.int32)
     holder = names.holder_of[table["holder"][rows]].astype(np.int32)
-    return Supplies(at, holder, units[rows], posted[rows]), rows
+    return Supplies(pot, holder, units[rows], posted[rows]), rows
 
 
 def _lends_collateral(rule: str) -> bool:
@@ -36,17 +34,41 @@ def _lends_collateral(rule: str) -> bool:
     return rule.startswith(("aave_v3@", "compound_v2@"))
 
 
-def pots_of(snap: Snapshot, names: Names, lent: Lent, supplies: Supplies) -> Pots:
-    """As large as their contracts say, and at least as what their suppliers are known to hold."""
+def _pot_at(snap: Snapshot, names: Names, lent: Lent, rows: Indices) -> Indices:
+    """(rows,) pot of each exposure's market and asset, -1 for none."""
+    table, n = snap.tables["exposure"], len(names.assets)
+    market, asset = names.market_of[table["market"][rows]], names.asset_of[table["asset"][rows]]
+    pot = np.full(len(names.markets) * n + 1, -1, np.int64)
+    for i, (m, a) in enumerate(lent):
+        pot[m * n + a] = i
+    return np.where((market >= 0) & (asset >= 0), pot[market * n + asset], -1)
+
+
+def pots_of(snap: Snapshot, names: Names, lent: Lent, supplies: Supplies, units: Floats) -> tuple[Pots, list[Gap]]:
+    """As large as their contracts say, and at least as what their suppliers are known to hold.
+
+    Where no contract says it, at least as what is owed, for somebody lent it: the suppliers missing are a gap.
+    """
     total, reserve = np.zeros(len(lent)), np.zeros(len(lent))
     for i, (m, a) in enumerate(lent):
         market, asset = names.markets[m], names.assets[a]
         total[i] = _contract_total(snap, market, asset) / 10.0 ** names.decimals[a]
         backstops = snap.rows("backstop", market=market, asset=asset)
         reserve[i] = sum(b.raw for b in backstops) / 10.0 ** names.decimals[a]
-    total = np.maximum(total, add_up(supplies.pot, supplies.units, len(lent)))
+    rows = np.flatnonzero((snap.tables["exposure"]["side"] == snap.code("debt")) & np.isfinite(units))
+    at = _pot_at(snap, names, lent, rows)
+    owed = np.where(total > 0.0, 0.0, add_up(at[at >= 0], units[rows[at >= 0]], len(lent)))
+    known = np.maximum(total, add_up(supplies.pot, supplies.units, len(lent)))
     markets, assets = (np.array([pair[i] for pair in lent], np.int32) for i in (0, 1))
-    return Pots(markets, assets, total, reserve, np.zeros(len(lent)))
+    missing = np.where(owed > known * (1.0 + _ROUNDING), owed - known, 0.0)
+    gaps = [_unlisted(names, m, a, missing[i]) for i, (m, a) in enumerate(lent) if missing[i] > 0.0]
+    return Pots(markets, assets, known + missing, reserve, np.zeros(len(lent))), gaps
+
+
+def _unlisted(names: Names, market: int, asset: int, units: float) -> Gap:
+    usd = units * float(names.price_usd[asset])
+    detail = f"{names.assets[asset]}: more is owed than supplied; the rest is taken as lent by suppliers not listed"
+    return Gap(names.markets[market], "unlisted_supply", detail, value_usd=f"{usd:.2f}" if np.isfinite(usd) else "")
 
 
 def _contract_total(snap: Snapshot, market: str, asset: str) -> float:

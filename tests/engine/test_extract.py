@@ -1,0 +1,102 @@
+"""Books that say too little or two things: missing suppliers, a pool off its price, depth for a dollar token."""
+
+from __future__ import annotations
+
+import pytest
+
+from aggregator import graph
+from aggregator.core.block import BlockRef, Cut
+from aggregator.core.fixed import WAD
+from aggregator.core.ids import USD
+from aggregator.core.result import StressResult
+from aggregator.core.rows import Asset, Claim, Depth, Exposure, Index, Market, Price, Row, Term
+from aggregator.core.scenario import Conventions, Scenario
+from aggregator.core.table import raw_tables
+from aggregator.engine import stress
+from aggregator.snapshot import build
+
+SOURCE = "book:00"
+ETH, COIN, SHARE = (f"{SOURCE}/asset:{name}" for name in ("ETH", "COIN", "SHARE"))
+MAIN, OTHER, FEED, POOL = (
+    f"{SOURCE}/{name}" for name in ("compound_v2/main", "morpho_blue/m", "book/prices", "depth/p")
+)
+
+
+def book(*more: Row, eth_usd: int = 1_400, coin_usd: str = "1") -> list[Row]:
+    """Ten ether against 14,000 coins, under water once the incentive of 8 % is paid."""
+    coin = int(float(coin_usd) * 1e18)
+    return [
+        Asset(USD, "USD", 8), Asset(ETH, "ETH", 18), Asset(COIN, "COIN", 6), Asset(SHARE, "SHARE", 6),
+        Market(FEED, "feed", "", "f"), Market(MAIN, "lending", "compound_v2@1", "main"),
+        Price("", ETH, USD, eth_usd * WAD, 18, "feed", 0, 0), Price("", COIN, USD, coin, 18, "feed", 0, 0),
+        Price(MAIN, ETH, USD, eth_usd * WAD, 18, "feed", 0, 0), Price(MAIN, COIN, USD, coin, 18, "feed", 0, 0),
+        Term(MAIN, "", "", "close_factor_wad", WAD, 18),
+        Term(MAIN, "", "", "liquidation_incentive_wad", 108 * 10**16, 18),
+        *(Term(MAIN, a, "", "collateral_factor_wad", 8 * 10**17, 18) for a in (ETH, COIN)),
+        *(Index(MAIN, a, side, 1, 1, "down") for a, side in (
+            (ETH, "collateral"), (COIN, "debt"), (COIN, "supply"), (COIN, "collateral"), (ETH, "debt"))),
+        *more,
+    ]  # fmt: skip
+
+
+def loan(collateral: str, raw: int, debt: str, owed: int) -> list[Row]:
+    return [Exposure(MAIN, "a", "", collateral, "collateral", raw), Exposure(MAIN, "a", "", debt, "debt", owed)]
+
+
+def pool(asset: str, raw: int, usd: int) -> list[Row]:
+    return [
+        Market(POOL, "amm", "", "p"), Depth(POOL, "reserve", asset, 0, raw), Depth(POOL, "reserve", USD, 1, usd * 10**8)
+    ]  # fmt: skip
+
+
+def run(rows: list[Row], *, profit: bool = True, **blow: dict[str, float]) -> StressResult:
+    cut = Cut.of([BlockRef(SOURCE, 0, "00", 1_750_000_000, "import")])
+    facts = [(f"{SOURCE}/test/main", row) for row in rows if not isinstance(row, Asset)]
+    snap = build(raw_tables(facts), cut, [row for row in rows if isinstance(row, Asset)])
+    return stress(snap, graph.build(snap), Scenario("s", conventions=Conventions(profit_test=profit), **blow))
+
+
+def gap(result: StressResult, reason: str) -> dict[str, object]:
+    (found,) = [g for g in result.gaps if g["reason"] == reason]
+    return found
+
+
+def loss(result: StressResult, node: str) -> float:
+    return sum(x.loss_usd for x in result.losses if x.node == node and x.kind == "holder")
+
+
+@pytest.mark.parametrize("listed", [500, 14_000, 60_000])
+def test_a_supplier_bears_no_more_than_his_share_of_what_was_lent(listed: int) -> None:
+    """14,000 are owed, so at least as much was lent, whoever is listed as having lent it."""
+    supply = [Exposure(MAIN, "s", "", COIN, "supply", listed * 10**6), Exposure(MAIN, "h", "", SHARE, "supply", 10**9)]
+    claim = [Claim(SHARE, COIN, "receipt", 1, 1, MAIN), Index(MAIN, SHARE, "supply", 1, 1, "down")]
+    r = run(book(*loan(ETH, 10 * WAD, COIN, 14_000 * 10**6), *supply, *claim))
+    bad = 14_000 - 14_000 / 1.08
+    lent = max(14_000, listed)
+    assert r.totals["bad_debt_usd"] == pytest.approx(bad, rel=1e-9)
+    assert loss(r, "s") == pytest.approx(bad * listed / lent, rel=1e-9)
+    assert loss(r, "h") == pytest.approx(bad * 1_000 / lent, rel=1e-9)
+    if listed < lent:
+        assert gap(r, "unlisted_supply")["value_usd"] == f"{lent - listed:.2f}"
+    else:
+        assert "unlisted_supply" not in {g["reason"] for g in r.gaps}
+
+
+@pytest.mark.parametrize(("usd", "said"), [(700_000, "50.0 % less"), (2_800_000, "100.0 % more"), (1_400_000, "")])
+def test_a_pool_at_another_price_than_its_asset_is_named(usd: int, said: str) -> None:
+    """At half the price nobody can sell what he seizes: no call, and the result says what it hangs on."""
+    r = run(book(*loan(ETH, 10 * WAD, COIN, 14_000 * 10**6), *pool(ETH, 1_000 * WAD, usd)))
+    named = [g for g in r.gaps if g["reason"] == "pool_off_price"]
+    assert [str(g["detail"]) for g in named] == ([f"its pools pay {said} than its price"] if said else [])
+    assert [g["value_usd"] for g in named] == ([f"{14_000 * abs(usd / 1_400_000 - 1):.2f}"] if said else [])
+    assert (r.totals["liquidated_usd"] > 0.0) == (usd >= 1_400_000)
+
+
+def test_a_dollar_token_with_a_pool_against_the_dollar_is_sold_there() -> None:
+    """9 x 1,400 x 1.08 coins into x y = k of 100,000 and as many dollars; without the pool it would count as cash."""
+    rows = book(*loan(COIN, 14_000 * 10**6, ETH, 9 * WAD))
+    assert gap(run(rows, profit=False), "assumed_depth")["value_usd"] == "13608.00"
+    r = run([*rows, *pool(COIN, 100_000 * 10**6, 100_000)], profit=False)
+    assert "assumed_depth" not in {g["reason"] for g in r.gaps}
+    assert r.rounds[-1].prices_usd[COIN] == pytest.approx((100_000 / 113_608) ** 2, rel=1e-9)
+    assert r.rounds[0].sold_usd == pytest.approx(100_000 * 13_608 / 113_608, rel=1e-9)
