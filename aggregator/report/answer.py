@@ -12,6 +12,7 @@ from aggregator.snapshot import Snapshot
 
 _LEAST_USD = 0.005
 _LEAST_GROWTH = 0.005  # shown as 1.00
+_UNJUDGED = ("unjudged", "unknown_version")
 _PAYERS = {
     "socialised to winners": "is taken from the winners of",
     "suppliers unknown": "is borne by suppliers whom nobody could list in",
@@ -23,7 +24,10 @@ def title(result: StressResult) -> str:
     """One sentence with the number."""
     credit = credit_usd(result)
     if credit <= _LEAST_USD:
-        return "No debt is left uncovered"
+        unjudged = any(g["reason"] in _UNJUDGED for g in result.gaps)
+        if unjudged and not result.markets:
+            return "No account could be judged"
+        return f"No debt {'that could be judged ' if unjudged else ''}is left uncovered"
     more = f", {result.amplification:.1f} times the first round alone" if result.amplification >= 1.05 else ""
     return f"USD {usd(credit)} of debt is left uncovered{more}"
 
