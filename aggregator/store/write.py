@@ -16,12 +16,14 @@ from aggregator.core.fixed import to_float
 from aggregator.core.ids import adapter_of, source_of
 from aggregator.core.rows import Asset, Row
 from aggregator.core.schema import PACK, POSITIONS, SCHEMA
-from aggregator.core.table import clean_text, encode
+from aggregator.core.table import encode
 from aggregator.store import discovery, models
+from aggregator.store.asset_versions import AssetVersions
 from aggregator.store.checks import by_kind, check_distinct, check_owners
 from aggregator.store.database import Raw
-from aggregator.store.facts import FACTS, KEYS, NO_REF, fact_columns
+from aggregator.store.facts import FACTS, NO_REF, fact_columns
 from aggregator.store.names import StoredNames
+from aggregator.store.positions import Columns, close_changed, has_open
 
 TargetKey = tuple[str, str, str]  # (market, holder, ref), as sdk.adapter.Target
 LEVELS = ("full", "partial", "aggregate", "failed")
@@ -41,12 +43,7 @@ class RunWriter:
             raise StoreError("the code book does not begin with the empty text", found="a damaged table 'name'")
         self._deployments: dict[str, int] = dict(raw.fetch("SELECT name, id FROM deployment"))
         self._levels: dict[int, tuple[str, int, int]] = {}
-        self._assets: dict[str, tuple[Any, ...]] = {
-            row[0]: row[1:]
-            for row in raw.fetch(
-                "SELECT asset, symbol, decimals, name, src, valid_from FROM asset WHERE valid_to IS NULL"
-            )
-        }
+        self._assets = AssetVersions(raw, cut)
 
     @property
     def number(self) -> int:
@@ -120,7 +117,7 @@ class RunWriter:
         ref names a market and owns no position.
         """
         grouped = by_kind(rows)
-        encoded: dict[str, dict[str, list[Any]]] = {}
+        encoded: dict[str, Columns] = {}
         read: set[TargetKey] = {target for target in targets if target[1] or target[2]}
         for kind, found in grouped.items():
             if kind not in POSITIONS:
@@ -129,16 +126,8 @@ class RunWriter:
             check_owners(encoded[kind], found, read, self._names)
             check_distinct(kind, encoded[kind], found)
         code, block = self._deployment(deployment), self.at(deployment).number
-        if read and self._raw.fetch(
-            " UNION ALL ".join(
-                f"SELECT 1 FROM fact_{k} WHERE deployment_id = {code} AND valid_to IS NULL" for k in KEYS
-            )
-            + " LIMIT 1"
-        ):
-            self._stage(read)
-            for kind in POSITIONS:
-                encoded[kind] = self._diff(kind, code, block, encoded.get(kind))
-            self._raw.execute("DELETE FROM staged")
+        if read and has_open(self._raw, code):
+            encoded = close_changed(self._raw, code, block, self._coded(sorted(read)), encoded)
         for kind, columns in encoded.items():
             self._bulk(kind, {"deployment_id": repeat(code), "valid_from": repeat(block)}, columns)
 
@@ -158,36 +147,7 @@ class RunWriter:
 
         DomainError for a change of an asset whose source is not in this cut: other cuts read their amounts by it.
         """
-        known, found = self._assets, list(assets)
-        for asset in found:
-            texts = isinstance(asset.symbol, str) and isinstance(asset.name, str) and isinstance(asset.src, bytes)
-            if not texts or not isinstance(asset.decimals, int) or not -1 <= asset.decimals <= 255:
-                raise DomainError("not an asset", expected="texts, and decimals in -1 .. 255", found=repr(asset)[:500])
-        for asset in sorted(set(found)):
-            name, source = clean_text(asset.id), source_of(asset.id)
-            values = (clean_text(asset.symbol), asset.decimals, clean_text(asset.name), asset.src)
-            block = self._cut.at(source)
-            number = block.number if block else 0
-            old = known.get(name)
-            if old is not None and tuple(old[:4]) == values:
-                continue
-            if old is not None and block is None:
-                raise DomainError(
-                    "an asset of a source that is not in this cut would change",
-                    expected=repr(old[:3]),
-                    found=repr(asset)[:500],
-                    fix="give it an id of a source of this cut",
-                )
-            if old is not None and old[4] < number:
-                self._raw.execute("UPDATE asset SET valid_to = ? WHERE asset = ? AND valid_to IS NULL", (number, name))
-            elif old is not None:
-                self._raw.execute("DELETE FROM asset WHERE asset = ? AND valid_to IS NULL", (name,))
-            self._raw.execute(
-                "INSERT INTO asset (asset, valid_from, source, symbol, decimals, name, src)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (name, number, source, *values),
-            )
-            known[name] = (*values, number)
+        self._assets.write(assets)
 
     # -- how
 
@@ -211,39 +171,6 @@ class RunWriter:
     def _coded(self, targets: Iterable[TargetKey]) -> list[tuple[int, ...]]:
         ordered = list(targets)
         return list(zip(*(self._names.codes(map(itemgetter(place), ordered)) for place in range(3)), strict=True))
-
-    def _stage(self, targets: set[TargetKey]) -> None:
-        """Targets as codes in a temporary table, to join with."""
-        self._raw.execute("CREATE TEMPORARY TABLE IF NOT EXISTS staged (market INTEGER, holder INTEGER, ref INTEGER)")
-        self._raw.execute("DELETE FROM staged")
-        self._raw.insert("staged", ("market", "holder", "ref"), ("INTEGER",) * 3, self._coded(sorted(targets)))
-
-    def _diff(self, kind: str, code: int, block: int, columns: dict[str, list[Any]] | None) -> dict[str, list[Any]]:
-        """Close the open rows of the staged targets that are not among columns; return what is new."""
-        names = [column.name for column in SCHEMA[kind]]
-        picks = ", ".join(f'f."{name}"' for name in ("valid_from", *names))
-        by_holder = "f.holder = t.holder AND t.ref IN (0, f.ref) AND t.holder <> 0"
-        by_ref = "f.ref = t.ref AND t.holder = 0 AND f.ref <> 0"
-        found = {
-            row
-            for join in (by_holder, by_ref)
-            for row in self._raw.fetch(
-                f"SELECT {picks} FROM staged t CROSS JOIN fact_{kind} f"  # CROSS: SQLite keeps this order of loops
-                f" WHERE f.deployment_id = {code} AND f.market = t.market AND f.valid_to IS NULL AND {join}"
-            )
-        }
-        rows = list(zip(*columns.values(), strict=True)) if columns else []
-        fresh = set(rows)
-        known = {row[1:] for row in found}
-        gone = [row for row in found if row[1:] not in fresh]
-        key = [names.index(name) + 1 for name in KEYS[kind]]
-        where = f"WHERE deployment_id = {code} AND valid_to IS NULL" + "".join(f' AND "{n}" = ?' for n in KEYS[kind])
-        self._raw.executemany(f"DELETE FROM fact_{kind} {where}", [[r[i] for i in key] for r in gone if r[0] >= block])
-        self._raw.executemany(
-            f"UPDATE fact_{kind} SET valid_to = {block} {where}", [[r[i] for i in key] for r in gone if r[0] < block]
-        )
-        kept = [row for row in rows if row not in known]
-        return dict(zip(names, map(list, zip(*kept, strict=True)), strict=True)) if kept else {n: [] for n in names}
 
     def _bulk(self, kind: str, leading: dict[str, Any], columns: dict[str, list[Any]]) -> None:
         if not next(iter(columns.values())):
