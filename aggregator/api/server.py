@@ -97,6 +97,8 @@ def _check_query(request: web.Request) -> None:
     """A parameter that would be ignored is refused: who asks for another cut must not get the last one."""
     known = ["scenario"] if request.path == "/v1/stress" and request.method != "POST" else []
     for key in request.query:
+        if key in known and len(request.query.getall(key)) > 1:
+            raise ConfigError(f"parameter {key!r} is given twice", expected="once", found=request.query_string)
         if key not in known:
             raise ConfigError(
                 f"unknown parameter {key!r}", expected=", ".join(known) or "no parameter", found=key,
@@ -191,8 +193,8 @@ async def _stress_named(request: web.Request) -> web.Response:
 
 async def _stress_posted(request: web.Request) -> web.Response:
     try:
-        data = json.loads(await request.text())
-    except (ValueError, UnicodeDecodeError) as error:
+        data = json.loads(await request.read())
+    except (ValueError, RecursionError, web.RequestPayloadError) as error:
         raise ConfigError("the body is not JSON", expected="a scenario as a JSON object", found=str(error)) from error
     if not isinstance(data, dict):
         raise ConfigError("the body is not a scenario", expected="a JSON object", found=type(data).__name__)

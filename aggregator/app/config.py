@@ -354,7 +354,7 @@ def _unique(names: Sequence[str], what: str) -> None:
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, as a long number is
         raise ConfigError(
             f"cannot read {file.name}", expected="a TOML file", found=str(error), fix="see config/default.toml"
         ) from error

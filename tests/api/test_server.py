@@ -95,7 +95,14 @@ async def test_a_stress_is_computed_once_per_question(collected: App) -> None:
         ("POST", "/v1/stress", b'{"name": "x", "price": {"WETHH": -0.2}}', 422),
         ("POST", "/v1/stress", b'{"name": "x", "prices": {}}', 422),
         ("POST", "/v1/stress", b'{"name": "x", "price": {"WETH": NaN}}', 422),
+        ("POST", "/v1/stress", b'{"name": "x", "price": {"WETH": 1' + b"0" * 400 + b"}}", 422),
+        ("POST", "/v1/stress", b'{"name": "x", "price": {"WETH": 1e300}}', 422),
+        ("POST", "/v1/stress", b'{"name": "x", "price": {"WETH": 1' + b"0" * 5000 + b"}}", 422),
+        ("POST", "/v1/stress", b"[" * 5000 + b"]" * 5000, 422),
+        ("POST", "/v1/stress", b'{"a":' * 5000 + b"1" + b"}" * 5000, 422),
+        ("POST", "/v1/stress", b"\xff\xfe\x00", 422),
         ("POST", "/v1/stress", b" " * (300 * 1024), 413),
+        ("GET", "/v1/stress?scenario=mild&scenario=eth_down_30", None, 422),
     ],
 )
 async def test_wrong_requests_get_one_problem_object(
@@ -106,6 +113,15 @@ async def test_wrong_requests_get_one_problem_object(
         problem = await answer.json(content_type="application/problem+json")
         assert answer.status == status, problem
         assert {"title", "detail", "status", "code"} <= set(problem)
+
+
+@pytest.mark.parametrize("header", [("Content-Encoding", "gzip"), ("Content-Type", "application/json; charset=utf-99")])
+async def test_a_body_that_is_not_what_its_header_says_is_no_defect_of_ours(
+    collected: App, header: tuple[str, str]
+) -> None:
+    async with client_of(collected) as client:
+        answer = await client.post("/v1/stress", data=b'{"name": 5}', headers=[header])
+        assert answer.status == 422, await answer.read()
 
 
 async def test_an_empty_store_is_alive_and_says_so(three_chains_world: World, open_app: Opener) -> None:

@@ -136,9 +136,11 @@ def test_checksums_are_those_of_eip_55(address: str) -> None:
 
 
 def test_unreadable_files_are_usage_errors(tmp_path: Path) -> None:
-    binary = tmp_path / "c.toml"
+    binary, deep, long = tmp_path / "c.toml", tmp_path / "deep.toml", tmp_path / "long.toml"
     binary.write_bytes(b"\xff\xfe\x00")
-    for file in (binary, tmp_path / "absent.toml"):
+    deep.write_text("x = " + "[" * 5000 + "]" * 5000)
+    long.write_text("x = 1" + "0" * 5000)
+    for file in (binary, deep, long, tmp_path / "absent.toml"):
         with pytest.raises(ConfigError) as error:
             load_config(file, env={})
         assert error.value.exit_code == 2

@@ -52,6 +52,8 @@ def test_a_file_is_read_as_written(tmp_path: Path) -> None:
         ({"name": "x", "conventions": []}, ["conventions is not a table"]),
         ({"name": "x", "price": -0.3}, ["price is not a table"]),
         ({"name": "x", "price": {"ETH": -30}}, ["price.ETH is out of range", "-0.3 is -30 %"]),
+        ({"name": "x", "price": {"ETH": 10**400}}, ["price.ETH is out of range"]),
+        ({"name": "x", "price": {"ETH": 1e300}}, ["price.ETH is out of range", "[-1, 1e+06]"]),
         ({"name": "x", "price": {"ETH": math.nan}}, ["price.ETH is out of range"]),
         ({"name": "x", "price": {"ETH": "-30%"}}, ["price.ETH is out of range"]),
         ({"name": "x", "price": {"ETH": True}}, ["price.ETH is out of range"]),
