@@ -135,7 +135,11 @@ class AaveV3(Adapter):
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
         pool, market = await _pool(view, where), where.id
-        holders = [t.holder for t in targets if t.holder] if pool.minor is not None else []
+        if pool.minor is None:  # by account, so that each is asked again once it is known; `terms` counts them
+            for target in targets:
+                yield Gap(target.subject, "unknown_version", f"POOL_REVISION {pool.revision.value}", accounts=0)
+            return
+        holders = [t.holder for t in targets if t.holder]
         flags, emodes = await view.each([Each(pool.address, sig, holders) for sig in STATE])
         for sig, column in zip(STATE, (flags, emodes), strict=True):
             for i, revert in column.reverts.items():

@@ -323,11 +323,13 @@ def strange_pool(revision: int) -> FakeView:
 async def test_an_unknown_revision_is_a_gap_and_nothing_is_guessed() -> None:
     where = at_address("aave_v3", 1, {"pool_addresses_provider": PROVIDER})
     reading = await read_view(ADAPTER, strange_pool(12), where)
-    assert [type(r) for r in reading.rows] == [Market, Gap]
+    assert [type(r) for r in reading.rows] == [Market, Gap, Gap]
     assert reading.rows[0].rule == "aave_v3@unknown"  # type: ignore[union-attr]
     assert rules.get("aave_v3@unknown") is None
     gap: Any = reading.rows[1]
     assert (gap.subject, gap.reason, gap.accounts) == (where.id, "unknown_version", 1)
+    own: Any = reading.rows[2]  # by it the account is read again when a later version of ours knows the revision
+    assert (own.subject, own.reason, own.accounts) == (f"{where.id}#{HOLDER}", "unknown_version", 0)
 
 
 @pytest.mark.parametrize(
