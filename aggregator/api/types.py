@@ -52,7 +52,7 @@ class LegOut(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class LiquidationPrice(msgspec.Struct, forbid_unknown_fields=True):
-    """The price of one asset, counted in quote, at which the account reaches its threshold, all else as it is."""
+    """The last price of one asset, counted in quote, at which the account may be liquidated, all else as it is."""
 
     asset: str
     symbol: str
