@@ -171,8 +171,9 @@ def direct_and_contagion(parts: Mapping[str, tuple[float, float]]) -> go.Figure 
         )
     layout(figure, "share of the loss", "", 140 + 50 * len(shown))
     figure.update_layout(
-        barmode="stack", legend={"traceorder": "normal"}, xaxis={"range": [0, 100], "ticksuffix": " %"}
-    )
+        barmode="stack", legend={"traceorder": "normal"}, xaxis={"range": [0, 100], "ticksuffix": " %"},
+        margin_r=32,  # half of the label "100 %", which is not drawn where it would not fit
+    )  # fmt: skip
     return figure
 
 
