@@ -1,14 +1,17 @@
 """Uniswap v3: depth from every initialised tick, LP positions as claims on the two tokens, uncollected fees.
 
 Pools are listed (`pools`), or all that the factory has between any two of `tokens`; without either, all it ever made.
-Positions are the NFTs of the position manager; liquidity that others hold in a pool directly is a Gap.
+Positions are the NFTs of the position manager: claims on what burning them pays (kind lp) and on what they have yet to
+collect (kind receipt). Liquidity that others hold in a pool directly is a Gap, and so is what is owed to a position
+without liquidity.
 Source: Uniswap/v3-core 1.0.1 (UniswapV3Pool, Tick, TickBitmap), v3-periphery 1.4.4 (NonfungiblePositionManager).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import combinations
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import accumulate, combinations, pairwise
 from typing import NamedTuple
 
 from aggregator.core.fixed import plain
@@ -96,9 +99,11 @@ class UniswapV3(Adapter):
         for pool, held in zip(pools, await ask(view, reserves), strict=True):
             for row in _pool_rows(where, pool, held):
                 yield row
-            async for depth in _depth(view, pool):
-                yield depth
-            async for row in _positions(view, where, pool):
+            steps = [step async for step in _depth(view, pool)]
+            for step in steps:
+                yield step
+            nets = {step.point: step.raw for step in steps if isinstance(step, Depth)}
+            async for row in _positions(view, where, pool, nets if len(nets) == len(steps) else None):
                 yield row
 
     async def read(self, view: View, where: Where, targets: Sequence[Target]) -> AsyncIterator[PositionRow | Gap]:
@@ -181,33 +186,59 @@ async def _depth(view: View, pool: Pool) -> AsyncIterator[Depth | Gap]:
             yield Depth(pool.market, "tick", "", tick, answer.values[1], answer.src(1))
 
 
-async def _positions(view: View, where: Where, pool: Pool) -> AsyncIterator[Row]:
-    """Claims and uncollected fees of all known positions in the pool, and what liquidity belongs to none of them."""
+async def _positions(view: View, where: Where, pool: Pool, nets: Mapping[int, int] | None) -> AsyncIterator[Row]:
+    """Claims and uncollected fees of all known positions in the pool, and what liquidity belongs to none of them.
+
+    nets: tick -> liquidityNet of the pool; None where a Gap stands for some of it.
+    """
     ids = [int(t.ref) for t in where.targets if t.market == pool.market and t.ref]
     manager = where.address("nonfungible_position_manager") if ids else ""
     answers = await view.calls([Call(manager, POSITION, (i,)) for i in ids])
     live = [(i, a) for i, a in zip(ids, answers, strict=True) if isinstance(a, Answer)]
     bounds = sorted({tick for _, a in live for tick in a.values[5:7]})
     (outside,) = await demand(view, where, [{edge: Call(pool.address, TICK, (edge,)) for edge in bounds}])
-    (sqrt_x96, tick, *_), in_range = pool.got["slot0"].values, 0
+    sqrt_x96, tick, *_ = pool.got["slot0"].values
+    others, left = Counter(nets or {}), list[tuple[int, int]]()
     for i, answer in live:
         lower, upper, liquidity = answer.values[5:8]
-        in_range += liquidity if lower <= tick < upper else 0
+        others[lower] -= liquidity
+        others[upper] += liquidity
         nft = erc721(where.chain, manager, i)
         if liquidity:  # its unit is liquidity, which has no decimals
             yield Asset(nft, "UNI-V3-POS", 0, f"position {i} in {pool.market}", answer.src(7))
         amounts = position_amounts(sqrt_x96, lower, upper, liquidity)
         below, above = outside[lower].values, outside[upper].values
+        owed = list[int]()
         for n, token in enumerate(pool.tokens):
-            if liquidity:
-                asset, src = erc20(where.chain, token), answer.src(7)
-                yield Claim(nft, asset, "lp", amounts[n], liquidity, pool.market, lower, upper, src)
-            growth = pool.got[f"growth{n}"].value
+            asset, growth = erc20(where.chain, token), pool.got[f"growth{n}"].value
             inside = fee_growth_inside(tick, lower, upper, growth, below[2 + n], above[2 + n])
-            fees = fees_owed(liquidity, inside, answer.values[8 + n], answer.values[10 + n])
+            owed.append(fees := fees_owed(liquidity, inside, answer.values[8 + n], answer.values[10 + n]))
+            if liquidity:
+                yield Claim(nft, asset, "lp", amounts[n], liquidity, pool.market, lower, upper, answer.src(7))
+            if liquidity and fees:
+                yield Claim(nft, asset, "receipt", fees, liquidity, pool.market, src=answer.src(10 + n))
             yield Term(pool.market, nft, "", f"fees{n}", fees, 0, answer.src(10 + n))
-    active = pool.got["liquidity"]
-    if in_range < active.value:
-        others = active.value - in_range
-        detail = f"{others} of {active.value} liquidity in range is held outside the position manager"
-        yield Gap(pool.market, "unlisted_accounts", detail, src=active.src())
+        if not liquidity and any(owed):
+            left.append((owed[0], owed[1]))
+    if left:  # nobody's event tells when these are collected, so their owners are not kept
+        detail = f"positions without liquidity are owed {_of(pool, [sum(n) for n in zip(*left, strict=True)])}"
+        yield Gap(pool.market, "unlisted_accounts", detail, len(left))
+    for row in _unlisted(pool, others) if nets is not None else ():
+        yield row
+
+
+def _unlisted(pool: Pool, nets: Mapping[int, int]) -> Iterator[Gap]:
+    """What stands in the pool beyond the positions that the manager knows. nets: tick -> net liquidity of others."""
+    ticks, sqrt_x96 = sorted(nets), pool.got["slot0"].values[0]
+    held = accumulate(nets[tick] for tick in ticks)
+    ranges = [(*edges, more) for edges, more in zip(pairwise(ticks), held, strict=False) if more > 0]
+    if ranges:
+        active, now = pool.got["liquidity"], pool.got["slot0"].values[1]
+        here = sum(more for lower, upper, more in ranges if lower <= now < upper)
+        amounts = [sum(n) for n in zip(*(position_amounts(sqrt_x96, *one) for one in ranges), strict=True)]
+        detail = f"{here} of {active.value} liquidity in range, in all {_of(pool, amounts)}"
+        yield Gap(pool.market, "unlisted_accounts", f"{detail}, is held outside the position manager", src=active.src())
+
+
+def _of(pool: Pool, amounts: Sequence[int]) -> str:
+    return " and ".join(f"{raw} raw of {token}" for raw, token in zip(amounts, pool.tokens, strict=True))

@@ -54,6 +54,7 @@ THRESHOLDS = {"aave_v3": "liquidation_threshold_bps", "compound_v2": "collateral
 DERIVED = {
     ("morpho_blue", "numerator"): "accrued to the cut from the totals that this call answers, plus the virtual asset",
     ("uniswap_v3", "numerator"): "of the liquidity in word 7, at the pool's price and between the position's ticks",
+    ("uniswap_v3", "fees"): "owed by this word, and what the liquidity in word 7 has earned since words 8 and 9",
     ("lyra_v1", "numerator"): "price of the pool's token in word 0, with 18 places more",
     ("lyra_v1", "iv"): "base volatility of the board x skew of the strike in word 2",
 }

@@ -85,7 +85,10 @@ def dollars(snap: Snapshot, asset: str) -> Node | None:
 
 def _backing(snap: Snapshot, claim: Claim) -> list[Node]:
     under = symbol(snap, claim.underlying)
-    num = leaf(snap, f"{under} numerator", claim.num, claim.src, claim.market or claim.asset)
+    what = (
+        "fees" if adapter_of(claim.market or claim.asset) == "uniswap_v3" and claim.kind == "receipt" else "numerator"
+    )
+    num = leaf(snap, f"{under} {what}", claim.num, claim.src, claim.market or claim.asset)
     den = constant(f"{under} denominator", claim.den, "read with the numerator")
     places = snap.assets[claim.asset].decimals - snap.assets[claim.underlying].decimals
     shift = constant(f"{under} places", places, "decimals of the claim less those of what it stands for")

@@ -72,7 +72,7 @@ async def test_quotes_from_our_depth_equal_the_quoter(three_chains_world: World)
                     assert quant.quote_exact_output(ours, out, zero_for_one) == asked <= raw
     assert len(crossed) > 30
     assert max(crossed) > 5
-    assert not reading.of(Gap)
+    assert all("are owed" in gap.detail for gap in reading.of(Gap))  # to positions without liquidity
     assert_sources(reading, three_chains_world.chains[1])
 
 
@@ -106,9 +106,9 @@ async def test_claims_pay_what_the_position_manager_would_pay(world: World) -> N
         assert row.shares == data["liquidity"]
         assert row.holder == positions.call("ownerOf", token_id, block=reading.at.hash).lower()
         assert row.asset == erc721(1, positions.address, token_id)
-        claims = [
-            reading.one(Claim, asset=row.asset, underlying=erc20(1, data[token])) for token in ("token0", "token1")
-        ]
+        tokens = [erc20(1, data[token]) for token in ("token0", "token1")]
+        mine = {(c.kind, c.underlying): c for c in reading.of(Claim, asset=row.asset)}
+        claims = [mine["lp", token] for token in tokens]
         everything = (token_id, row.shares, 0, 0, FAR_FUTURE)
         paid = positions.call("decreaseLiquidity", everything, sender=row.holder, block=reading.at.hash)
         assert [c.num for c in claims] == list(paid)
@@ -117,6 +117,8 @@ async def test_claims_pay_what_the_position_manager_would_pay(world: World) -> N
             assert (claim.lower, claim.upper) == (data["tickLower"], data["tickUpper"])
         in_range += all(paid)
         fees = [reading.one(Term, asset=row.asset, key=f"fees{n}").raw for n in (0, 1)]
+        owed = {token: (c.num, c.den) for (kind, token), c in mine.items() if kind == "receipt"}
+        assert owed == {token: (n, row.shares) for token, n in zip(tokens, fees, strict=True) if n}
         if all(fees):
             with chain.undone():
                 positions.send("collect", (token_id, row.holder, 1, 1), sender=row.holder)
@@ -170,7 +172,7 @@ async def test_incremental_read_equals_full_read(world: World) -> None:
     full = await assert_incremental(ADAPTER, chain, before)
     assert full.one(Exposure, ref=str(kept.token_id)).holder == receiver.lower()
     assert not full.of(Exposure, ref=old.ref)
-    assert not full.of(Gap)
+    assert all("are owed" in gap.detail for gap in full.of(Gap))
     out, root, _ = uniswap.quote(pool, pool.token1, pool.token1.worth(10_000), full.at.hash)
     result = quant.swap(from_rows(full, pool), pool.token1.worth(10_000), False)
     assert (-result.amount0_raw, result.sqrt_x96) == (out, root)
@@ -211,7 +213,7 @@ async def test_the_whole_range_and_a_price_on_a_tick(world: World) -> None:
         for low, high in ((stop, stop + 9 * spacing), (stop - 9 * spacing, stop)):
             uniswap.add_between(user, pool, low, high, 3_000)
     reading = await reading_of(world)
-    assert not reading.of(Gap)
+    assert all("are owed" in gap.detail for gap in reading.of(Gap))  # to positions without liquidity
     for pool in uniswap.pools.values():
         ours = from_rows(reading, pool)
         ours.check()
@@ -244,9 +246,37 @@ async def test_liquidity_of_no_known_position_is_a_gap_with_its_size(three_chain
     async with viewing(three_chains_world.chains[1]) as view:
         fewer = where._replace(targets=tuple(t for t in where.targets if t.ref != row.ref))
         gaps = [r async for r in ADAPTER.terms(view, fewer) if isinstance(r, Gap)]
-    (gap,) = gaps
+    (gap,) = [g for g in gaps if g not in reading.of(Gap)]
     assert (gap.subject, gap.reason) == (row.market, "unlisted_accounts")
     assert gap.detail.startswith(f"{row.shares} of ")
+
+
+async def test_liquidity_out_of_range_and_what_waits_for_its_collection_are_gaps_too(world: World) -> None:
+    """A range below the price that nobody listed holds token1 alone, as much as burning it pays."""
+    uniswap, chain = the(world), world.chains[1]
+    pool = next(iter(uniswap.pools.values()))
+    user, now, spacing = chain.accounts[7], pool.tick(), pool.contract.call("tickSpacing")
+    low = (now // spacing - 40) * spacing
+    made = uniswap.add_between(user, pool, low, low + 10 * spacing, 50_000)
+    empty = uniswap.add_between(user, pool, low, low + 10 * spacing, 1_000)
+    uniswap.remove_liquidity(user, empty.token_id, empty.liquidity)
+    reading = await reading_of(world, pools=[pool.contract.address])
+    (left,) = reading.of(Gap)
+    due = [uniswap.positions.read("positions", int(t.ref)) for t in reading.where.targets if t.ref]
+    due = [d for d in due if not d["liquidity"] and (d["tokensOwed0"] or d["tokensOwed1"])]
+    sums = [sum(d[f"tokensOwed{n}"] for d in due) for n in (0, 1)]
+    assert (left.reason, left.accounts) == ("unlisted_accounts", len(due))
+    assert all(f"{raw} raw of" in left.detail for raw in sums)
+    paid = uniswap.positions.call(
+        "decreaseLiquidity", (made.token_id, made.liquidity, 0, 0, FAR_FUTURE), sender=user, block=reading.at.hash
+    )
+    async with viewing(chain) as view:
+        fewer = reading.where._replace(targets=tuple(t for t in reading.where.targets if t.ref != str(made.token_id)))
+        gaps = [r async for r in ADAPTER.terms(view, fewer) if isinstance(r, Gap)]
+    (direct,) = [g for g in gaps if "outside the position manager" in g.detail]
+    assert paid[0] == 0
+    assert direct.detail.startswith("0 of ")
+    assert f"in all 0 raw of {pool.token0.address.lower()} and {paid[1]} raw of" in direct.detail
 
 
 async def test_an_address_that_is_no_pool_says_what_to_do(three_chains_world: World) -> None:
