@@ -51,8 +51,8 @@ def wallet(snap: Snapshot, address: str, now_s: int) -> dict[str, Any]:
         "coverage": coverage_json(snap),
         "positions": positions,
         "totals": {
-            "collateral_usd": _total(p["collateral_usd"] for p in positions),
-            "debt_usd": _total(p["debt_usd"] for p in positions),
+            "collateral_usd": _total(positions, "collateral_usd"),
+            "debt_usd": _total(positions, "debt_usd"),
             "positions": len(positions),
             "unpriced": sum(map(_unpriced, positions)),
         },
@@ -263,9 +263,12 @@ def _usd(amount: int, decimals: int, price: Fixed) -> str:
     return plain(raw * 10 ** (USD_PLACES - exp) if exp <= USD_PLACES else raw // 10 ** (exp - USD_PLACES), USD_PLACES)
 
 
-def _total(values: Any) -> str:
-    """Exact sum of what is known; positions of unknown value are counted in `unpriced`."""
-    total = sum((Fraction(v) for v in values if v is not None), Fraction(0))
+def _total(positions: list[dict[str, Any]], key: str) -> str | None:
+    """Exact sum of what is known, None where a rule judges and nothing is; unknown ones are counted in `unpriced`."""
+    known = [Fraction(p[key]) for p in positions if p[key] is not None]
+    if not known and any(p["rule"] for p in positions):
+        return None
+    total = sum(known, Fraction(0))
     return plain(total.numerator * 10**USD_PLACES // total.denominator, USD_PLACES)
 
 

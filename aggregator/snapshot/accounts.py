@@ -38,9 +38,18 @@ class _Market(NamedTuple):
     terms: Mapping[str, Mapping[str, int]]  # by asset, '' for the market itself
 
 
+_UNDESCRIBED = _Market("", False, 0, {}, {}, {})
+
+
 def account(snap: Snapshot, market: str, holder: str) -> Account:
-    """All legs of one account; without legs if it has nothing here. DomainError for a market unknown at the cut."""
+    """All legs of one account; without legs if it has nothing here.
+
+    Of a market that no row of the cut describes its shares alone, without a rule; DomainError if it has none there.
+    """
     exposures = snap.rows("exposure", market=market, holder=holder)
+    if exposures and not len(snap.find("market", market=market)):
+        legs = tuple(_leg(snap, _UNDESCRIBED, row) for row in exposures)
+        return Account(market, holder, "", legs, {}, {}, snap.time_s(market))
     own = snap.rows("account_term", market=market, holder=holder)
     return _account(snap, market, holder, exposures, own)
 

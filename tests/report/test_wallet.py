@@ -17,7 +17,7 @@ from aggregator.report.wallet import leg_usd, wallet_accounts
 from aggregator.report.wallet import wallet as wallet_view
 from aggregator.snapshot import prices
 from tests.devnet.worlds import World
-from tests.snapshot.world import ODD, POOL, POOL_ROWS, USDC, WAD, WETH, freeze, price
+from tests.snapshot.world import ODD, POOL, POOL_ROWS, USDC, VAULT, WAD, WETH, freeze, price
 
 JUDGED: list[Row] = [
     *POOL_ROWS,
@@ -105,7 +105,7 @@ def test_an_amount_of_unknown_decimals_is_unknown() -> None:
     (leg,) = answer["positions"][0]["legs"]
     assert (leg["raw"], leg["amount"], leg["value_usd"]) == ("123456", None, None)
     assert answer["gaps"]
-    assert answer["totals"]["unpriced"] == 1
+    assert answer["totals"] == {"collateral_usd": None, "debt_usd": None, "positions": 1, "unpriced": 1}
 
 
 def test_shares_that_no_index_counts_are_no_amount() -> None:
@@ -231,3 +231,20 @@ def test_an_account_of_which_nothing_could_be_read_is_told_of() -> None:
     answer = wallet_view(freeze([*POOL_ROWS, hidden]), "0xdd", 0)
     assert (answer["positions"], [g["reason"] for g in answer["gaps"]]) == ([], ["reverted"])
     assert wallet_view(freeze([*POOL_ROWS, hidden]), "0xee", 0)["gaps"] == []
+
+
+def test_a_position_in_a_market_that_the_cut_no_longer_describes_costs_no_other() -> None:
+    """A vault taken out of the configuration: what was read of it stays in the store, and its terms are not read."""
+    gone = "eip155:1/erc4626/vaults/0xdead"
+    held = [Exposure(gone, holder, "", VAULT, "supply", 7) for holder in ("0xaa", "0xdd")]
+    snap = freeze([*JUDGED, *held, price("", VAULT, 10**8)])
+    answer = wallet_view(snap, "0xaa", 0)
+    assert [(p["market"], p["kind"], bool(p["health_factor"])) for p in answer["positions"]] == [
+        (POOL, "lending", True),
+        (gone, "unknown", False),
+    ]
+    (leg,) = answer["positions"][1]["legs"]
+    assert (leg["raw"], leg["value_usd"]) == (None, None)
+    assert ("unread", f"{gone}#0xaa") in {(g["reason"], g["subject"]) for g in answer["gaps"]}
+    assert answer["totals"]["unpriced"] == 1
+    assert "of unknown amount" in str(explain_wallet(snap, "0xdd", "vETH:supply"))
