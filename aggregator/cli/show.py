@@ -163,6 +163,8 @@ def wallet(w: dict[str, Any]) -> None:
         supplied = [leg["value_usd"] for p in w["positions"] for leg in p["legs"] if leg["side"] == "supply"]
         if supplied:
             sums += f", supplied {usd(None if None in supplied else sum(map(float, supplied)))}"
+        if unknown := w["totals"]["unpriced"]:
+            sums += f"; {unknown} of {len(w['positions'])} positions have parts without a dollar value"
         out.print(f"\nin all, USD: {sums}", markup=False)
     else:
         out.print("no position in what was read")
