@@ -32,6 +32,11 @@ def mul_div_half_up(a: int, b: int, den: int) -> int:
     return (a * b + den // 2) // den
 
 
+def sdiv(a: int, b: int) -> int:
+    """Signed division towards zero, as the EVM's of that name; ZeroDivisionError for b = 0."""
+    return a // b if (a < 0) == (b < 0) else -(-a // b)
+
+
 def ray_mul(a: int, b: int) -> int:
     return mul_div_half_up(a, b, RAY)
 

@@ -1,12 +1,10 @@
 """Static part of every leg: threshold, bonus and oracle by (market, asset, side, e-mode), asked of the rules.
 
-The exact rule is the only place that knows an account's threshold and bonus (e-mode, version). So one account that
-holds the leg is rebuilt with that leg alone: `judge` gives the price and threshold the contract would use.
+Aave's exact rule alone knows an account's threshold, bonus and price (e-mode, version), so one account that holds the
+leg is rebuilt with that leg alone and judged; of the others the market's own terms say it.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,8 +16,9 @@ from aggregator.core.rows import Price
 from aggregator.core.table import Table
 from aggregator.engine.book import CAPPED, CONSTANT, LAGGED, LIVE, RATE, Flags, Floats, Indices, Oracles, Terms, table
 from aggregator.engine.names import Names
-from aggregator.rules import CannotJudgeError, Rule, get
+from aggregator.rules import Rule, get
 from aggregator.rules.aave_v3 import AaveV3
+from aggregator.rules.base import need
 from aggregator.rules.morpho_blue import bonus_frac
 from aggregator.snapshot import Snapshot, accounts
 from aggregator.snapshot.prices import rank
@@ -53,7 +52,7 @@ class TermTable:
             names = [self.snap.names[c] for c in (market[at], asset[at], holder[at])]
             try:
                 made[i] = self._make(names[0], names[1], names[2], bool(debt[at]))
-            except (CannotJudgeError, DomainError) as error:
+            except DomainError as error:
                 self.why.setdefault(names[0], error.message)
         return made[inverse] if len(made) else np.zeros(0, np.int64)
 
@@ -118,20 +117,21 @@ class TermTable:
         if isinstance(rule, AaveV3):
             alone = leg._replace(shares=_PROBE, amount=_PROBE, num=1, den=1)
             threshold = rule.judge(account._replace(legs=(alone,))).threshold_wad / _WAD
-            fee = _term(leg.terms, "liquidation_protocol_fee_bps") / _BPS
+            fee = need(leg.terms, "liquidation_protocol_fee_bps", leg.asset) / _BPS
             return threshold, (rule.bonus_bps(account, leg) - _BPS) / _BPS, fee
         if rule.name.startswith("morpho_blue@"):
-            return _term(terms, "lltv_wad") / _WAD, bonus_frac(_term(terms, "lltv_wad")), 0.0
+            lltv = need(terms, "lltv_wad", account.market)
+            return lltv / _WAD, bonus_frac(lltv), 0.0
         if rule.name.startswith("compound_v2@"):
-            self._close[account.market] = _term(terms, "close_factor_wad") / _WAD
-            bonus = _term(terms, "liquidation_incentive_wad") / _WAD - 1.0
+            self._close[account.market] = need(terms, "close_factor_wad", account.market) / _WAD
+            bonus = need(terms, "liquidation_incentive_wad", account.market) / _WAD - 1.0
             fee = leg.terms.get("protocol_seize_share_wad", 0) / _WAD
-            return _term(leg.terms, "collateral_factor_wad") / _WAD, bonus, fee
+            return need(leg.terms, "collateral_factor_wad", leg.asset) / _WAD, bonus, fee
         factor = terms.get("store_front_price_factor_wad")  # Comet
         if factor is not None:
             self._storefront[account.market] = factor / _WAD
-        cut = 1.0 - _term(leg.terms, "liquidation_factor_wad") / _WAD
-        return _term(leg.terms, "liquidate_collateral_factor_wad") / _WAD, cut, 0.0
+        cut = 1.0 - need(leg.terms, "liquidation_factor_wad", leg.asset) / _WAD
+        return need(leg.terms, "liquidate_collateral_factor_wad", leg.asset) / _WAD, cut, 0.0
 
     def _oracle(self, rule: Rule, account: Account, leg: Leg) -> int:
         market, a, price_usd = account.market, self.names.asset[leg.asset], self.names.price_usd
@@ -169,9 +169,3 @@ class TermTable:
         row = (path, source, level, quote, cap, float("nan"))
         self.oracles.append(row)
         return len(self.oracles) - 1
-
-
-def _term(terms: Mapping[str, int], key: str) -> int:
-    if key not in terms:
-        raise CannotJudgeError(f"term {key!r} is unknown", expected="a Term row", found="none")
-    return terms[key]

@@ -71,7 +71,7 @@ class Cascade:
 
 
 class _Round(NamedTuple):
-    """due: accounts below their threshold; refused: those of them left alone; at_edge: those float64 cannot tell.
+    """refused: accounts that were due and left alone; at_edge: those on whose threshold float64 cannot tell.
 
     written_usd: suppliers' write-downs at the prices the round opened with, as the bad debt behind them. moved_frac:
     largest relative move of a value. still: nothing liquidated, no value moved, every oracle equal to its source.

@@ -145,7 +145,6 @@ def _absorb(state: State, calls: Wave, answers_usd: Floats, sale: Sale) -> float
     state.cash["suppliers"] += cleared
     state.cash["borrowers"] += float(refund.sum())
     state.credit_usd += float(credit.sum())
-    state.refund_usd += float(refund.sum())
     np.add.at(state.refund, accounts, refund)
     state.storefront_usd += income
     np.add.at(state.bad_usd, accounts, bad)

@@ -53,7 +53,7 @@ class State:
         self.homeless_usd = np.zeros(len(book.markets))  # losses without a pot
         self.reserves_usd = np.zeros(len(book.markets))  # paid by Comet
         self.refund = np.zeros(accounts)  # USD that absorptions credited beyond the debt
-        self.credit_usd = self.refund_usd = self.storefront_usd = 0.0
+        self.credit_usd = self.storefront_usd = 0.0  # what absorptions credited, and what their collateral sold for
 
     # prices -------------------------------------------------------------------------------------------------------
 

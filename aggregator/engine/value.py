@@ -32,7 +32,6 @@ class Valuation(NamedTuple):
     value_usd: Floats
     backing_usd: Floats
     lost_frac: Floats
-    rounds: int
     residual: float
 
 
@@ -71,18 +70,17 @@ class Lookthrough:
         value = np.where(self.is_claim, start_usd, price_usd)
         backing, lost = value.copy(), self._lost(lost_units, value, leg_amount)
         if not self.any_claim:
-            return Valuation(value, backing, lost, 0, 0.0)
-        residual, rounds = np.inf, 0
-        while rounds < _ROUNDS:
+            return Valuation(value, backing, lost, 0.0)
+        residual = np.inf
+        for _ in range(_ROUNDS):
             lost = self._lost(lost_units, value, leg_amount)
             backing = np.where(self.is_claim, self.backing(value, lost), price_usd)
             after = np.where(self.is_claim, par * backing, price_usd)
-            rounds += 1
             residual = float(np.max(np.abs(after - value) / np.maximum(np.abs(value), 1e-300)))
             value = after
             if residual <= _TOLERANCE:
-                return Valuation(value, backing, self._lost(lost_units, value, leg_amount), rounds, 0.0)
-        return Valuation(value, backing, lost, rounds, residual)
+                return Valuation(value, backing, self._lost(lost_units, value, leg_amount), 0.0)
+        return Valuation(value, backing, lost, residual)
 
     def backing(self, value: Floats, lost: Floats) -> Floats:
         """(assets,) what claims look through to at par, 0 for others."""

@@ -15,7 +15,7 @@ from aggregator.rules.morpho_blue import MorphoBlue
 from aggregator.rules.perp_curie import PerpCurie
 
 __all__ = [
-    "FLOORED", "LENDING", "NAMES", "Calls", "CannotJudgeError", "LendingRule", "Rule", "Taken", "WouldRevertError",
+    "FLOORED", "Calls", "CannotJudgeError", "LendingRule", "Rule", "Taken", "WouldRevertError",
     "floored", "get", "lending",
 ]  # fmt: skip
 
@@ -24,10 +24,8 @@ _LENDING: tuple[LendingRule, ...] = (*_AAVE_V3, MorphoBlue(), CompoundV2(), Come
 _ALL: tuple[Rule, ...] = (*_LENDING, LyraV1(), PerpCurie())
 _BY_NAME = {rule.name: rule for rule in _ALL}
 _LENDING_BY_NAME = {rule.name: rule for rule in _LENDING}
-NAMES: tuple[str, ...] = tuple(sorted(_BY_NAME))
 # judged by `floored` collateral
 FLOORED: frozenset[str] = frozenset(rule.name for rule in _AAVE_V3 if rule.floors_threshold)
-LENDING: tuple[str, ...] = tuple(sorted(_LENDING_BY_NAME))
 
 
 def get(name: str) -> Rule | None:

@@ -11,6 +11,7 @@ from math import isqrt
 from typing import NamedTuple
 
 from aggregator.core.errors import DomainError
+from aggregator.core.solmath import sdiv
 
 UNIT = 10**27
 YEAR_S = 31_536_000
@@ -107,7 +108,7 @@ def _cdf(x: int) -> int:
 
 
 def _pdf(x: int) -> int:
-    return _div(_exp_precise(-_mul(x, _cut(x, 2))), _SQRT_TWO_PI)
+    return _div(_exp_precise(-_mul(x, sdiv(x, 2))), _SQRT_TWO_PI)
 
 
 def _horner(coefficients: tuple[int, ...], z: int) -> int:
@@ -130,14 +131,14 @@ def _ln(x: int) -> int:
     q = x + _LN_Q[0]
     for c in _LN_Q[1:]:
         q = (q * x >> 96) + c
-    r = _cut(p, q) * 1677202110996718588342820967067443963516166
+    r = sdiv(p, q) * 1677202110996718588342820967067443963516166
     r += 16597577552685614221487285958193947469193820559219878177908093499208371 * k
     return r + 600920179829731861736702779321621459595472258049074101567377883020018308 >> 174
 
 
 def _exp_precise(x: int) -> int:
     """e^x at 27 places, exact to 18 of them."""
-    return _exp(_cut(x, NANO)) * NANO
+    return _exp(sdiv(x, NANO)) * NANO
 
 
 def _exp(x: int) -> int:
@@ -145,8 +146,8 @@ def _exp(x: int) -> int:
         return 0
     if x >= 135305999368893231589:
         raise DomainError("exponential overflows", expected="below 135.3", found=str(x))
-    x = _cut(x << 78, 5**18)
-    k = _cut(x << 96, _LN2_96) + 2**95 >> 96
+    x = sdiv(x << 78, 5**18)
+    k = sdiv(x << 96, _LN2_96) + 2**95 >> 96
     x -= k * _LN2_96
     p = x + _EXP_P[0]
     for c in _EXP_P[1:]:
@@ -158,7 +159,7 @@ def _exp(x: int) -> int:
     w = (w * z >> 96) + 892943633302991980437332862907700
     q = z + w - 78174809823045304726920794422040
     q = (q * w >> 96) + 4203224763890128580604056984195872
-    return _cut(p, q) * 3822833074963236453042738258902158003155416615667 >> (195 - k)
+    return sdiv(p, q) * 3822833074963236453042738258902158003155416615667 >> (195 - k)
 
 
 def _sqrt(x: int) -> int:
@@ -167,21 +168,16 @@ def _sqrt(x: int) -> int:
 
 def _mul(x: int, y: int) -> int:
     """multiplyDecimalRoundPrecise: cut at one place beyond, then half away from zero."""
-    return _round_tenth(_cut(x * y, UNIT // 10))
+    return _round_tenth(sdiv(x * y, UNIT // 10))
 
 
 def _div(x: int, y: int) -> int:
-    return _round_tenth(_cut(x * UNIT * 10, y))
+    return _round_tenth(sdiv(x * UNIT * 10, y))
 
 
 def _wad(x: int) -> int:
-    return _round_tenth(_cut(x, NANO // 10))
+    return _round_tenth(sdiv(x, NANO // 10))
 
 
 def _round_tenth(x: int) -> int:
     return (x + 5) // 10 if x >= 0 else -((-x + 5) // 10)
-
-
-def _cut(a: int, b: int) -> int:
-    """Division towards zero, as the EVM's sdiv."""
-    return a // b if (a < 0) == (b < 0) else -(-a // b)

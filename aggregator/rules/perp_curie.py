@@ -24,7 +24,7 @@ import numpy as np
 
 from aggregator.core.account import Account, Judgement, Leg, Liquidation
 from aggregator.core.fixed import WAD
-from aggregator.core.solmath import mul_div_down
+from aggregator.core.solmath import mul_div_down, sdiv
 from aggregator.rules.base import F8, MAX, Number, WouldRevertError, find, need, price_of
 
 PIPS = 1_000_000
@@ -79,12 +79,12 @@ class PerpCurie:
         if margin.value >= margin.requirement:
             return 0
         worth = abs(_value(find(account, base, "long", "short"), size))
-        if worth <= WHOLE_BELOW or margin.value < _cut(margin.requirement, 2):
+        if worth <= WHOLE_BELOW or margin.value < sdiv(margin.requirement, 2):
             return size
         ratio = mul_div_down(margin.positions, PIPS, worth * 2)
         if ratio >= 2**24:  # the contract casts before it caps
             raise WouldRevertError("SafeCast: value doesn't fit in 24 bits", expected="< 16777216", found=str(ratio))
-        return _cut(size * min(ratio, PIPS), PIPS)
+        return sdiv(size * min(ratio, PIPS), PIPS)
 
     def liquidate(self, account: Account, collateral: str, debt: str, to_cover: int = MAX) -> Liquidation:
         """liquidate(trader, base = debt, size): repaid is the size taken over, seized the penalty, both 18 places.
@@ -192,7 +192,7 @@ def _size(leg: Leg) -> int:
 
 
 def _value(leg: Leg, size: int) -> int:
-    return _cut(size * price_of(leg, 18), WAD) if size else 0
+    return sdiv(size * price_of(leg, 18), WAD) if size else 0
 
 
 def _collateral(leg: Leg) -> int:
@@ -204,8 +204,3 @@ def _collateral(leg: Leg) -> int:
     else:
         value = leg.amount * int(10 ** (18 - leg.decimals)) * price // 10**leg.price.exp
     return int(value) * leg.terms["collateral_ratio_pips"] // PIPS
-
-
-def _cut(a: int, b: int) -> int:
-    """Division towards zero."""
-    return a // b if a >= 0 else -(-a // b)
