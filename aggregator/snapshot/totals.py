@@ -53,7 +53,7 @@ def _reconcile(snap: Snapshot) -> tuple[Reconciled, ...]:
         wanted = sides == snap.code(total.side)
         if total.side == "supply" and (total.market, total.asset) not in has_own_total:
             wanted = (sides == supply) | (sides == collateral)
-        columns = table["shares"][places[wanted]].astype(np.int64).sum(axis=0)  # 32 byte columns: exact below 2^55 rows
+        columns = table["shares"][places[wanted]].sum(axis=0, dtype=np.int64)  # of bytes: exact below 2^55 rows
         summed = sum(int(c) << (8 * (31 - i)) for i, c in enumerate(columns.tolist()))
         found.append(Reconciled(total.market, total.asset, total.side, summed, total.raw))
     return tuple(found)
