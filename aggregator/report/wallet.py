@@ -20,7 +20,7 @@ from aggregator import rules
 from aggregator.core.account import Account, Judgement, Leg
 from aggregator.core.fixed import WAD, Fixed, plain
 from aggregator.core.ids import USD, chain_or_source
-from aggregator.core.rows import Gap, OptionLeg
+from aggregator.core.rows import Claim, Gap, OptionLeg
 from aggregator.report.coverage import coverage_json
 from aggregator.report.greeks import leg_greeks, wallet_greeks
 from aggregator.report.plain import cut_json, gap_json, split_deployment
@@ -42,6 +42,7 @@ def wallet(snap: Snapshot, address: str, now_s: int) -> dict[str, Any]:
         gaps += found
     greeks, unvalued = wallet_greeks(snap, address)
     sources = {account_source for p in positions for account_source in (p["market"], snap.deployment_of(p["market"]))}
+    sources |= _stands_on(snap, {leg["asset"] for p in positions for leg in p["legs"]})
     about = [g for g in snap.gaps if g.subject in sources or g.subject.endswith(f"#{address}")]
     whole_sources = [g for g in snap.gaps if g.reason in ("source_failed", "adapter_failed", "unlisted_accounts")]
     return {
@@ -59,6 +60,16 @@ def wallet(snap: Snapshot, address: str, now_s: int) -> dict[str, Any]:
         "greeks": greeks,
         "gaps": [gap_json(g) for g in dict.fromkeys([*gaps, *unvalued, *about, *whole_sources])],
     }
+
+
+def _stands_on(snap: Snapshot, assets: set[str]) -> set[str]:
+    """These assets and all that their worth is read from: what they are claims on, and what their prices are in."""
+    seen, pending = set[str](), assets
+    while pending:
+        seen |= pending
+        rows = [row for asset in pending for kind in ("claim", "price") for row in snap.rows(kind, asset=asset)]
+        pending = {row.underlying if isinstance(row, Claim) else row.quote for row in rows} - seen
+    return seen
 
 
 def wallet_accounts(snap: Snapshot, address: str) -> Iterator[Account]:

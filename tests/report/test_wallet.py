@@ -10,14 +10,15 @@ import pytest
 
 from aggregator.app import App
 from aggregator.core.errors import ConfigError
-from aggregator.core.rows import AccountTerm, Exposure, Gap, Index, Market, OptionLeg, Row, Term
+from aggregator.core.ids import USD
+from aggregator.core.rows import AccountTerm, Claim, Exposure, Gap, Index, Market, OptionLeg, Price, Row, Term
 from aggregator.report.explain import explain_wallet
 from aggregator.report.greeks import leg_greeks
 from aggregator.report.wallet import leg_usd, wallet_accounts
 from aggregator.report.wallet import wallet as wallet_view
 from aggregator.snapshot import prices
 from tests.devnet.worlds import World
-from tests.snapshot.world import ODD, POOL, POOL_ROWS, USDC, VAULT, WAD, WETH, freeze, price
+from tests.snapshot.world import NOW_S, ODD, POOL, POOL_ROWS, USDC, VAULT, WAD, WETH, freeze, price
 
 JUDGED: list[Row] = [
     *POOL_ROWS,
@@ -169,6 +170,26 @@ def test_an_option_on_a_settled_board_is_worth_what_it_pays(
     assert greeks["value"] == pytest.approx(pays_usd, abs=1e-9)
     assert greeks["delta"] == (pytest.approx(-0.26) if margin == WETH else 0.0)
     assert {greeks[name] for name in ("gamma", "vega", "theta")} == {0.0}
+
+
+def test_the_age_of_a_price_below_a_share_is_told_to_its_holder() -> None:
+    """A figure is as good as the oldest price below it: named in the wallet of who stands on it, and in no other."""
+    vault, lending = "eip155:1/erc4626/v/0x01", "eip155:1/erc4626/v/0x02"
+    rows: list[Row] = [
+        *(Market(m, "vault", "", "v") for m in (vault, lending)),
+        *(Index(m, a, "supply", 1, 1, "down") for m, a in ((vault, VAULT), (lending, USDC))),
+        Claim(VAULT, WETH, "vault", 2, 1, vault),
+        Price("", WETH, USDC, 2_000 * 10**8, 8, "feed", 1, 60),
+        Price("", USDC, USD, 10**8, 8, "feed", NOW_S - 30, 60),
+        Exposure(vault, "0xaa", "", VAULT, "supply", WAD),
+        Exposure(lending, "0xbb", "", USDC, "supply", WAD),
+    ]
+    snap = freeze(rows)
+    told = {
+        who: [g["subject"] for g in wallet_view(snap, who, 0)["gaps"] if g["reason"] == "stale_price"]
+        for who in ("0xaa", "0xbb")
+    }
+    assert told == {"0xaa": [WETH], "0xbb": []}
 
 
 def test_who_owes_a_venue_without_a_position_is_seen() -> None:
