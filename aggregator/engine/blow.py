@@ -1,7 +1,7 @@
 """A scenario on a book: which assets it names, by how much they move, and whether it contradicts itself.
 
 A key is an asset id or a symbol; a symbol moves the assets of that name on all chains (two on one chain are ambiguous).
-A key that ends in '?' is passed over where the book does not have it.
+A key that ends in '?' is passed over where the book does not have it, unless that is its name.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def blow_of(book: Book, scenario: Scenario) -> Blow:
             if key == "*" and table == "depth":
                 column[:] = moves[key]
                 continue
-            optional = key.endswith(_IF_THERE)
-            codes = _codes(book, key.removesuffix(_IF_THERE), table, optional=optional)
+            optional = key.endswith(_IF_THERE) and key not in (*book.assets, *book.symbols)
+            codes = _codes(book, key.removesuffix(_IF_THERE) if optional else key, table, optional=optional)
             if not optional:
                 asked.append((table, key, tuple(codes)))
             for code in codes:

@@ -41,6 +41,12 @@ def test_an_optional_name_is_passed_over() -> None:
     assert price(run(claims(), price={"sETH?": -0.5, "WETH?": -0.1}), "WETH") == pytest.approx(1800)
 
 
+def test_a_symbol_may_end_in_a_question_mark() -> None:
+    w = World().pool("P", "X?", 100, 1_000)
+    assert price(run(w, price={"X?": -0.5}), "X?") == pytest.approx(5)
+    assert price(run(w, price={"X??": -0.5}), "X?") == pytest.approx(5)
+
+
 def test_a_symbol_moves_every_chain_but_must_be_unambiguous_on_each() -> None:
     book = claims().book()
     ids = ("iso4217:USD", "eip155:1/erc20:0xa", "eip155:1/erc20:0xb")
