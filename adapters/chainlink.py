@@ -51,6 +51,10 @@ class Chainlink(Adapter):
             raw, updated_s = latest.values[ANSWER], latest.values[UPDATED_S]
             if raw <= 0:
                 yield Gap(asset, "bad_price", f"feed {feed} answers {raw}", src=latest.src(ANSWER))
+            if not 0 < updated_s <= view.at.time_s:  # its age is unknown: 0 is a round that is not complete
+                yield Gap(
+                    asset, "stale_price", f"feed {feed} says it was updated at {updated_s}", src=latest.src(UPDATED_S)
+                )
             yield Price("", asset, quote, raw, decimals.value, "feed", updated_s, heartbeat_s, latest.src(ANSWER))
 
 

@@ -62,6 +62,16 @@ async def test_a_feed_past_its_heartbeat_at_the_cut_is_stale(world: World, late_
     assert reading.one(Price, asset=subject).raw == 10**11
 
 
+@pytest.mark.parametrize("at_s", [0, 2**40])
+async def test_a_round_that_is_not_complete_or_not_yet_is_of_unknown_age(world: World, at_s: int) -> None:
+    """AggregatorV3Interface: updatedAt 0 is a round that is not complete; a time to come would never grow old."""
+    weth = world.assets[1]["WETH"]
+    weth.feed.send("setAt", 10**11, at_s)
+    reading = await read(ADAPTER, world.chains[1], feeds_of(world))
+    (gap,) = [g for g in snapshot(reading, reading.rows).gaps if g.subject == erc20(1, weth.address)]
+    assert (gap.reason, str(at_s) in gap.detail) == ("stale_price", True)
+
+
 @pytest.mark.parametrize("answer", [-5, 0])
 async def test_an_answer_that_is_no_price_is_kept_and_flagged(world: World, answer: int) -> None:
     weth = world.assets[1]["WETH"]
