@@ -32,11 +32,11 @@ def document() -> dict[str, Any]:
             },
             "/v1/coverage": {"get": _operation("Coverage, gaps and reconciliation", _data(_ref("CoverageAnswer")))},
             "/v1/wallets/{address}": {
-                "get": _operation("One wallet on every chain", _data(_ref("WalletOut")), parameters=[address], bad=True)
+                "get": _operation("One wallet on every chain", _data(_ref("WalletOut")), parameters=[address])
             },
             "/v1/stress": {
-                "get": _operation("A named scenario on the last cut", _data(_STRESS), parameters=[named], bad=True),
-                "post": _operation("Your scenario on the last cut", _data(_STRESS), bad=True, requestBody=body),
+                "get": _operation("A named scenario on the last cut", _data(_STRESS), parameters=[named]),
+                "post": _operation("Your scenario on the last cut", _data(_STRESS), requestBody=body),
             },
         },
         "components": {"schemas": components},
@@ -54,13 +54,12 @@ def _data(schema: dict[str, Any]) -> dict[str, Any]:
     return {"allOf": [_ref("Envelope"), {"type": "object", "properties": {"data": schema}}]}
 
 
-def _operation(
-    summary: str, schema: dict[str, Any], *, no_cut: bool = True, bad: bool = False, **more: Any
-) -> dict[str, Any]:
+def _operation(summary: str, schema: dict[str, Any], *, no_cut: bool = True, **more: Any) -> dict[str, Any]:
     problem = {"content": {"application/problem+json": {"schema": _ref("Problem")}}}
     responses: dict[str, Any] = {"200": {"description": "done", "content": {"application/json": {"schema": schema}}}}
     if no_cut:
         responses["503"] = {"description": "no cut is stored yet, or the database is away", **problem}
-    if bad:
-        responses["422"] = {"description": "the request cannot be answered; it says why", **problem}
+    if "requestBody" in more:
+        responses["413"] = {"description": "the body is larger than 256 KiB", **problem}
+    responses["422"] = {"description": "the request cannot be answered, or would be ignored in part", **problem}
     return {"summary": summary, "responses": responses, **more}

@@ -88,6 +88,8 @@ async def test_a_stress_is_computed_once_per_question(collected: App) -> None:
         ("GET", "/v1/stress?scenario=eth_down", None, 422),
         ("GET", "/v1/stress?scenari=eth_down_30", None, 422),
         ("GET", "/v1/cuts?at=5", None, 422),
+        ("GET", "/v1/coverage?chain=1", None, 422),
+        ("GET", "/healthz?verbose=1", None, 422),
         ("GET", "/v1/stress?scenario=../../config/default.toml", None, 422),
         ("POST", "/v1/stress", b"{", 422),
         ("POST", "/v1/stress", b"[]", 422),
@@ -113,6 +115,9 @@ async def test_wrong_requests_get_one_problem_object(
         problem = await answer.json(content_type="application/problem+json")
         assert answer.status == status, problem
         assert {"title", "detail", "status", "code"} <= set(problem)
+    asked = "/v1/wallets/{address}" if path.startswith("/v1/wallets/") else path.partition("?")[0]
+    if operation := document()["paths"].get(asked, {}).get(method.lower()):
+        assert str(status) in operation["responses"]
 
 
 @pytest.mark.parametrize("header", [("Content-Encoding", "gzip"), ("Content-Type", "application/json; charset=utf-99")])
