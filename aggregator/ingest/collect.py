@@ -99,6 +99,8 @@ def _write(store: Store, cut: Cut, readings: Sequence[Reading], facts: Mapping[s
     absent = [r for r in readings if cut.at(r.where.source) is None]
     with store.write_run(cut, **facts) as writer:  # type: ignore[arg-type]
         for r in present:
+            if r.failure is not None and not absent and writer.keep(r.where.id):
+                continue  # read before at these very blocks: what is stored is right, whatever fails now
             block = writer.at(r.where.id)
             writer.cut_rows(r.where.id, r.rows.of_cut)
             writer.assets(r.rows.assets)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aggregator.core.errors import ConfigError, SpilloverError, StoreError
+from aggregator.core.errors import ConfigError, DatabaseError, SpilloverError, StoreError
 from aggregator.core.rows import CUT_KINDS, POSITION_KINDS, Asset, Gap, PositionRow, Row
 from aggregator.ingest.discover import Progress, discover, knowing
 from aggregator.sdk.adapter import Adapter, Target, View, Where
@@ -77,7 +77,7 @@ async def read(
         fresh = [t for t in found if t not in stored]
         touched = sorted(t for t in found if t.holder or t.ref)
         rows = await _rows(adapter, view, knowing(where, [*known, *fresh]), touched, slice_size, progress)
-    except (asyncio.CancelledError, ConfigError):
+    except (asyncio.CancelledError, ConfigError, DatabaseError):  # without a database nobody's rows can be judged
         raise
     except Exception as error:
         detail = " ".join(f"{type(error).__name__}: {error}".split())  # a Gap says it in one line

@@ -64,6 +64,8 @@ def check_file(path: Path) -> None:
     try:
         tables = _tables(path, "ro")
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise _store_error(error) from error
         raise StoreError(
             f"cannot read {path.name} as a database", expected="an SQLite file", found=str(error), fix="restore it"
         ) from error
@@ -89,6 +91,14 @@ def _tables(path: Path, mode: str) -> list[tuple[str]]:
     return _tables(path, "rw")
 
 
+_TO_MEND = (
+    (("locked", "lock timeout"), "another process may be writing; try again when it is done"),
+    (("malformed", "not a database"), "restore a copy of the database, or collect again into a new one"),
+    (("is full", "disk I/O", "No space left"), "free space on the disk and run again; what was stored is whole"),
+    (("readonly", "unable to open"), "let this user write the file and its folder, or set [store] url to another"),
+)
+
+
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
     """Driver errors -> DatabaseError."""
@@ -105,7 +115,5 @@ def translated(engine: Engine) -> Iterator[None]:
 
 def _store_error(error: BaseException) -> DatabaseError:
     found = f"{type(error).__name__}: {error}"
-    busy, broken = "locked" in found or "lock timeout" in found, "malformed" in found or "not a database" in found
-    fix = "another process may be writing; try again when it is done" if busy else "run spillover doctor"
-    fix = "restore a copy of the database, or collect again into a new one" if broken else fix
+    fix = next((fix for said, fix in _TO_MEND if any(words in found for words in said)), "run spillover doctor")
     return DatabaseError("the database refused", found=found, fix=fix)

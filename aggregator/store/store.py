@@ -88,9 +88,11 @@ class Store:
             self._check_follows(raw, cut)
             used = "SELECT id FROM run UNION SELECT cut_id FROM block"  # those replaced too: readers tell them apart
             cut_id = 1 + int(raw.fetch(f"SELECT coalesce(max(id), 0) FROM ({used}) AS used")[0][0])
-            for (known,) in raw.fetch("SELECT id FROM run WHERE digest = ?", (cut.digest,)):
-                rewind.drop_cut(raw, known)
+            replaced = [known for (known,) in raw.fetch("SELECT id FROM run WHERE digest = ?", (cut.digest,))]
+            for known in replaced:  # its rows go at the end: the writer may keep some
+                raw.execute("DELETE FROM run WHERE id = ?", (known,))
                 raw.execute("DELETE FROM block WHERE cut_id = ?", (known,))
+                raw.execute("DELETE FROM stress WHERE cut_digest = ?", (cut.digest,))
             run = models.Run(
                 id=cut_id, digest=cut.digest, version=version, config_digest=config_digest,
                 started_s=started_s, time_s=cut.time_s,
@@ -98,8 +100,10 @@ class Store:
             with Session(connection) as session:
                 session.add_all([run, *(models.Block(cut_id=cut_id, **block._asdict()) for block in cut.blocks)])
                 session.flush()
-            writer = RunWriter(raw, cut, cut_id, config_digest)
+            writer = RunWriter(raw, cut, cut_id, config_digest, replaced)
             yield writer
+            for known in replaced:
+                rewind.drop_cut(raw, known)
             writer.finish()
 
     def rewind(self, source: str, fork_number: int) -> list[int]:
@@ -263,7 +267,7 @@ class Store:
                     f"{block.source} has been read at a later block, or at another block of this number",
                     expected=f"after {newer[0][0]} {newer[0][1]}",
                     found=f"{block.number} {block.hash}",
-                    fix="rewind to the fork first, or use another database",
+                    fix="another run was faster, or the chain was reorganised meanwhile: run again",
                 )
 
 

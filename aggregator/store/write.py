@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any
@@ -36,8 +36,9 @@ class RunWriter:
     may catch DomainError, record a Gap and go on.
     """
 
-    def __init__(self, raw: Raw, cut: Cut, cut_id: int, config_digest: str) -> None:
+    def __init__(self, raw: Raw, cut: Cut, cut_id: int, config_digest: str, replaced: Sequence[int] = ()) -> None:
         self._raw, self._cut, self._cut_id, self._config_digest = raw, cut, cut_id, config_digest
+        self._replaced = replaced
         self._names = StoredNames(raw)
         if self._names.codes([""]) != [NO_REF]:
             raise StoreError("the code book does not begin with the empty text", found="a damaged table 'name'")
@@ -84,6 +85,19 @@ class RunWriter:
         if level not in LEVELS:
             raise DomainError("unknown coverage level", expected=", ".join(LEVELS), found=level)
         self._levels[self._deployment(deployment)] = (level, accounts_read, accounts_known)
+
+    def keep(self, deployment: str) -> bool:
+        """Take over what an earlier run read of a deployment at the very blocks of this cut; False if it failed too."""
+        code = self._deployments.get(deployment, 0)
+        for known in self._replaced:
+            sql = "SELECT level, accounts_read, accounts_known FROM coverage WHERE cut_id = ? AND deployment_id = ?"
+            for level, read, total in self._raw.fetch(f"{sql} AND level <> 'failed'", (known, code)):
+                for kind in SCHEMA.keys() - POSITIONS:
+                    sql = f"UPDATE fact_{kind} SET cut_id = ? WHERE cut_id = ? AND deployment_id = ?"
+                    self._raw.execute(sql, (self._cut_id, known, code))
+                self._levels[code] = level, read, total
+                return True
+        return False
 
     def cursor(self, deployment: str, block: int) -> None:
         """Discovery is complete up to and including block."""

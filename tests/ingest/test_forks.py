@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from aggregator.core.block import BlockRef
-from aggregator.core.errors import BlockMismatchError, SourceError
+from aggregator.core.block import BlockRef, Cut
+from aggregator.core.errors import BlockMismatchError, DatabaseError, SourceError
 from aggregator.core.rows import Market
 from aggregator.ingest.collect import collect
 from aggregator.sdk.adapter import Adapter, Target, View, Where
@@ -71,17 +71,56 @@ async def test_a_chain_that_is_down_leaves_a_gap_of_the_accounts_that_are_known(
     assert [(g.subject, g.reason, g.accounts) for g in snap.gaps] == [("eip155:10/markets/a", "source_failed", 3)]
 
 
+async def test_what_was_read_at_a_block_is_not_lost_by_a_fault_at_the_same_block(
+    new_store: Callable[[], Store],
+) -> None:
+    store, chain = new_store(), Chain(1)
+    deployments = [Where("markets", chain.id, name, {}, 0, {}) for name in ("a", "b")]
+
+    def levels(cut: Cut) -> tuple[str, dict[str, str]]:
+        snap = build(store.read(cut), cut, store.assets(cut))
+        return snap.digest, {c.deployment: c.level for c in store.coverage(cut)}
+
+    good = await collect(store, [chain], deployments, {"markets": Markets(holders=3)})
+    before = levels(good.cut)
+    faulty = Markets(holders=3)
+    faulty.broken = deployments[0].id
+    again = await collect(store, [chain], deployments, {"markets": faulty})
+    assert (list(again.failed), levels(again.cut)) == ([deployments[0].id], before)
+    assert len(store.cuts()) == 1
+    chain.number = 110
+    later = await collect(store, [chain], deployments, {"markets": faulty})
+    assert levels(later.cut)[1] == {deployments[0].id: "failed", deployments[1].id: "full"}
+    mended = await collect(store, [chain], deployments, {"markets": Markets(holders=3)})
+    assert set(levels(mended.cut)[1].values()) == {"full"}
+
+
+async def test_a_database_that_fails_is_no_adapters_failure(new_store: Callable[[], Store]) -> None:
+    store, chain = new_store(), Chain(1)
+    where = Where("markets", chain.id, "a", {}, 0, {})
+    await collect(store, [chain], [where], {"markets": Markets()})
+    with store._writer() as connection:
+        connection.exec_driver_sql("ALTER TABLE cursor RENAME TO away")
+    with pytest.raises(DatabaseError):
+        await collect(store, [chain], [where], {"markets": Markets()})
+    with store._writer() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO cursor")
+    assert [c.level for c in store.coverage(store.cuts()[0].cut)] == ["full"]
+
+
 class Markets(Adapter):
     """Every deployment is one market with so many holders."""
 
     def __init__(self, holders: int = 0) -> None:
-        self.holders = holders
+        self.holders, self.broken = holders, ""
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         for i in range(self.holders):
             yield Target(where.id, f"0x{i:040x}")
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Market]:
+        if where.id == self.broken:
+            raise SourceError("the node has trouble")
         yield Market(where.id, "lending", "", where.name)
 
 
