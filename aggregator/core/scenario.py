@@ -12,6 +12,7 @@ from typing import Any
 
 from aggregator.core.errors import ScenarioError, near_miss
 
+_FIX, _SHIPPED = "docs/engine.md has the conventions and their values", "see config/scenarios/"
 _RANGES = {"price": (-1.0, 1e6), "vol": (-10.0, 10.0), "depth": (0.0, 1.0), "depeg": (0.0, 10.0)}
 
 
@@ -33,13 +34,17 @@ class Conventions:
 
     def __post_init__(self) -> None:
         if self.rounds not in ("batch", "sequential"):
-            raise ScenarioError("unknown kind of round", expected="batch or sequential", found=repr(self.rounds))
+            raise ScenarioError(
+                "unknown kind of round", expected="batch or sequential", found=repr(self.rounds), fix=_FIX
+            )
         if self.max_rounds < 1:
-            raise ScenarioError("max_rounds must be positive", expected=">= 1", found=str(self.max_rounds))
+            raise ScenarioError("max_rounds must be positive", expected=">= 1", found=str(self.max_rounds), fix=_FIX)
         if self.capacity_accounts < 0:
-            raise ScenarioError("capacity_accounts is negative", expected=">= 0", found=str(self.capacity_accounts))
+            found = str(self.capacity_accounts)
+            raise ScenarioError("capacity_accounts is negative", expected=">= 0", found=found, fix="0 is no limit")
         if not 0.0 <= self.recovery_frac <= 1.0:
-            raise ScenarioError("recovery_frac is out of range", expected="[0, 1]", found=str(self.recovery_frac))
+            found = str(self.recovery_frac)
+            raise ScenarioError("recovery_frac is out of range", expected="[0, 1]", found=found, fix="0.25 is 25 %")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +88,10 @@ class Scenario:
 def load_scenario(path: Path) -> Scenario:
     """Read a scenario TOML; ScenarioError names the key, what was expected and the nearest right key."""
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, as a long number is
         raise ScenarioError(
-            f"cannot read scenario {path.name}", expected="a TOML file", found=str(error), fix="see config/scenarios/"
+            f"cannot read scenario {path.name}", expected="a TOML file", found=str(error), fix=_SHIPPED
         ) from error
     return parse_scenario(data)
 
@@ -96,20 +101,29 @@ def parse_scenario(data: Mapping[str, Any]) -> Scenario:
     _known("scenario", data, [f.name for f in fields(Scenario)])
     inner = data.get("conventions", {})
     if not isinstance(inner, Mapping):
-        raise ScenarioError("conventions is not a table", expected="[conventions]", found=repr(inner))
+        raise ScenarioError("conventions is not a table", expected="[conventions]", found=repr(inner), fix=_FIX)
     _known("conventions", inner, [f.name for f in fields(Conventions)])
     for f in fields(Conventions):
         value = inner.get(f.name, f.default)
         kind = {"str": str, "bool": bool, "int": int, "float": (int, float)}[str(f.type)]
         if not isinstance(value, kind) or (isinstance(value, bool) and f.type != "bool"):  # type: ignore[arg-type]
-            raise ScenarioError(f"conventions.{f.name} has the wrong type", expected=str(f.type), found=repr(value))
+            what = f"conventions.{f.name} has the wrong type"
+            raise ScenarioError(what, expected=str(f.type), found=repr(value), fix=_FIX)
     if not isinstance(data.get("name"), str) or not data["name"]:
-        raise ScenarioError("scenario has no name", expected="name = '...'", found=repr(data.get("name")))
+        raise ScenarioError(
+            "scenario has no name", expected="name = '...'", found=repr(data.get("name")), fix="add one"
+        )
     if not isinstance(data.get("description", ""), str):
-        raise ScenarioError("description is no text", expected="description = '...'", found=repr(data["description"]))
+        found = repr(data["description"])
+        raise ScenarioError(
+            "description is no text", expected="description = '...'", found=found, fix="put it in quotes"
+        )
     for table in _RANGES:
         if not isinstance(data.get(table, {}), Mapping):
-            raise ScenarioError(f"{table} is not a table", expected=f"[{table}] asset = move", found=repr(data[table]))
+            found = repr(data[table])
+            raise ScenarioError(
+                f"{table} is not a table", expected=f"[{table}] asset = move", found=found, fix=_SHIPPED
+            )
     return Scenario(**{**data, "conventions": Conventions(**inner)})
 
 
@@ -120,5 +134,5 @@ def _known(where: str, data: Mapping[str, Any], names: list[str]) -> None:
                 f"unknown key {key!r} in {where}",
                 expected=", ".join(names),
                 found=key,
-                fix=near_miss(key, names, "see config/scenarios/"),
+                fix=near_miss(key, names, _SHIPPED),
             )

@@ -25,9 +25,10 @@ max_rounds = 7
 """
 
 
-def test_a_file_is_read_as_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", ["", "\N{ZERO WIDTH NO-BREAK SPACE}"])  # some editors begin a file with one
+def test_a_file_is_read_as_written(tmp_path: Path, mark: str) -> None:
     path = tmp_path / "s.toml"
-    path.write_text(GOOD)
+    path.write_text(mark + GOOD, "utf-8")
     found = load_scenario(path)
     assert found == Scenario(
         "ETH -30 %",
@@ -71,6 +72,7 @@ def test_what_is_wrong_is_named(data: dict[str, Any], words: list[str]) -> None:
         assert word in str(caught.value)
     assert caught.value.exit_code == ConfigError.exit_code == 2
     assert set(caught.value.problem()) == {"type", "title", "detail", "code", "expected", "found", "fix"}
+    assert caught.value.fix
 
 
 @pytest.mark.parametrize("data", [b"name = ", b"\xff\xfe", None])
