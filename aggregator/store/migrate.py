@@ -94,7 +94,10 @@ def _tables(path: Path, mode: str) -> list[tuple[str]]:
 _TO_MEND = (
     (("locked", "lock timeout"), "another process may be writing; try again when it is done"),
     (("malformed", "not a database"), "restore a copy of the database, or collect again into a new one"),
-    (("is full", "disk I/O", "No space left"), "free space on the disk and run again; what was stored is whole"),
+    (
+        ("is full", "disk I/O", "No space left"),
+        "see that the disk has space and works, and run again; what was stored stays as it was",
+    ),
     (("readonly", "unable to open"), "let this user write the file and its folder, or set [store] url to another"),
 )
 
