@@ -9,23 +9,23 @@ from aggregator.engine.state import SECTORS, State
 
 
 class Audit:
-    """Made after the blow; `open` before and `close` after each round."""
+    """Made after the blow; `open` before the first round, `close` after each."""
 
     def __init__(self, state: State, extra: Derivatives) -> None:
         self.state, self.extra = state, extra
         self.start, self.units = state.sectors(), state.units_total()
         self.largest_error_usd = 0.0
-        self.open()
 
     def open(self) -> None:
-        self.sectors, self.opened_usd = self.state.sectors(), self.state.value_usd
+        self.opened, self.opened_usd = self.state.sectors(), self.state.value_usd
 
     def close(self) -> float:
         """USD by which net worth strayed from units times price change, and units that appeared or vanished."""
-        after, now, opened = self.state.sectors(), self.state.units_total(), self.opened_usd
-        marked = float((self.units * (self.state.value_usd - opened)).sum())
-        change = sum(after[s] - self.sectors[s] for s in SECTORS) - marked
-        error = abs(change) + float((np.abs(now - self.units) * opened).sum())
+        before, before_usd = self.opened, self.opened_usd
+        self.open()
+        marked = float((self.units * (self.opened_usd - before_usd)).sum())
+        change = sum(self.opened[s] - before[s] for s in SECTORS) - marked
+        error = abs(change) + float((np.abs(self.state.units_total() - self.units) * before_usd).sum())
         error += self.extra.balances(self.state.value_usd)["derivatives_error_usd"]
         self.largest_error_usd = max(self.largest_error_usd, error)
         return error

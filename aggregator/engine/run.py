@@ -100,8 +100,8 @@ def cascade(book: Book, scenario: Scenario, *, mark_loans: bool = False, on_roun
     pnl = _mark(state, extra, liquidate=False)
     records: list[RoundRecord] = []
     edge: set[int] = set()
+    audit.open()
     while True:
-        audit.open()
         made = _round(state, extra, rules, len(records) + 1)
         edge |= set(made.at_edge.tolist())
         pnl += made.option_pnl_usd

@@ -30,7 +30,7 @@ class State:
         self.marked_units = np.zeros(len(book.pots.market))  # losses of option pools, which may come back
         self.cut_usd, self.par, top = _at_cut(book, self.look)
         self.priced = self.look.is_claim | np.isfinite(book.price_usd)
-        self.price = _blown_price(book, self.look, self.cut_usd, blow)
+        self.price = _blown_price(self.look, self.cut_usd, blow)
         moved = self.price / np.where(self.cut_usd > 0.0, self.cut_usd, 1.0)
         rise = float(np.nanmax(np.where(self.look.is_claim, 1.0, moved), initial=1.0))
         self.top = top * max(1.0, rise)
@@ -153,7 +153,7 @@ class State:
         usd = self.amount * v[t.asset[term]]
         debt = t.debt[term]
         if self.dead.any():  # debt that emptied accounts leave behind is nobody's asset any more
-            usd = np.where(debt & self.dead[self.book.leg_owner()], 0.0, usd)
+            usd = np.where(debt & np.repeat(self.dead, np.diff(self.book.leg_start)), 0.0, usd)
         owed, held = float(usd[debt].sum()), float(usd[~debt].sum())
         out = {s: self.cash[s] + float((self.units[s] * v).sum()) for s in SECTORS}
         out["borrowers"] += held - owed
@@ -217,7 +217,7 @@ def _at_cut(book: Book, look: Lookthrough) -> tuple[Floats, Floats, Floats]:
     return np.nan_to_num(top), par, np.nan_to_num(top)
 
 
-def _blown_price(book: Book, look: Lookthrough, cut_usd: Floats, blow: Blow) -> Floats:
+def _blown_price(look: Lookthrough, cut_usd: Floats, blow: Blow) -> Floats:
     return np.where(look.is_claim | np.isnan(blow.price_ratio), cut_usd, cut_usd * blow.price_ratio)
 
 
