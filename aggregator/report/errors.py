@@ -36,7 +36,10 @@ PAGES: dict[str, tuple[str, str]] = {
         "Every endpoint of the source refused for its rate. Lower max_per_s or add an endpoint.",
     ),
     "SPL-250": ("Recording", "A recording is damaged, or lacks an answer that this version asks for. Record it again."),
-    "SPL-300": ("Store", "The database is of a newer version, locked or torn. It was not changed."),
+    "SPL-300": (
+        "Store",
+        "The store holds no cut yet, or its database is of a newer version, locked or torn. It was not changed.",
+    ),
     "SPL-400": ("Domain", "A number is outside the domain of a formula; the message names the element."),
     "SPL-410": ("Cannot judge", "A rule lacks a price or a term for an account. The account is a gap, not a zero."),
     "SPL-420": ("Would revert", "The contract would refuse this liquidation; the message carries its reason."),
