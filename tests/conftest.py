@@ -7,6 +7,11 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long one example takes says nothing about a law: a kernel may compile, and machines are busy.
+settings.register_profile("spillover", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("spillover")
 
 pytest_plugins = ("tests.devnet.fixtures", "tests.line.fixtures", "tests.report.fixtures", "tests.store.fixtures")
 

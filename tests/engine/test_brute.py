@@ -16,7 +16,7 @@ from tests.engine.worlds import by_name, conventions, price, run
 seeds = st.integers(0, 2**32)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, st.sampled_from(["batch", "sequential"]))
 def test_prices_calls_and_losses_are_those_of_the_independent_cascade(seed: int, rounds: str) -> None:
     drawn = draw(Random(seed), 6)
@@ -30,7 +30,7 @@ def test_prices_calls_and_losses_are_those_of_the_independent_cascade(seed: int,
     assert r.bad_debt_usd == pytest.approx(end.bad, rel=1e-8, abs=1e-9 * scale)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seeds, st.sampled_from(["batch", "sequential"]), st.sampled_from([0, 0, 1]))
 @example(5116, "batch", 0)  # one of three quotes fell: what is left after those that do not fit brings less a unit
 def test_no_wave_loses_what_is_foreseen_comes_and_nobody_who_pays_is_left(

@@ -187,7 +187,7 @@ def test_curie_takes_half_first_and_all_below_half_the_requirement(collateral: f
     assert float(d.equity_usd[0]) == near(collateral - 100 - float(d.penalty_usd[0]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(traders, st.floats(0, 2000), st.floats(-0.6, 0.6), rule, st.floats(0, 0.05))
 def test_1_and_16_perps_conserve_value_and_winners_pay_exactly_what_is_missing(
     rows: list[tuple[float, float, list[tuple[str, float, float]]]], fund: float, blow: float, name: str, penalty: float
@@ -212,7 +212,7 @@ def test_1_and_16_perps_conserve_value_and_winners_pay_exactly_what_is_missing(
     assert (d.fund_usd >= -scale).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from([-1.0]) | st.floats(-0.8, 1.5), st.floats(-0.3, 1.0), st.floats(0, 40_000), st.floats(-20, 20))
 def test_1_options_conserve_value_whoever_is_bought_back(move: float, vol: float, margin: float, hedge: float) -> None:
     w = short_call(margin)

@@ -52,7 +52,7 @@ def debt_near(rows: Legs, off: float) -> int:
     return int(weighted // (10**12 * (10**8 + int(off * 10**8))) * 10**8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(["aave_v3@3.0", "aave_v3@3.4", "aave_v3@3.5"]), legs, st.floats(-3e-4, 3e-4))
 def test_the_verdict_is_the_exact_rules_or_the_account_is_named(rule: str, rows: Legs, off: float) -> None:
     debt = debt_near(rows, off)

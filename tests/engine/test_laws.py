@@ -23,7 +23,7 @@ Accounts = list[tuple[float, float]]
 # no account exactly on its threshold: there the last bit of a price decides
 triggers = st.floats(0.5, 1.15).filter(lambda t: abs(t - 1.0) > 1e-9)
 accounts = st.lists(st.tuples(st.floats(1, 60), triggers), min_size=1, max_size=6)
-slow = settings(max_examples=60, deadline=None)
+slow = settings(max_examples=60)
 
 
 def world(rule: str, accounts: Accounts, reserve: float = 800, threshold: float = 0.85, bonus: float = 0.06) -> World:

@@ -53,7 +53,7 @@ def test_a_token_that_trades_against_weth_alone_reaches_dollars_through_it() -> 
     assert depth.without_depth.sum() == 0.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(1, 400), st.floats(0.7, 1.2), st.floats(-0.5, 0.2), st.booleans(), st.floats(0.0, 0.5))
 def test_value_is_conserved_along_every_route(
     collateral: float, trigger: float, blow: float, profit: bool, back: float

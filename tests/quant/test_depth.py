@@ -82,7 +82,7 @@ def test_routing_at_one_price_is_the_merged_pool(pools: list[tuple[float, float]
     assert parts == pytest.approx(whole, rel=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(reserves.filter(lambda x: x > 1), st.floats(0.8, 1.25), st.floats(0, 0.02)), min_size=2, max_size=4

@@ -65,7 +65,7 @@ def exact_fees(premium: float, held: float, spot: float, base: bool, penalties: 
     return RULE.fees(account, position, round(premium * WAD))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.floats(0, 50), st.floats(0, 100), st.floats(0.01, 5_000), st.booleans(), st.floats(0, 1), st.floats(0, 0.5),
        st.floats(0, 0.5), st.floats(0, 60))  # fmt: skip
 def test_the_array_fees_are_the_exact_ones(
