@@ -94,10 +94,7 @@ def _tables(path: Path, mode: str) -> list[tuple[str]]:
 _TO_MEND = (
     (("locked", "lock timeout"), "another process may be writing; try again when it is done"),
     (("malformed", "not a database"), "restore a copy of the database, or collect again into a new one"),
-    (
-        ("is full", "disk I/O", "No space left"),
-        "see that the disk has space and works, and run again; what was stored stays as it was",
-    ),
+    (("is full", "disk I/O", "No space left"), "see that the disk works and has space, and run again"),
     (("readonly", "unable to open"), "let this user write the file and its folder, or set [store] url to another"),
 )
 
@@ -117,6 +114,6 @@ def translated(engine: Engine) -> Iterator[None]:
 
 
 def _store_error(error: BaseException) -> DatabaseError:
-    found = f"{type(error).__name__}: {error}"
+    found = " ".join(f"{type(error).__name__}: {error}".split())
     fix = next((fix for said, fix in _TO_MEND if any(words in found for words in said)), "run spillover doctor")
     return DatabaseError("the database refused", found=found, fix=fix)
