@@ -290,9 +290,13 @@ def _collateral_terms(line: Line, mechanism: str, number: int) -> list[tuple[str
     def bps(column: str, default: str = "") -> int:
         return line.exact(column, 4, default, high=10_000, fix=_FRACTION)
 
+    threshold, ltv = bps("liquidation_threshold"), bps("ltv", line["liquidation_threshold"])
+    if ltv > threshold:
+        expected = "an ltv of at most the threshold, as PoolConfigurator.configureReserveAsCollateral asks"
+        raise line.error("ltv is above liquidation_threshold", expected, f"{line['ltv']} above {threshold / 10_000}")
     return [
-        ("liquidation_threshold_bps", bps("liquidation_threshold"), 4),
-        ("ltv_bps", bps("ltv", line["liquidation_threshold"]), 4),
+        ("liquidation_threshold_bps", threshold, 4),
+        ("ltv_bps", ltv, 4),
         ("liquidation_bonus_bps", 10_000 + bps("liquidation_bonus", "0.05"), 4),
         ("liquidation_protocol_fee_bps", bps("protocol_fee", "0"), 4),
         ("reserve_id", number, 0),

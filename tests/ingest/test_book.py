@@ -163,6 +163,11 @@ def test_a_market_of_one_pair_holds_no_other(tmp_path: Path, table: str, old: st
         read_book(write(tmp_path, **(MORPHO | {table: MORPHO[table].replace(old, new)})), 0)
 
 
+def test_an_ltv_above_the_threshold_is_refused_as_the_configurator_would(tmp_path: Path) -> None:
+    with pytest.raises(ImportDataError, match=r"collateral\.csv line 2: ltv is above liquidation_threshold"):
+        read_book(write(tmp_path, collateral=BOOK["collateral"].replace("0.825,0.8,", "0.825,0.8251,")), 0)
+
+
 @pytest.mark.parametrize(
     ("table", "text", "where"),
     [
