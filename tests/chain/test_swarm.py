@@ -24,7 +24,7 @@ from aggregator.core.errors import SourceError
 from tests.chain.node import HISTORY, Node, Refusal, block_hash
 
 MULTICALL = "0x" + "ca" * 20
-SEEDS = 15
+SEEDS = 10
 TRANSFER = "Transfer(address indexed from,address indexed to,uint256 value)"
 TOKEN = "0x" + "aa" * 20
 PAIRS = [(TOKEN, bytes([i % 251, i // 251])) for i in range(120)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -59,7 +58,7 @@ def test_an_unreadable_configuration_exits_with_2(tmp_path: Path) -> None:
 
 def test_a_key_in_an_endpoint_never_shows(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(
-        '[[chains]]\nid = 1\nrpc = ["http://127.0.0.1:9/v2/SECRETKEY"]\ntimeout_s = 1.0\ndeadline_s = 1.0\n'
+        '[[chains]]\nid = 1\nrpc = ["http://127.0.0.1:9/v2/SECRETKEY"]\ntimeout_s = 0.3\ndeadline_s = 0.3\n'
         '[[deployments]]\nadapter = "aave_v3"\nchain = 1\nname = "core"\n'
         'addresses = { pool_addresses_provider = "0x2f39d218133AFaB8F2B819B1066c7E434Ad94E9e" }\n'
     )
@@ -151,18 +150,19 @@ def test_a_wallet_without_positions_still_says_what_was_not_read(demo: Demo, tmp
     assert "11 of 11 deployments were read in full" in done.stdout
 
 
-def test_the_demo_says_lines_that_this_shell_can_run(tmp_path: Path) -> None:
+def test_the_demo_says_lines_that_this_shell_can_run(
+    demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Not on PATH, as after the README's first line: the command's own path."""
-    command = Path(sys.executable).with_name("spillover")
-    env = {k: v for k, v in os.environ.items() if k != "PATH"} | {"PATH": "/usr/bin:/bin"}
-    done = subprocess.run([command, "demo", "--dir", "my demo"], cwd=tmp_path, env=env, capture_output=True, text=True,
-                          timeout=120, check=True)  # fmt: skip
-    (line,) = (
-        x.strip() for x in done.stdout.splitlines() if " wallet 0x" in x and "explain" not in x and "--config" in x
-    )
-    again = subprocess.run(
-        line, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=True
-    )
+    (tmp_path / "my demo").symlink_to(demo.config.parent)
+    made = demo._replace(config=Path("my demo/config.toml"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr("sys.argv", [str(Path(sys.executable).with_name("spillover")), "demo"])
+    monkeypatch.setattr("aggregator.app.demo.run_demo", lambda *_: made)
+    cli.demo(Path("my demo"))
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (x.strip() for x in lines if " wallet 0x" in x and "explain" not in x and "--config" in x)
+    again = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
     assert "health factor" in again.stdout
 
 
