@@ -90,7 +90,7 @@ class Derivatives:
             "perp_traders": float((self.equity_usd - self.equity_cut_usd).sum()),
             "perp_funds": float((self.fund_usd - self.fund_cut_usd).sum()),
             "perp_liquidators": float((self.taken_size * self._marks(value_usd)).sum()) + self.takers_usd,
-            "perp_uncovered": -float(self.uncovered_usd.sum()),
+            "perp_uncovered": 0.0 - float(self.uncovered_usd.sum()),
             "option_holders": float(self.leg_pnl_usd[ours].sum()),
             "option_pools": float(self.pool_pnl_usd.sum()),
             "option_fees": self.fees_usd,
