@@ -20,9 +20,10 @@ from aggregator.core.block import Cut
 from aggregator.core.errors import ConfigError, StoreError, near_miss
 from aggregator.core.result import StressResult
 from aggregator.core.scenario import Scenario, load_scenario
-from aggregator.report.coverage import coverage_json, reconcile
+from aggregator.report.coverage import coverage_json
 from aggregator.report.plain import cut_json, gap_json
 from aggregator.snapshot import Snapshot
+from aggregator.snapshot.totals import reconcile
 from aggregator.store import Store
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ class App:
 
     def latest(self) -> StoredCut:
         """The newest cut; no longer equal once another run at the same blocks has replaced what was read there."""
-        return self.store.cut(self._cut("").digest)
+        return self._stored("")
 
     def snapshot(self, at: str = "") -> Snapshot:
         """The cut `at` (digest prefix, number, or unix time: the last cut not younger), the newest by default."""
-        stored = self.store.cut(self._cut(at).digest)
+        stored = self._stored(at)
         if self._snapshot is None or self._snapshot[0] != stored:
             from aggregator.snapshot import build
 
@@ -85,8 +86,8 @@ class App:
             self._snapshot = stored, snap
         return self._snapshot[1]
 
-    def _cut(self, at: str) -> Cut:
-        cuts = self.cuts()
+    def _stored(self, at: str) -> StoredCut:
+        cuts = self.store.cuts()
         if not cuts:
             raise StoreError(
                 "the store holds no cut yet",
@@ -98,16 +99,16 @@ class App:
             return cuts[0]
         if at.isdigit():
             number = int(at)
-            by_block = [c for c in cuts if any(b.number == number for b in c.blocks)]
-            by_time = [c for c in cuts if c.time_s <= number] if number > 10**9 else []
+            by_block = [c for c in cuts if any(b.number == number for b in c.cut.blocks)]
+            by_time = [c for c in cuts if c.cut.time_s <= number] if number > 10**9 else []
             if by_block or by_time:
                 return (by_block or by_time)[0]
-        found = [c for c in cuts if c.digest.startswith(at.lower())]
+        found = [c for c in cuts if c.cut.digest.startswith(at.lower())]
         if len(found) == 1:
             return found[0]
         named = (
             f"{c.digest[:12]} (unix time {c.time_s}, blocks {', '.join(str(b.number) for b in c.blocks)})"
-            for c in (found or cuts)[:_MOST_CUTS]
+            for c in (one.cut for one in (found or cuts)[:_MOST_CUTS])
         )
         raise ConfigError(
             "several cuts begin so" if found else "no such cut",

@@ -1,4 +1,4 @@
-"""What was read of what there is, as JSON: coverage by deployment, and sums of positions beside contracts' totals."""
+"""What was read of what there is, by deployment, as JSON."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Any
 
 from aggregator.core.result import Coverage
 from aggregator.snapshot import Snapshot, coverage
-from aggregator.snapshot.totals import reconcile
-
-__all__ = ["coverage_json", "reconcile"]
 
 
 @lru_cache(maxsize=4)

@@ -9,11 +9,12 @@ from typing import Any
 from aggregator.core.result import StressResult, WalletOutcome
 from aggregator.report import plots
 from aggregator.report.answer import answer, blow_of, credit_usd, read_share, title
-from aggregator.report.coverage import coverage_json, reconcile
+from aggregator.report.coverage import coverage_json
 from aggregator.report.names import Cell, Names, chain_name, clean, count, short, usd
 from aggregator.report.page import Section, render
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.prices import all_usd
+from aggregator.snapshot.totals import reconcile
 
 MOST_ROWS, MOST_PATHS, MOST_BARS = 25, 6, 12
 MARKET_VALUE = "market value"  # a holder's own fall in worth, as against what defaults cost
