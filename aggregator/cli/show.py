@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aggregator.cli.output import age, amount, out, printable, short, table, usd, whole
+from aggregator.core.ids import chain_order
 
 MOST_GAPS = 12
 
@@ -115,7 +116,7 @@ def _by_protocol(r: dict[str, Any]) -> list[dict[str, Any]]:
     """Deployments of one protocol on one chain together; level is the worst of them."""
     from aggregator.report.names import chain_name
 
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    rows: dict[tuple[int | str, str], dict[str, Any]] = {}
     for found in (*r["coverage"], *r["markets"]):
         key = found["chain"], found["protocol"]
         if key not in rows:
@@ -127,7 +128,7 @@ def _by_protocol(r: dict[str, Any]) -> list[dict[str, Any]]:
             row["level"] = found["level"]
         for money, _ in MONEY:
             row[money] += float(found.get(money) or 0.0)
-    return [rows[k] for k in sorted(rows)]
+    return [rows[k] for k in sorted(rows, key=lambda k: (chain_order(k[0]), k[1]))]
 
 
 def _sum(rows: list[dict[str, Any]], key: str) -> float:

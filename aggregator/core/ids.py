@@ -13,6 +13,7 @@ Addresses inside ids are lower case; checksums are for display.
 from __future__ import annotations
 
 import re
+import sys
 
 from aggregator.core.errors import ConfigError
 
@@ -43,6 +44,11 @@ def chain_or_source(identifier: str) -> int | str:
     """What answers call `chain`: the EIP-155 id of a source or anything on it, else the source's own name."""
     chain = chain_of(identifier)
     return source_of(identifier) if chain is None else chain
+
+
+def chain_order(chain: int | str) -> tuple[int, str]:
+    """Sorts what answers call `chain`: chains by their number, then the other sources by name."""
+    return (chain, "") if isinstance(chain, int) else (sys.maxsize, chain)
 
 
 def deployment_id(source: str, adapter: str, name: str) -> str:
