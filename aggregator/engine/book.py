@@ -120,7 +120,8 @@ class Options(NamedTuple):
     """(n,) European legs. size > 0 is the holder's long; prices per whole underlying in `quote`.
 
     right +1 call, -1 put; vol and rate per year; expiry_yr from the cut. margin: what a short has posted, in units of
-    margin_asset (the underlying itself for a covered call); 0 units: not judged.
+    margin_asset (the underlying itself for a covered call); 0 units: not judged. live: whether its series trades;
+    one that does not is repriced all the same, but nobody can buy it back.
     """
 
     market: Codes
@@ -135,6 +136,7 @@ class Options(NamedTuple):
     rate: Floats
     margin_asset: Codes
     margin_units: Floats
+    live: Flags
 
 
 class OptionPools(NamedTuple):

@@ -6,7 +6,7 @@ market's liquidity pool is the other side of all of them and keeps its hedge:
     pool P&L = -sum(size * (V1 - V0)) + hedge * (S1 - S0)                       in the quote asset
 
 A short whose margin is below its rule's minimum (`rules.lyra_v1_arrays`) is bought back at its new price out of that
-margin, by the fees of its market; what the margin lacks stays with the pool.
+margin, by the fees of its market; what the margin lacks stays with the pool. On a frozen board nobody is called.
 
 Perps: equity = margin + sum(size * mark + open notional), maintenance = share * sum(|size| * mark). An account with
 equity < maintenance (strict) is closed at mark: whole where its market names no rule, else its largest position by as
@@ -164,7 +164,7 @@ class Derivatives:
             o.right < 0, Kind.SHORT_PUT_QUOTE, np.where(covered, Kind.SHORT_CALL_BASE, Kind.SHORT_CALL_QUOTE)
         )
         for market, shocks in self.book.option_shocks:
-            at = np.flatnonzero((o.market == market) & (o.size < 0.0) & (o.margin_units > 0.0) & (spot > 0.0))
+            at = np.flatnonzero((o.market == market) & (o.size < 0.0) & (o.margin_units > 0.0) & (spot > 0.0) & o.live)
             if len(at):
                 size = np.abs(o.size[at])
                 needed = min_collateral(kind[at], size, o.strike[at], o.expiry_yr[at], spot[at], shocks)

@@ -23,9 +23,12 @@ def options_of(snap: Snapshot, names: Names) -> tuple[Options, OptionPools, Pots
     missing: Counter[str] = Counter()
     live: dict[str, tuple[int, int]] = {}
     vols: dict[str, dict[tuple[str, str], Term]] = {}
+    frozen: dict[str, set[tuple[str, str]]] = {}
     for row in snap.rows("option"):
         if row.market not in vols:
-            vols[row.market] = {(t.asset, t.scope): t for t in snap.rows("term", market=row.market) if t.key == "iv"}
+            terms = snap.rows("term", market=row.market)
+            vols[row.market] = {(t.asset, t.scope): t for t in terms if t.key == "iv"}
+            frozen[row.market] = {(t.asset, t.scope) for t in terms if t.key == "frozen" and t.raw}
         expiry_yr = (row.expiry_s - snap.time_s(row.market)) / SECONDS_PER_YEAR
         if expiry_yr <= 0.0:
             continue
@@ -39,7 +42,8 @@ def options_of(snap: Snapshot, names: Names) -> tuple[Options, OptionPools, Pots
         right = 1 if row.right == "C" else -1
         size, strike = (raw / 10**row.exp for raw in (row.size, row.strike))
         posted, margin = _margin(snap, row, names, u)
-        legs.append((market, holder, u, q, right, size, strike, expiry_yr, vol, rate, posted, margin))
+        trades = _series(row) not in frozen[row.market]
+        legs.append((market, holder, u, q, right, size, strike, expiry_yr, vol, rate, posted, margin, trades))
     detail = "no volatility or price of the series"
     gaps = [Gap(m, "unpriced_options", detail, n) for m, n in sorted(missing.items())]
     pools, pots = _pools(snap, live, names)
@@ -50,12 +54,17 @@ def _leg(
     snap: Snapshot, row: OptionLeg, vols: Mapping[tuple[str, str], Term], names: Names
 ) -> tuple[int, int, float, float] | None:
     """(underlying, quote, volatility and rate per year)"""
-    series = vols.get((row.underlying, f"series:{row.expiry_s}:{row.strike}"))
+    series = vols.get(_series(row))
     u, q = (names.asset.get(asset, -1) for asset in (row.underlying, row.quote))
     if series is None or series.raw <= 0 or min(u, q) < 0 or not np.isfinite(names.price_usd[[u, q]]).all():
         return None
     rate = _market_term(snap, row.market, "rate_and_carry")
     return u, q, float(plain(series.raw, series.exp)), rate if rate is not None else 0.0
+
+
+def _series(row: OptionLeg) -> tuple[str, str]:
+    """(asset, scope) of the terms of a leg's series."""
+    return row.underlying, f"series:{row.expiry_s}:{row.strike}"
 
 
 def _margin(snap: Snapshot, row: OptionLeg, names: Names, underlying: int) -> tuple[int, float]:

@@ -14,7 +14,8 @@ is_call) and a margin leg of the same ref, its shares the contract's 18 places w
 whose margin is the underlying itself is covered. Terms of the market: rate_and_carry, min_static_quote_collateral,
 min_static_base_collateral, shock_vol_a, shock_vol_point_a_s, shock_vol_b, shock_vol_point_b_s, call_spot_price_shock,
 put_spot_price_shock; for fees penalty_ratio, liquidator_fee_ratio, sm_fee_ratio, min_liquidation_fee; per series
-`series:<expiry_s>:<strike>:` iv, price_at_expiry, base_returned_ratio, in Newport long_scale_factor.
+`series:<expiry_s>:<strike>:` iv, frozen, price_at_expiry, base_returned_ratio, in Newport long_scale_factor. Nothing
+trades on a frozen board (OptionMarket._doTrade reverts BoardIsFrozen), liquidations included.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class LyraV1:
     def judge(self, account: Account) -> Judgement:
         """Quote value of the collateral and of the requirement, 18 places; health of the weakest position, floored.
 
-        liquidatable where any short position holds less than its requirement (OptionToken.canLiquidate) before expiry.
+        liquidatable where any short position holds less than its requirement (OptionToken.canLiquidate) before expiry,
+        on a frozen board too, where the call itself is refused.
         """
         held = required = 0
         health, any_short = None, False
@@ -153,6 +155,8 @@ class LyraV1:
         protocol_fee: what pool and security module get, premium included; bad_debt: the pool's loss in quote.
         """
         position = self._find(account, debt)
+        if _frozen(position):
+            raise WouldRevertError("BoardIsFrozen", expected="a board that trades", found=_scope(position))
         if position.asset != collateral:
             raise WouldRevertError("no such collateral", expected=position.asset, found=collateral)
         if not self.can_liquidate(account, position):
@@ -167,9 +171,9 @@ class LyraV1:
     def best_liquidation(self, account: Account) -> Liquidation | None:
         """The weakest position, closed at its fair price under the series' `iv`; the pool will ask more than that.
 
-        None where nothing can be liquidated; CannotJudgeError without the volatility of the series.
+        None where nothing can be liquidated, frozen boards left out; CannotJudgeError without the volatility of the series.
         """
-        weak = [p for p in self.positions(account) if self.can_liquidate(account, p)]
+        weak = [p for p in self.positions(account) if self.can_liquidate(account, p) and not _frozen(p)]
         if not weak:
             return None
         position = min(weak, key=lambda p: (p.collateral * WAD // self.min_collateral(account, p), p.ref))
@@ -235,6 +239,10 @@ def _position(leg: Leg, margin: Leg | None) -> Position:
 
 def _series(position: Position, key: str) -> int:
     return need(position.leg.terms, f"{_scope(position)}:{key}", position.leg.asset)
+
+
+def _frozen(position: Position) -> bool:
+    return bool(position.leg.terms.get(f"{_scope(position)}:frozen", 0))
 
 
 def _scope(position: Position) -> str:

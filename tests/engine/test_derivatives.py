@@ -105,8 +105,8 @@ def options(nav: float = 100_000.0, hedge: float = 0.0) -> World:
     w.storefront.append(float("nan"))
     w.close.append(0.5)
     eth = w.asset["ETH"]
-    w.row("options", 0, w.who("long call"), eth, 0, 1, 10.0, 2000.0, 0.25, 0.6, 0.0, 0, 0.0)
-    w.row("options", 0, w.who("short put"), eth, 0, -1, -5.0, 1800.0, 0.25, 0.7, 0.0, 0, 0.0)
+    w.row("options", 0, w.who("long call"), eth, 0, 1, 10.0, 2000.0, 0.25, 0.6, 0.0, 0, 0.0, True)
+    w.row("options", 0, w.who("short put"), eth, 0, -1, -5.0, 1800.0, 0.25, 0.7, 0.0, 0, 0.0, True)
     w.row("option_pools", 0, eth, 0, nav, hedge)
     w.row("pots", 0, 0, nav, 0.0, 0.0)
     return w.claim("LP", "USD", 1.0, "L")
@@ -126,8 +126,8 @@ def test_options_are_repriced_in_full_and_the_pool_is_the_other_side() -> None:
 def test_put_call_parity_of_the_move() -> None:
     w = options()
     w.rows["options"] = [
-        (0, 0, w.asset["ETH"], 0, 1, 1.0, 2000.0, 0.25, 0.6, 0.03, 0, 0.0),
-        (0, 1, w.asset["ETH"], 0, -1, -1.0, 2000.0, 0.25, 0.6, 0.03, 0, 0.0),
+        (0, 0, w.asset["ETH"], 0, 1, 1.0, 2000.0, 0.25, 0.6, 0.03, 0, 0.0, True),
+        (0, 1, w.asset["ETH"], 0, -1, -1.0, 2000.0, 0.25, 0.6, 0.03, 0, 0.0, True),
     ]
     d = run(w, price={"ETH": 0.25}, vol={"ETH": 0.3}).derivatives
     assert float(d.leg_pnl_usd.sum()) == near(500.0)  # call less put is a forward
@@ -156,7 +156,7 @@ def short_call(margin: float) -> World:
     """One written call on 10 ETH at 2000 with quote margin; Lyra's rule with a 20 % spot shock and 150 % volatility."""
     w = options(nav=50_000.0)
     eth = w.asset["ETH"]
-    w.rows["options"] = [(0, w.who("writer"), eth, 0, 1, -10.0, 2000.0, 0.25, 0.6, 0.0, 0, margin)]
+    w.rows["options"] = [(0, w.who("writer"), eth, 0, 1, -10.0, 2000.0, 0.25, 0.6, 0.0, 0, margin, True)]
     w.more["option_shocks"] = ((0, Shocks(0.0, 250.0, 0.1, 1.5, 0.02, 1.0, 0.2, 1.2, 0.8)),)
     return w
 
@@ -172,6 +172,18 @@ def test_a_short_below_its_minimum_is_bought_back_and_the_pool_bears_what_is_mis
     assert float(d.leg_pnl_usd[0]) == near(-(8_000 - 10 * float(d.before[0])))
     assert float(d.pool_pnl_usd[0]) == near(-float(d.leg_pnl_usd[0]))
     assert not run(short_call(30_000.0)).derivatives.bought_back[0]
+
+
+def test_on_a_frozen_board_a_short_is_repriced_and_never_bought_back() -> None:
+    """Two shorts below their minimum, one on a frozen board: its loss is the leg's own move, whatever its margin."""
+    w = short_call(8_000.0)
+    (row,) = w.rows["options"]
+    w.rows["options"] = [row, (*row[:-1], False)]
+    d = run(w, price={"ETH": 0.5}).derivatives
+    moved = float(run(short_call(30_000.0), price={"ETH": 0.5}).derivatives.leg_pnl_usd[0])
+    assert d.bought_back.tolist() == [True, False]
+    assert d.option_shortfall_usd.tolist() == [near(-moved + 10 * float(d.before[0]) - 8_000), 0.0]
+    assert float(d.leg_pnl_usd[1]) == near(moved)
 
 
 @pytest.mark.parametrize(("collateral", "left"), [(700.0, 0.5), (300.0, 0.0)])

@@ -81,6 +81,17 @@ def test_the_pool_of_a_written_option_book_shares_its_loss_among_its_providers()
     assert wallets["0xbuyer"].loss_usd < 0.0  # he is long calls
 
 
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_frozen_board_closes_no_short(frozen: int) -> None:
+    """OptionMarket._doTrade refuses the close (BoardIsFrozen); other series of the market trade on."""
+    terms = [Term(LYRA, ETH, f"series:{EXPIRY}:{strike}", "frozen", frozen, 0) for strike in (STRIKE, STRIKE + 1)]
+    result = run(snapshot([*lyra(), *terms]), price={"sETH": 0.5})
+    assert result.totals["option_shorts_bought_back"] == 1.0 - frozen
+    assert (result.totals["option_shortfall_usd"] > 0.0) == (not frozen)
+    other = run(snapshot([*lyra(), terms[1]]), price={"sETH": 0.5})
+    assert other.totals["option_shorts_bought_back"] == 1.0
+
+
 def test_a_series_without_volatility_is_a_gap() -> None:
     book = from_snapshot(snapshot(lyra(vol=None)))
     assert len(book.options.size) == 0

@@ -74,7 +74,7 @@ def held_by(market: Lyra, user: str) -> Account:
         scope = f"series:{board[1]}:{strike[1]}"
         terms = {
             "strike": strike[1], "strike_exp": 18, "expiry_s": board[1], "is_call": int(kind in (0, 2, 3)),
-            f"{scope}:iv": board[2] * strike[2] // WAD,
+            f"{scope}:iv": board[2] * strike[2] // WAD, f"{scope}:frozen": int(board[3]),
         }  # fmt: skip
         if end:
             terms |= {f"{scope}:price_at_expiry": end, f"{scope}:base_returned_ratio": ratio}
@@ -232,6 +232,34 @@ def test_liquidation_divides_what_the_contract_divides(market: Lyra, spot: float
         with pytest.raises(WouldRevertError, match="no position"):
             RULE.liquidate(account, QUOTE, "999", 1)
     assert done
+
+
+@pytest.mark.parametrize("frozen", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("spot", [1_300, 3_400])
+def test_a_frozen_board_refuses_every_liquidation_as_the_contract_does(
+    market: Lyra, spot: float, frozen: tuple[int, ...]
+) -> None:
+    with market.chain.undone():
+        market.set_spot(spot)
+        boards = [market.boards()[i] for i in frozen]
+        for board in boards:
+            market.market.send("setBoardFrozen", board, True)
+        account, keeper = held_by(market, market.chain.accounts[3]), market.chain.accounts[4]
+        closed = {strike for board in boards for strike in market.strikes(board)}
+        weak = [p for p in RULE.positions(account) if RULE.can_liquidate(account, p)]
+        open_refs = {p.ref for p in weak if market.position(int(p.ref)).strike_id not in closed}
+        for position in weak:
+            assert market.can_be_liquidated(int(position.ref)), "the view does not look at the board"
+            if position.ref in open_refs:
+                assert RULE.liquidate(account, position.asset, position.ref, 1)
+                continue
+            with pytest.raises(Reverted, match="0xea409ee4"):  # BoardIsFrozen(address,uint256)
+                market.liquidate(int(position.ref), keeper)
+            with pytest.raises(WouldRevertError, match="BoardIsFrozen"):
+                RULE.liquidate(account, position.asset, position.ref, 1)
+        best = RULE.best_liquidation(account)
+        assert len(open_refs) < len(weak)
+        assert (best.debt in open_refs) if best else not open_refs
 
 
 @pytest.mark.parametrize("spot", [700, 2_700, 3_300])
