@@ -163,14 +163,16 @@ def swap(pool: Pool, amount_raw: int, zero_for_one: bool, sqrt_limit_x96: int | 
 
 
 def quote_exact_input(pool: Pool, amount_in_raw: int, zero_for_one: bool) -> int:
-    """Output for an input, as QuoterV2.quoteExactInputSingle.  DomainError if the pool runs dry before it is spent."""
+    """Output for an input, as QuoterV2.quoteExactInputSingle: of what the pool can take where it runs dry before the end.
+
+    `swap` says whether it did, and how much was left over. DomainError where the pool takes nothing (the quoter
+    reverts).
+    """
     if amount_in_raw == 0:
         return 0
     result = swap(pool, _positive(amount_in_raw), zero_for_one)
-    if result.exhausted:
-        raise DomainError(
-            "pool has no liquidity for the whole input", expected="0 left", found=str(result.remaining_raw)
-        )
+    if result.amount0_raw == result.amount1_raw == 0:
+        raise DomainError("pool has no liquidity on that side", expected="some to trade with", found="none")
     return -(result.amount1_raw if zero_for_one else result.amount0_raw)
 
 

@@ -47,24 +47,23 @@ def from_rows(reading: Reading, pool: Pool) -> quant.Pool:
 
 
 async def test_quotes_from_our_depth_equal_the_quoter(three_chains_world: World) -> None:
-    """Up to 1.5 times what the pool holds: through many ticks, both ways, in pools of three tick spacings."""
+    """From dust to more than any pool can take: through many ticks, both ways, in pools of three tick spacings."""
     reading = await reading_of(three_chains_world)
-    crossed = []
+    crossed, ran_dry = [], 0
     for pool in the(three_chains_world).pools.values():
         ours = from_rows(reading, pool)
         ours.check()
         for sell, zero_for_one in ((pool.token0, True), (pool.token1, False)):
             held = sell.token.call("balanceOf", pool.contract.address, block=reading.at.hash)
-            for share in (10**-9, 0.001, 0.07, 0.6, 1.5):
+            for share in (10**-9, 0.001, 0.07, 0.6, 1.5, 10**30):
                 raw = max(1, int(held * share))
                 result = quant.swap(ours, raw, zero_for_one)
-                if result.exhausted:
-                    continue
                 out, root, ticks = the(three_chains_world).quote(pool, sell, raw, reading.at.hash)
-                paid = -(result.amount1_raw if zero_for_one else result.amount0_raw)
+                paid = quant.quote_exact_input(ours, raw, zero_for_one)
                 assert (paid, result.sqrt_x96) == (out, root), (pool, share)
                 crossed.append(ticks)
-                if out:
+                ran_dry += result.exhausted
+                if out and not result.exhausted:
                     wanted = (sell.address, pool.other(sell).address, out, pool.fee, 0)
                     asked = the(three_chains_world).quoter.call(
                         "quoteExactOutputSingle", wanted, block=reading.at.hash
@@ -72,6 +71,7 @@ async def test_quotes_from_our_depth_equal_the_quoter(three_chains_world: World)
                     assert quant.quote_exact_output(ours, out, zero_for_one) == asked <= raw
     assert len(crossed) > 30
     assert max(crossed) > 5
+    assert ran_dry
     assert all("are owed" in gap.detail for gap in reading.of(Gap))  # to positions without liquidity
     assert_sources(reading, three_chains_world.chains[1])
 

@@ -220,12 +220,17 @@ def test_a_pool_without_liquidity_says_so() -> None:
     assert done.exhausted
     assert done.sqrt_x96 == MIN_SQRT_X96 + 1
     assert -done.amount1_raw == held[1]
-    with pytest.raises(DomainError, match="no liquidity"):
-        quote_exact_input(narrow, 10**18, True)
+    assert quote_exact_input(narrow, 10**18, True) == held[1]
     with pytest.raises(DomainError, match="cannot pay"):
         quote_exact_output(narrow, held[1] + 1, True)
     empty = swap(Pool(Q96, 0, 0, 3000, 60, (), ()), 5, False)
     assert (empty.amount0_raw, empty.amount1_raw, empty.exhausted) == (0, 0, True)
+    for bare in (
+        Pool(Q96, 0, 0, 3000, 60, (), ()),
+        Pool(sqrt_at_tick(60), 60, 0, 3000, 60, narrow.ticks, narrow.liquidity_net),
+    ):
+        with pytest.raises(DomainError, match="no liquidity"):
+            quote_exact_input(bare, 5, False)
 
 
 @settings(max_examples=50)
