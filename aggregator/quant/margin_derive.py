@@ -188,8 +188,8 @@ class DerivePortfolio2:
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account; implements `margin.MarginModel`.
 
-        Spot holdings are `collateral` or, where the venue lets them offset, `cancelling`; haircuts are USD, and the
-        initial one includes (1 - confidence) x value of a holding whose feed is below the threshold.
+        Spot holdings are `collateral` or, where the venue lets them offset, `cancelling`; their haircuts, in USD, are
+        those of `haircuts`.
         """
         check_numbers(self)
         book.refuse("PMRM 2", "base")
@@ -209,6 +209,19 @@ class DerivePortfolio2:
             maintenance - self.maintenance_factor * found.worst,
             found.worst_scenario,
         )
+
+    def haircuts(
+        self, value_usd: Floats, maintenance_frac: Floats, initial_frac: Floats, confidence: Floats, market: Market
+    ) -> tuple[Floats, Floats]:
+        """(maintenance, initial) haircut of each spot holding in USD, to be summed by account; all (n,).
+
+        The initial one is on top of the other. A holding is trusted as little as its own feed or the spot feed,
+        whichever is less, whatever the feed of perps says (PMRM_2._arrangeAssets); below the threshold
+        confidence_margin * (1 - trust) of its value is added to the initial one.
+        """
+        trust = np.minimum(confidence, market.spot_confidence)
+        doubt = np.where(trust < self.rules.confidence_threshold, 1.0 - trust, 0.0)
+        return value_usd * maintenance_frac, value_usd * (initial_frac + self.confidence_margin * doubt)
 
 
 def _trust(book: MarginBook, market: Market) -> Floats:

@@ -34,7 +34,7 @@ from aggregator.quant import _margin_kernels as kernels
 from aggregator.quant._checks import require
 from aggregator.quant.black import SECONDS_PER_YEAR
 from aggregator.quant.margin import Ints, MarginBook
-from aggregator.quant.margin_rules import DIRECTIONS, ScanRules, Scenario
+from aggregator.quant.margin_rules import DIRECTIONS, LINEAR, ScanRules, Scenario
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,8 +65,7 @@ def scan(
     spots, directions, damping = scenario_columns(scenarios)
     for name, number in zip(rules._fields, rules, strict=True):
         require(name, number, np.isfinite(number), "a finite number")
-    for name in ("floor_s", "least_k_star"):
-        require(name, getattr(rules, name), getattr(rules, name) > 0.0, "> 0")
+    _check_divisors(book, rules, bool((directions >= LINEAR).any()))
     out, worst = np.empty((5, book.accounts)), np.empty(book.accounts, np.int64)
     outcomes = np.empty((book.accounts, spots.size))
     kernels.scan(
@@ -89,6 +88,19 @@ def option_deltas(book: MarginBook, move: Floats | float = 1.0, *, coin: bool = 
         d1 = np.where(distance == 0.0, 0.0, distance / total) + total / 2.0
     weight, d = (strike / forward, d1 - total) if coin else (1.0, d1)
     return np.asarray(book.sign * weight * ndtr(book.sign * d) * moving / forward, dtype=np.float64)
+
+
+def _check_divisors(book: MarginBook, rules: ScanRules, skewed: bool) -> None:
+    """Floors of zero are legal: then time (or k*) itself divides, and the contract reverts where that is zero."""
+    seconds = book.column("seconds")
+    for name in ("floor_s", "least_k_star"):
+        require(name, getattr(rules, name), getattr(rules, name) >= 0.0, ">= 0")
+    if rules.floor_s == 0.0:
+        require("seconds", seconds, seconds > 0.0, "> 0 where floor_s is 0")
+    if rules.least_k_star == 0.0 and skewed:
+        root = np.sqrt(seconds / SECONDS_PER_YEAR)
+        flat = root * rules.width * (rules.vol_static + root * rules.vol_slope)
+        require("k* of option", flat, flat > 0.0, "> 0 where least_k_star is 0")
 
 
 def scenario_columns(scenarios: tuple[Scenario, ...]) -> tuple[Floats, Ints, Floats]:

@@ -163,7 +163,7 @@ def swap(pool: Pool, amount_raw: int, zero_for_one: bool, sqrt_limit_x96: int | 
 
 
 def quote_exact_input(pool: Pool, amount_in_raw: int, zero_for_one: bool) -> int:
-    """Output for an input, as QuoterV2.quoteExactInputSingle: of what the pool can take where it runs dry before the end.
+    """Output for an input, as QuoterV2.quoteExactInputSingle: of what the pool takes where it runs dry before the end.
 
     `swap` says whether it did, and how much was left over. DomainError where the pool takes nothing (the quoter
     reverts).

@@ -171,7 +171,7 @@ class LyraV1:
     def best_liquidation(self, account: Account) -> Liquidation | None:
         """The weakest position, closed at its fair price under the series' `iv`; the pool will ask more than that.
 
-        None where nothing can be liquidated, frozen boards left out; CannotJudgeError without the volatility of the series.
+        None where no board that trades has one; CannotJudgeError without the volatility of the series.
         """
         weak = [p for p in self.positions(account) if self.can_liquidate(account, p) and not _frozen(p)]
         if not weak:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import erf, exp, sqrt
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,15 +104,14 @@ def pmrm2(rules: ScanRules, tails: tuple[Scenario, ...], linear_damping: float) 
     )
 
 
-def held(*collaterals: tuple[float, float, bool, float, float]) -> dict[str, float]:
-    """Amount, price, offsets with spot, initial and maintenance haircut -> book columns in stablecoin terms."""
-    values = [amount * price / STABLE for amount, price, *_ in collaterals]
-    return {
-        "collateral": sum(v for v, c in zip(values, collaterals, strict=True) if not c[2]),
-        "cancelling": sum(v for v, c in zip(values, collaterals, strict=True) if c[2]),
-        "haircut_initial": sum(v * c[3] for v, c in zip(values, collaterals, strict=True)),
-        "haircut_maintenance": sum(v * c[4] for v, c in zip(values, collaterals, strict=True)),
-    }
+def held(market: Market, *holdings: tuple[float, float, bool, float, float, float]) -> dict[str, float]:
+    """Amount, price, offsets with spot, initial and maintenance haircut, confidence -> book columns."""
+    amount, price, offsets, initial, maintenance, confidence = np.array(holdings, np.float64).T
+    value = amount * price / market.stable_usd
+    haircuts = pmrm2(RULES_2, TAILS, 1.0).haircuts(value, maintenance, initial, confidence, market)
+    columns = (value * (1.0 - offsets), value * offsets, *haircuts)
+    names = ("collateral", "cancelling", "haircut_maintenance", "haircut_initial")
+    return {name: float(column.sum()) for name, column in zip(names, columns, strict=True)}
 
 
 def test_pmrm2_naked_short_call() -> None:
@@ -134,6 +135,7 @@ def test_pmrm2_naked_short_call() -> None:
 
 
 def test_pmrm2_where_the_skew_scenario_is_worst() -> None:
+    market = Market(2681.6029850999994, stable_usd=STABLE)
     book = margin_book(
         1,
         account=[0, 0, 0],
@@ -148,19 +150,21 @@ def test_pmrm2_where_the_skew_scenario_is_worst() -> None:
         confidence=0.95,
         cash=-5000.0,
         **held(
-            (10_000.0, 0.99984231175, False, 0.03, 0.02),
-            (0.5, 95569.65243595604, False, 0.05, 0.3),
-            (1.5, 2840.575164415104, True, 0.01, 0.05),
+            market,
+            (10_000.0, 0.99984231175, False, 0.03, 0.02, 1.0),
+            (0.5, 95569.65243595604, False, 0.05, 0.3, 1.0),
+            (1.5, 2840.575164415104, True, 0.01, 0.05, 1.0),
         ),
     )
     rules = RULES_2._replace(linear_cap=9.5, vol_static=4.5, vol_slope=0.9)
-    found = pmrm2(rules, TAILS, 2.0).margin(book, Market(2681.6029850999994, stable_usd=STABLE))
+    found = pmrm2(rules, TAILS, 2.0).margin(book, market)
     assert found.initial_excess[0] == pytest.approx(17453.18787430053, rel=1e-12)
     assert found.maintenance_excess[0] == pytest.approx(20836.150107000496, rel=1e-12)
     assert found.worst_scenario[0] == len(GRID_2) + len(TAILS)
 
 
 def test_pmrm2_where_a_tail_is_worst() -> None:
+    market = Market(1000.0, stable_usd=STABLE, spot_confidence=0.9)
     book = margin_book(
         1,
         account=[0, 0, 0],
@@ -175,14 +179,15 @@ def test_pmrm2_where_a_tail_is_worst() -> None:
         confidence=0.95,
         cash=-33_000.0,
         **held(
-            (0.46, 95663.50604855, False, 0.05, 0.25),
-            (10.12, 1000.0, True, 0.005, 0.015),
-            (2.31, 2765.7082515126017, True, 0.01, 0.03),
-            (12311.0, 0.99984231175, False, 0.03, 0.02),
-            (12353.0, 1.1470506863329273, False, 0.03, 0.12),
+            market,
+            (0.46, 95663.50604855, False, 0.05, 0.25, 1.0),
+            (10.12, 1000.0, True, 0.005, 0.015, 0.9),
+            (2.31, 2765.7082515126017, True, 0.01, 0.03, 1.0),
+            (12311.0, 0.99984231175, False, 0.03, 0.02, 1.0),
+            (12353.0, 1.1470506863329273, False, 0.03, 0.12, 1.0),
         ),
     )
-    found = pmrm2(RULES_2, STEEP_TAILS, 1.0).margin(book, Market(1000.0, stable_usd=STABLE, spot_confidence=0.9))
+    found = pmrm2(RULES_2, STEEP_TAILS, 1.0).margin(book, market)
     assert found.initial_excess[0] == pytest.approx(-21392.355000009404, rel=1e-12)
     assert found.maintenance_excess[0] == pytest.approx(-7152.948464247913, rel=1e-12)
 
@@ -197,8 +202,8 @@ def test_pmrm2_perp_on_doubtful_feeds() -> None:
 
 
 def test_pmrm2_perp_against_puts_and_coin() -> None:
-    # case 33; the feed of the coin is doubtful (0.2) too, which the venue adds to the initial haircut
-    value = 3000.0 / STABLE
+    # case 33
+    market = Market(3000.0, 100_000.0, STABLE, 0.2, 0.1)
     book = margin_book(
         1,
         account=[0],
@@ -212,13 +217,69 @@ def test_pmrm2_perp_against_puts_and_coin() -> None:
         discount=0.9962264490688729,
         confidence=0.95,
         perps=-1.0,
-        cancelling=value,
-        haircut_maintenance=0.02 * value,
-        haircut_initial=(0.01 + 0.8) * value,
+        **held(market, (1.0, 3000.0, True, 0.01, 0.02, 0.2)),
     )
-    found = pmrm2(RULES_2, TAILS, 1.0).margin(book, Market(3000.0, 100_000.0, STABLE, 0.2, 0.1))
+    found = pmrm2(RULES_2, TAILS, 1.0).margin(book, market)
     assert found.initial_excess[0] == pytest.approx(859668.4190349347, rel=1e-12)
     assert found.maintenance_excess[0] == pytest.approx(907071.7014477414, rel=1e-12)
+
+
+def test_pmrm2_trusts_a_holding_as_little_as_the_spot_feed() -> None:
+    """Cases 32 and 6: feeds of 1.0 and others above, at and below the spot's own; the perp's 0.1 is not asked."""
+    market = Market(100_000.0, 100_000.0, STABLE, 0.2, 0.1)
+    book = margin_book(1, perps=-1.0, **held(market, (1.0, 100_000.0, True, 0.015, 0.03, 1.0)))
+    found = pmrm2(RULES_2, TAILS, 1.0).margin(book, market)
+    assert found.initial_excess[0] == pytest.approx(-76506.39347229843, rel=1e-12)
+    assert found.maintenance_excess[0] == pytest.approx(95478.73931898379, rel=1e-12)
+
+    market = Market(2000.0, stable_usd=0.1, spot_confidence=0.12)
+    columns = held(
+        market,
+        (2.5, 10_000.0, True, 0.01, 0.03, 0.2),
+        (16.0, 2000.0, True, 0.005, 0.015, 0.12),
+        (2.3, 75_000.0, False, 0.05, 0.25, 0.4),
+        (12.0, 120_000.0, False, 0.1, 0.35, 0.253),
+        (23_510.0, 1.1470506863329273, False, 0.03, 0.12, 1.0),
+        (10_000.0, 1.9, False, 0.05, 0.2, 0.01),
+        (4.0, 500.0, True, 0.01, 0.05, 0.2),
+    )
+    found = pmrm2(RULES_2, TAILS, 1.0).margin(margin_book(1, cash=-3000.0, **columns), market)
+    assert found.initial_excess[0] == pytest.approx(-5359102.148490705, rel=1e-12)
+    assert found.maintenance_excess[0] == pytest.approx(11531801.022394048, rel=1e-12)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 60.0, 3_600.0, 86_399.0])
+def test_a_floor_of_zero_lets_the_last_day_run_out(seconds: float) -> None:
+    """At the money black76 is F * erf(sigma * sqrt(T / 8)); the shock is 1 + 0.5 * (30 d / T)^0.3 without a floor."""
+    rules = RULES_2._replace(floor_s=0.0, least_k_star=0.0, least_vol_up=0.0, basis_add=0.0, basis_mult=0.0)
+    book = margin_book(1, account=[0], kind="c", K=2000.0, seconds=seconds, forward_variable=2000.0, sigma=0.6,
+                       amount=-1.0)  # fmt: skip
+    found = margin_scan.scan(book, np.zeros(1), np.ones(1), rules, (Scenario(1.0, "up"), Scenario(1.0, "abs")))
+    stretch = 1.0 + 0.5 * (30 * 86_400 / seconds) ** 0.3
+    worth = [2000.0 * erf(sigma * sqrt(seconds / 31_536_000 / 8)) for sigma in (0.6, 0.6 * stretch)]
+    discount = min(1.04 * exp(0.08 * seconds / 31_536_000), 1.0)
+    assert found.outcomes[0] == pytest.approx([worth[0] - worth[1] * discount, 0.0], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rules", "seconds", "said"),
+    [
+        ({"floor_s": 0.0}, 0.0, "seconds"),
+        ({"least_k_star": 0.0}, 0.0, r"k\*"),
+        ({"least_k_star": 0.0, "width": 0.0}, 1e6, r"k\*"),
+        ({"least_k_star": 0.0, "vol_static": 0.0, "vol_slope": -0.1}, 1e6, r"k\*"),
+        ({"floor_s": -1.0}, 1e6, "floor_s"),
+        ({"least_k_star": -0.01}, 1e6, "least_k_star"),
+    ],
+)
+def test_where_the_contract_would_divide_by_zero_is_refused(rules: dict[str, float], seconds: float, said: str) -> None:
+    book = margin_book(1, account=[0, 0], kind="c", K=[9.0, 10.0], seconds=[1e6, seconds], forward_variable=10.0,
+                       sigma=0.6, amount=-1.0)  # fmt: skip
+    with pytest.raises(DomainError, match=said):
+        pmrm2(RULES_2._replace(**rules), TAILS, 1.0).margin(book, Market(10.0))
+    if said == r"k\*":  # without a skewed scenario nothing is divided by it
+        bent = DerivePortfolio2(RULES_2._replace(**rules), GRID_2).margin(book, Market(10.0))
+        assert np.isfinite(bent.initial_excess[0])
 
 
 # Derive standard margin of one short option: StandardManager.sol at 7736900, parameters of test/config-test.sol.
@@ -306,8 +367,14 @@ def random_book(seed: int, accounts: int = 12, legs: int = 60) -> MarginBook:
 
 @pytest.mark.parametrize(
     "rules",
-    [PMRM_RULES, RULES_2, RULES_2._replace(coin=1.0), PMRM_RULES._replace(look_ahead_s=40_000.0)],
-    ids=["pmrm", "pmrm2", "coin", "later"],
+    [
+        PMRM_RULES,
+        RULES_2,
+        RULES_2._replace(coin=1.0),
+        PMRM_RULES._replace(look_ahead_s=40_000.0),
+        RULES_2._replace(floor_s=0.0, least_k_star=0.0),
+    ],
+    ids=["pmrm", "pmrm2", "coin", "later", "floors of zero"],
 )
 def test_compiled_scan_equals_the_numpy_scan(rules: ScanRules) -> None:
     book = random_book(1)
