@@ -1,12 +1,13 @@
 """aiohttp service. One envelope: `data`, `meta` (cut, age, coverage, degraded), `links`; errors are RFC 9457.
 
 Work that computes runs in a thread; every answer comes from one immutable snapshot. A stress is named by the digest of
-cut, scenario and version, so the same question is computed once.
+what was read, scenario and version, so the same question is computed once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import time
@@ -136,8 +137,18 @@ def _answer(held: Held, data: Any, links: dict[str, str]) -> web.Response:
         "degraded": [f"{c['chain']}/{c['protocol']}/{c['deployment']}" for c in coverage if c["level"] != "full"],
         "version": __version__,
     }
-    body = orjson.dumps({"data": data, "meta": meta, "links": links})
-    return web.Response(body=body, content_type="application/json", headers={"ETag": f'"{held.snapshot.digest[:32]}"'})
+    answer = {"data": data, "meta": meta, "links": links}
+    headers = {"ETag": _weak_tag(answer)}
+    return web.Response(body=orjson.dumps(answer), content_type="application/json", headers=headers)
+
+
+def _weak_tag(answer: dict[str, Any]) -> str:
+    """ETag of all but the ages, which change by the second: weak, for the same tag covers bytes that differ in them."""
+    ageless = {
+        part: {key: value for key, value in said.items() if key != "age_s"} if isinstance(said, dict) else said
+        for part, said in answer.items()
+    }
+    return f'W/"{hashlib.sha256(orjson.dumps(ageless)).hexdigest()[:32]}"'
 
 
 async def _health(request: web.Request) -> web.Response:
@@ -203,11 +214,10 @@ async def _stress_posted(request: web.Request) -> web.Response:
 
 async def _stress(request: web.Request, scenario: Scenario) -> web.Response:
     held = await request.app[_CURRENT].get()
-    job = request.app[_APP].job(held.run.cut.digest, scenario)
-    kept, key = request.app[_RESULTS], held.snapshot.digest + job  # the same blocks may have been read anew
+    kept, key = request.app[_RESULTS], request.app[_APP].job(held.snapshot, scenario)
     async with request.app[_ONE]:  # one at a time: a stress uses every core it can get
         if key not in kept:
             kept[key] = await asyncio.to_thread(request.app[_APP].stress_of, held.snapshot, scenario)
             while len(kept) > KEPT_RESULTS:
                 kept.popitem(last=False)
-    return _answer(held, kept[key] | {"job": job}, {"self": "/v1/stress"})
+    return _answer(held, kept[key], {"self": "/v1/stress"})

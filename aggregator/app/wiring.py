@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -17,8 +17,8 @@ from aggregator import __version__
 from aggregator.app.address import typed_address
 from aggregator.app.config import Config, data_dir, load_config
 from aggregator.core.block import Cut
-from aggregator.core.errors import ConfigError, StoreError, near_miss
-from aggregator.core.result import StressResult
+from aggregator.core.errors import ConfigError, DatabaseError, StoreError, near_miss
+from aggregator.core.result import StressResult, job
 from aggregator.core.scenario import Scenario, load_scenario
 from aggregator.report.coverage import coverage_json
 from aggregator.report.plain import cut_json, gap_json
@@ -336,7 +336,7 @@ class App:
         result = self._run(snap, chosen, tick)
         body = result.json()
         if keep:
-            self.store.save_stress(self.job(snap.cut.digest, chosen), snap.cut.digest, chosen.digest, __version__, body)
+            self.store.save_stress(result.job, snap.cut.digest, chosen.digest, result.version, body)
         if report is not None:
             from aggregator.report.stress import html
 
@@ -346,12 +346,18 @@ class App:
         return answer
 
     @staticmethod
-    def job(cut_digest: str, scenario: Scenario) -> str:
-        """Name of a stress: the digest of cut, scenario and version."""
-        return hashlib.sha256(f"{cut_digest}{scenario.digest}{__version__}".encode()).hexdigest()
+    def job(snap: Snapshot, scenario: Scenario) -> str:
+        """Name of a stress (`core.result.job`)."""
+        return job(snap.digest, scenario.digest, __version__)
 
     def stress_of(self, snap: Snapshot, scenario: Scenario) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self._run(snap, scenario, lambda name, done, total: None).json())
+        """As it was stored, computed where it was not."""
+        body = None
+        with suppress(DatabaseError):  # while it is away, what is held answers on
+            body = self.store.stress(self.job(snap, scenario))
+        if body is None:
+            body = self._run(snap, scenario, lambda name, done, total: None).json()
+        answer: dict[str, Any] = json.loads(body)
         return answer
 
     def _run(self, snap: Snapshot, scenario: Scenario, tick: Tick) -> StressResult:

@@ -5,6 +5,7 @@ Amounts are USD float64. Every list is sorted; no clock, no path, no machine in 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
@@ -107,5 +108,19 @@ class StressResult:
     gaps: list[dict[str, object]]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def job(self) -> str:
+        return job(self.snapshot_digest, self.scenario_digest, self.version)
+
     def json(self) -> bytes:
-        return json.dumps(asdict(self), sort_keys=True, indent=1, allow_nan=False).encode()
+        said = asdict(self) | {"job": self.job}
+        return json.dumps(said, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def job(row_digest: str, scenario_digest: str, version: str, level_digest: str = "") -> str:
+    """Name of a stress and its permalink: sha-256 of what it was computed from, one part a line.
+
+    row_digest: of the snapshot, so of all that was read and how far, not of the blocks alone. level_digest: of how far
+    its rows are trusted; '' while no level is above another.
+    """
+    return hashlib.sha256("\n".join((row_digest, level_digest, scenario_digest, version)).encode()).hexdigest()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Conventions:
         if not 0.0 <= self.recovery_frac <= 1.0:
             found = str(self.recovery_frac)
             raise ScenarioError("recovery_frac is out of range", expected="[0, 1]", found=found, fix="0.25 is 25 %")
+        object.__setattr__(self, "recovery_frac", float(self.recovery_frac))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,27 @@ class Scenario:
                         found=f"{value:g}" if isinstance(value, float) else str(value)[:80],
                         fix="moves are fractions: -0.3 is -30 %",
                     )
+            # 1 and 1.0, 0 and -0.0 are one move, of one name and in one result
+            object.__setattr__(self, table, {key: float(value) + 0.0 for key, value in getattr(self, table).items()})
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()
+        """sha-256 of what differs from the defaults: a key that a later version adds renames no scenario of today."""
+        return hashlib.sha256(json.dumps(_differing(self), sort_keys=True).encode()).hexdigest()
+
+
+def _differing(of: Any) -> dict[str, Any]:
+    """Fields of a dataclass that are not at their default, of those in it too; nothing for one that has none."""
+    out: dict[str, Any] = {}
+    for f in fields(of):
+        value = getattr(of, f.name)
+        default = f.default if f.default_factory is MISSING else f.default_factory()
+        if value != default:
+            out[f.name] = _differing(value) if is_dataclass(value) else value
+    return out
 
 
 def load_scenario(path: Path) -> Scenario:

@@ -69,7 +69,12 @@ def _as_of(result: StressResult, snap: Snapshot) -> Section:
         [chain_name(b.source), f"{b.number:,}", _utc(b.time_s), b.finality, Cell(short(b.hash), b.hash)]
         for b in snap.cut.blocks
     ]
-    digests = (("cut", result.cut_digest), ("snapshot", result.snapshot_digest), ("scenario", result.scenario_digest))
+    digests = (
+        ("cut", result.cut_digest),
+        ("snapshot", result.snapshot_digest),
+        ("scenario", result.scenario_digest),
+        ("this stress", result.job),
+    )
     text = f"All figures are of one cut; its blocks are at most {snap.cut.skew_s} s apart."
     return (
         Section("As of", text)

@@ -107,7 +107,7 @@ class Coverage(SQLModel, table=True):
 
 
 class Stress(SQLModel, table=True):
-    """A stored `core.result.StressResult` (its JSON bytes) under the digest of cut, scenario and version."""
+    """A stored `core.result.StressResult` (its JSON bytes) under its job digest (`core.result.job`)."""
 
     __tablename__ = "stress"
     job: str = Field(sa_column=Column(Text, primary_key=True))

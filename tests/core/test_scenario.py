@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,41 @@ def test_the_digest_is_of_the_content(price: dict[str, float]) -> None:
     one = Scenario("x", price=price)
     assert one.digest == Scenario("x", price=dict(reversed(price.items()))).digest
     assert one.digest != Scenario("x", price={**price, "other": 0.5}).digest or price.get("other") == 0.5
+
+
+# a scenario of today, and other ways to write it that say no more
+_SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"description": ""}),
+    ({}, {"price": {}, "vol": {}, "depth": {}, "depeg": {}, "conventions": {}}),
+    ({}, {"conventions": asdict(Conventions())}),
+    ({}, {"conventions": {"recovery_frac": 0}}),
+    ({"conventions": {"recovery_frac": 1.0}}, {"conventions": {"recovery_frac": 1, "rounds": "batch"}}),
+    ({"price": {"A": -1.0, "B": 0.0}}, {"price": {"B": -0.0, "A": -1}}),
+]
+
+
+@pytest.mark.parametrize(("said", "also"), _SAME)
+def test_defaults_written_out_rename_nothing(said: dict[str, Any], also: dict[str, Any]) -> None:
+    one, other = (parse_scenario({"name": "x", **data}) for data in (said, also))
+    assert one.digest == other.digest
+    assert json.dumps(one.plain(), sort_keys=True) == json.dumps(other.plain(), sort_keys=True)
+
+
+def test_a_kind_of_move_that_a_later_version_adds_renames_nothing() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Later(Scenario):
+        mint: dict[str, float] = field(default_factory=dict)
+        horizon_s: int = 0
+
+    told: dict[str, Any] = {"price": {"WETH": -0.3}, "conventions": Conventions(max_rounds=7)}
+    assert Later("x", **told).digest == Scenario("x", **told).digest
+    assert Later("x", **told, mint={"WETH": 1.0}).digest != Scenario("x", **told).digest
+    assert Later("x", **told, horizon_s=60).digest != Scenario("x", **told).digest
+
+
+def test_each_move_and_convention_is_in_the_name() -> None:
+    moves = [{table: {"A": 0.25}} for table in ("price", "vol", "depth", "depeg")]
+    moves += [{"conventions": {"rounds": "sequential"}}, {"conventions": {"profit_test": False}}]
+    moves += [{"conventions": {key: 1}} for key in ("capacity_accounts", "max_rounds", "recovery_frac")]
+    moves += [{"description": "d"}, {"name": "y"}, {}]
+    assert len({parse_scenario({"name": "x", **move}).digest for move in moves}) == len(moves)

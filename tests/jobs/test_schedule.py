@@ -27,7 +27,7 @@ def test_a_round_collects_and_stresses(three_chains_world: World, open_app: Open
     assert schedule(app, once=True)
     assert len(app.cuts()) == 1
     kept = app.stress("mild", "", lambda name, done, total: None)
-    assert orjson.loads(app.store.stress(app.job(app.cuts()[0].digest, app.scenario("mild"))) or b"{}") == kept
+    assert orjson.loads(app.store.stress(app.job(app.snapshot(), app.scenario("mild"))) or b"{}") == kept
 
 
 def test_a_round_that_fails_says_so_and_leaves_the_store_whole(three_chains_world: World, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_one_stress_that_fails_does_not_keep_the_next_from_running(
     broken.write_text('name = "broken"\n[price]\nNOPE = -0.1\n')
     app = open_app(three_chains_world, schedule={"scenarios": [str(broken), "mild"]})
     assert not schedule(app, once=True)
-    assert app.store.stress(app.job(app.cuts()[0].digest, app.scenario("mild")))
+    assert app.store.stress(app.job(app.snapshot(), app.scenario("mild")))
 
 
 @pytest.fixture
