@@ -224,11 +224,10 @@ class App:
         return CollectAnswer(data, too_many, self.gaps(snap))
 
     def import_book(self, directory: Path) -> CollectAnswer:
-        """A folder of tables as a cut of its own; its time is that of the newest file."""
+        """A folder of tables as a cut of its own, at the time that they give (`read_book`)."""
         from aggregator.ingest.book import read_book
 
-        files = [f for f in directory.iterdir() if f.is_file()] if directory.is_dir() else []
-        book = read_book(directory, max((int(f.stat().st_mtime) for f in files), default=0))
+        book = read_book(directory)
         with self.store.write_run(book.cut, version=__version__) as writer:
             writer.assets(book.assets)
             for deployment in sorted({*book.cut_rows, *book.positions}):

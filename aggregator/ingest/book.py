@@ -23,7 +23,7 @@ TABLES: dict[str, Spec] = {
     "markets": Spec(("market", "rule"), ("protocol", "name", "loan_asset", "close_factor", "liquidation_incentive")),
     "collateral": Spec(("market", "asset", "liquidation_threshold"), ("ltv", "liquidation_bonus", "protocol_fee")),
     "positions": Spec(("market", "account", "asset", "side", "amount")),
-    "prices": Spec(("asset", "price_usd"), ("decimals", "symbol", "market")),
+    "prices": Spec(("asset", "price_usd"), ("decimals", "symbol", "market", "time_s")),
     "claims": Spec(("asset", "underlying", "rate"), ("kind", "market")),
     "depth": Spec(("asset", "base_reserve", "usd_reserve"), ("fee_bps",)),
 }
@@ -36,7 +36,9 @@ _OF_MARKET = {"loan_asset": "morpho_blue", "close_factor": "compound_v2", "liqui
 _OF_COLLATERAL = {"ltv": "aave_v3", "liquidation_bonus": "aave_v3", "protocol_fee": "aave_v3"}
 _OURS = ("book", "depth")  # protocols of the rows that stand beside the markets
 AAVE_PRICE_PLACES, PRICE_PLACES, USD_DECIMALS, MAX_DECIMALS = 8, 18, 8, 36
+MAX_TIME_S = 2**33  # in the year 2242: a time in milliseconds is above it
 _FRACTION = "a fraction: 0.825 is 82.5 %"
+_SECONDS = "unix seconds: 1700000000 is 2023-11-14 22:13:20 UTC, and 1700000000000 is milliseconds"
 
 
 class Book(NamedTuple):
@@ -48,11 +50,15 @@ class Book(NamedTuple):
     positions: Mapping[str, list[PositionRow]]
 
 
-def read_book(folder: Path, time_s: int) -> Book:
-    """ImportDataError names file, line, column and the nearest right one. time_s: when the book was true."""
-    digest, sheets = read_folder(folder, TABLES, NEEDED)
-    source = f"book:{digest[:32]}"
-    return _Builder(source, sheets).build(Cut.of([BlockRef(source, 0, digest, time_s, "import")]))
+def read_book(folder: Path, time_s: int | None = None) -> Book:
+    """ImportDataError names file, line, column and the nearest right one.
+
+    time_s: when the book was true; by default the newest `time_s` of its prices, where they have none the time at
+    which the newest of its tables was written.
+    """
+    found = read_folder(folder, TABLES, NEEDED)
+    source = f"book:{found.digest[:32]}"
+    return _Builder(source, found.sheets).build(found.digest, found.written_s, time_s)
 
 
 class _Market(NamedTuple):
@@ -75,8 +81,9 @@ class _Builder:
         self._collateral: dict[str, set[str]] = defaultdict(set)  # by market name
         self._cut: dict[str, list[Row]] = defaultdict(list)
         self._positions: dict[str, list[PositionRow]] = defaultdict(list)
+        self._priced_s = 0  # the newest time of a price, 0 where none is given
 
-    def build(self, cut: Cut) -> Book:
+    def build(self, digest: str, written_s: int, time_s: int | None) -> Book:
         self._read_prices()
         self._read_markets()
         self._read_collateral()
@@ -84,6 +91,8 @@ class _Builder:
         self._read_claims()
         self._read_depth()
         assets = [Asset(self._asset(name), self._symbols.get(name, name), d) for name, d in self._decimals.items()]
+        at_s = (self._priced_s or written_s) if time_s is None else time_s
+        cut = Cut.of([BlockRef(self._source, 0, digest, at_s, "import")])
         return Book(cut, (*sorted(assets), Asset(USD, "USD", USD_DECIMALS)), self._cut, self._positions)
 
     def _asset(self, name: str) -> str:
@@ -118,6 +127,7 @@ class _Builder:
                 decimals = line.exact("decimals", 0, high=MAX_DECIMALS)
                 if self._decimals.setdefault(name, decimals) != decimals:
                     raise line.error("decimals differ", str(self._decimals[name]), line["decimals"])
+            self._priced_s = max(self._priced_s, _time_s(line))
             symbol = line["symbol"]
             if symbol and self._symbols.setdefault(name, symbol) != symbol:
                 raise line.error("symbols differ", self._symbols[name], symbol)
@@ -127,7 +137,7 @@ class _Builder:
             self._decimals.setdefault(name, 18)
             if not market:
                 raw = line.exact("price_usd", PRICE_PLACES, high=I256_MAX)
-                shared.append(Price("", self._asset(name), USD, raw, PRICE_PLACES, "feed", 0, 0))
+                shared.append(Price("", self._asset(name), USD, raw, PRICE_PLACES, "feed", _time_s(line), 0))
             elif ("", name) not in self._prices:  # else what it sells for would be what some market believes
                 raise line.error(
                     f"{name!r} has no price of its own", "a line with an empty market", f"one for {market}", "add it"
@@ -233,7 +243,7 @@ class _Builder:
             places = AAVE_PRICE_PLACES if aave else PRICE_PLACES
             why = f"{market.rule} reads prices at {places} places: round it as its oracle does" if aave else ""
             raw = line.exact("price_usd", places, high=I256_MAX, fix=why)
-            return Price(market.id, self._asset(asset), USD, raw, places, path, 0, 0)
+            return Price(market.id, self._asset(asset), USD, raw, places, path, _time_s(line), 0)
         loan = market.line["loan_asset"]
         loan_raw = self._price_line(name, loan, market.line).exact("price_usd", PRICE_PLACES)
         if loan_raw == 0:
@@ -241,7 +251,7 @@ class _Builder:
         exp = 36 + self._decimals[loan] - self._decimals[asset]
         raw = line.exact("price_usd", PRICE_PLACES) * 10**exp // loan_raw
         _fits(line, "price_usd in the loan asset", raw, I256_MAX)
-        return Price(market.id, self._asset(asset), self._asset(loan), raw, exp, path, 0, 0)
+        return Price(market.id, self._asset(asset), self._asset(loan), raw, exp, path, _time_s(line), 0)
 
     # -- what stands behind what
 
@@ -301,6 +311,11 @@ def _collateral_terms(line: Line, mechanism: str, number: int) -> list[tuple[str
         ("liquidation_protocol_fee_bps", bps("protocol_fee", "0"), 4),
         ("reserve_id", number, 0),
     ]
+
+
+def _time_s(line: Line) -> int:
+    """When the price was true, 0 where the table does not say."""
+    return line.exact("time_s", 0, low=1, high=MAX_TIME_S, fix=_SECONDS) if line["time_s"] else 0
 
 
 def _applies(line: Line, market: _Market, columns: Mapping[str, str]) -> None:

@@ -112,8 +112,16 @@ class Sheet:
             yield line
 
 
-def read_folder(folder: Path, specs: Mapping[str, Spec], needed: Sequence[str]) -> tuple[str, dict[str, Sheet]]:
-    """(sha256 over the files' names and bytes, sheets by table); ImportDataError for a folder that is no such book."""
+class Folder(NamedTuple):
+    """digest: sha256 over the names and bytes of the tables. written_s: when the newest of them was written."""
+
+    digest: str
+    written_s: int
+    sheets: dict[str, Sheet]
+
+
+def read_folder(folder: Path, specs: Mapping[str, Spec], needed: Sequence[str]) -> Folder:
+    """The tables in it, and nothing else that lies beside them; ImportDataError for a folder that is no such book."""
     files = _files(folder, specs)
     if missing := [n for n in needed if n not in files]:
         raise ImportDataError(
@@ -122,17 +130,18 @@ def read_folder(folder: Path, specs: Mapping[str, Spec], needed: Sequence[str]) 
             found=", ".join(sorted(files)) or "none",
             fix="docs/import.md has an example of each",
         )
-    digest, sheets = hashlib.sha256(), {}
+    digest, written_s, sheets = hashlib.sha256(), 0, {}
     for name, file in sorted(files.items()):
         try:
             data = file.read_bytes()
+            written_s = max(written_s, int(file.stat().st_mtime))
         except OSError as error:
             raise ImportDataError(
                 f"cannot read {file.name}", expected="a readable file", found=str(error), fix="check its permissions"
             ) from error
         digest.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
         sheets[name] = Sheet(file, data, specs[name])
-    return digest.hexdigest(), sheets
+    return Folder(digest.hexdigest(), written_s, sheets)
 
 
 def _files(folder: Path, specs: Mapping[str, Spec]) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
 
@@ -45,6 +46,32 @@ def test_the_cut_is_named_by_the_files(tmp_path: Path) -> None:
     assert read_book(tmp_path, 6).cut.digest == first.digest  # a copy of the files is the same book
     write(tmp_path, prices=BOOK["prices"].replace("2000", "2001"))
     assert read_book(tmp_path, 5).cut.digest != first.digest
+
+
+def test_the_cut_is_as_old_as_its_tables(tmp_path: Path) -> None:
+    """What lies beside them says nothing about the book, however young; a column of times says more than the files."""
+    write(tmp_path)
+    for age_s, name in enumerate((*BOOK, "README.md", "notes.txt", ".DS_Store", "old/prices.csv")):
+        file = tmp_path / (f"{name}.csv" if name in BOOK else name)
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        os.utime(file, (0, 1_600_000_000 + age_s))
+    assert read_book(tmp_path).cut.time_s == 1_600_000_000 + len(BOOK) - 1
+    digest = read_book(tmp_path).cut.digest
+    os.utime(tmp_path / "prices.csv", (0, 1_650_000_000))
+    assert (read_book(tmp_path).cut.time_s, read_book(tmp_path).cut.digest) == (1_650_000_000, digest)
+    write(tmp_path, prices="asset,price_usd,decimals,time_s\nWETH,2000,18,1500000007\nUSDC,1,6,\n")
+    book = read_book(tmp_path)
+    assert book.cut.time_s == 1_500_000_007
+    prices = [row for rows in book.cut_rows.values() for row in rows if isinstance(row, Price)]
+    times = {(price.asset.rpartition(":")[2], price.updated_s) for price in prices}
+    assert times == {("WETH", 1_500_000_007), ("USDC", 0)}
+
+
+@pytest.mark.parametrize("text", ["1700000000000", "0", "-5", "1700000000.5", "2023-11-14"])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ImportDataError, match="line 2: time_s"):
+        read_book(write(tmp_path, prices=f"asset,price_usd,decimals,time_s\nWETH,2000,18,{text}\nUSDC,1,6,\n"))
 
 
 def test_parquet_strings_read_as_csv_does_and_floats_are_refused(tmp_path: Path) -> None:

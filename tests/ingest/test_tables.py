@@ -19,7 +19,7 @@ SPECS = {"t": Spec(("name", "amount"), ("note",)), "claims": Spec(("a",))}
 def rows(folder: Path, data: bytes | None = None) -> list[tuple[str, str, str, str]]:
     if data is not None:
         (folder / "t.csv").write_bytes(data)
-    _, sheets = read_folder(folder, SPECS, ("t",))
+    sheets = read_folder(folder, SPECS, ("t",)).sheets
     return [(line.where, line["name"], line["amount"], line["note"]) for line in sheets["t"]]
 
 
