@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.quant.jit import jit
-from aggregator.quant.normal import INV_SQRT_2PI, cdf_given_pdf
+from aggregator.quant.normal import INV_SQRT_2PI, tail_given_pdf
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int8]
@@ -22,6 +22,18 @@ Codes = npt.NDArray[np.int8]
 def in_domain(s: float, k: float, t: float, v: float, r: float, q: float) -> bool:
     inf = math.inf
     return 0.0 < s < inf and 0.0 < k < inf and 0.0 <= t < inf and 0.0 <= v < inf and abs(r) < inf and abs(q) < inf
+
+
+@jit
+def time_value(spot: float, cash: float, d1: float, d2: float, tail1: float, tail2: float) -> float:
+    """Price of the out-of-the-money one of call and put, eq. (2), from the tails Phi(-|d1|) and Phi(-|d2|).
+
+    What an in-the-money option is worth above its intrinsic value is this too (put-call parity); eq. (2) itself would
+    lose it in the rounding of the larger terms.
+    """
+    if spot > cash:
+        return max(cash * (tail2 if d2 > 0.0 else 1.0 - tail2) - spot * (tail1 if d1 > 0.0 else 1.0 - tail1), 0.0)
+    return max(spot * (tail1 if d1 < 0.0 else 1.0 - tail1) - cash * (tail2 if d2 < 0.0 else 1.0 - tail2), 0.0)
 
 
 @jit
@@ -58,16 +70,17 @@ def first_order(start: int, end: int, sign: Codes, x: Floats, out: Floats, statu
         d1 = (math.log(s / k) + (ri - qi) * t) * per_total + 0.5 * total
         d2 = d1 - total
         n1 = INV_SQRT_2PI * math.exp(-0.5 * d1 * d1)
-        big1 = cdf_given_pdf(w * d1, n1)
-        big2 = cdf_given_pdf(w * d2, n1 * spot / cash)
-        price = w * (spot * big1 - cash * big2)
+        tail1, tail2 = tail_given_pdf(d1, n1), tail_given_pdf(d2, n1 * spot / cash)
+        big1 = tail1 if w * d1 < 0.0 else 1.0 - tail1
+        big2 = tail2 if w * d2 < 0.0 else 1.0 - tail2
+        price = time_value(spot, cash, d1, d2, tail1, tail2) + max(w * (spot - cash), 0.0)
         slope = spot * n1
-        out[0, i] = max(price, 0.0)
+        out[0, i] = price
         out[1, i] = w * carry * big1
         out[2, i] = carry * n1 * per_total / s
         out[3, i] = slope * root
         out[4, i] = -0.5 * slope * v * v * per_total + w * (qi * spot * big1 - ri * cash * big2)
-        if not abs(price) + abs(out[2, i]) + abs(out[4, i]) < math.inf:
+        if not abs(spot - cash) + price + abs(out[2, i]) + abs(out[4, i]) < math.inf:
             return i
         status[i] = 0
     return -1
@@ -102,7 +115,8 @@ def all_orders(start: int, end: int, sign: Codes, x: Floats, out: Floats, status
         d1 = (math.log(s / k) + b * t) / total + 0.5 * total
         d2 = d1 - total
         n1 = INV_SQRT_2PI * math.exp(-0.5 * d1 * d1)
-        big2 = cdf_given_pdf(w * d2, n1 * s * carry / cash)
+        tail2 = tail_given_pdf(d2, n1 * s * carry / cash)
+        big2 = tail2 if w * d2 < 0.0 else 1.0 - tail2
         out[5, i] = w * t * cash * big2
         out[6, i] = -carry * n1 * d2 / v
         out[7, i] = out[3, i] * d1 * d2 / v
@@ -125,15 +139,13 @@ def only_price(start: int, end: int, sign: Codes, x: Floats, out: Floats) -> int
         carry = 1.0 if qi == 0.0 else math.exp(-qi * t)
         spot = s * carry
         cash = k * (carry if ri == qi else math.exp(-ri * t))
-        if total == 0.0:
-            value = w * (spot - cash)
-        else:
+        value = max(w * (spot - cash), 0.0)
+        if total != 0.0:
             d1 = (math.log(s / k) + (ri - qi) * t) * (1.0 / total) + 0.5 * total
+            d2 = d1 - total
             n1 = INV_SQRT_2PI * math.exp(-0.5 * d1 * d1)
-            upper = cdf_given_pdf(w * d1, n1)
-            lower = cdf_given_pdf(w * (d1 - total), n1 * spot / cash)
-            value = w * (spot * upper - cash * lower)
-        if not abs(value) < math.inf:
+            value += time_value(spot, cash, d1, d2, tail_given_pdf(d1, n1), tail_given_pdf(d2, n1 * spot / cash))
+        if not abs(spot - cash) + value < math.inf:
             return i
-        out[i] = max(value, 0.0)
+        out[i] = value
     return -1

@@ -161,10 +161,35 @@ def total_vol(x: float, beta: float, complement: float) -> float:
 
 
 @jit
+def own_error(x: float, s: float, beta: float, bound: float) -> float:
+    """Bound on the error of s by the solver's own rounding; bound: b_max over the density where b - beta is solved.
+
+    erfcx is right to 9 EPS, so Y(h+t) -+ Y(h-t) is to 9 EPS times both, and ds = dY of either; Y(-u) <= min(Y(0), 1/u).
+    Elsewhere the series (4) is right to a few EPS of s, and a logarithm of (5) to an EPS of itself.
+    """
+    h, t = x / s, 0.5 * s
+    error = 12.0 * s + ((4.0 - x) * bound if bound > 0.0 else -2.0 * s * math.log(beta) / (1.0 + h * h))
+    if t >= 0.1 or x < -0.5:
+        error += 12.0 * (min(_SQRT_HALF_PI, 1.0 / abs(h + t)) + min(_SQRT_HALF_PI, 1.0 / (t - h))) * (1.0 - 0.25 * x)
+    return EPS * error
+
+
+@jit
 def solve(
-    start: int, end: int, sign: Codes, rows: Floats, tolerance: float, sigma: Floats, error: Floats, status: Codes
+    start: int,
+    end: int,
+    sign: Codes,
+    rows: Floats,
+    slack: Floats,
+    tolerance: float,
+    sigma: Floats,
+    error: Floats,
+    status: Codes,
 ) -> int:
-    """Fill [start, end) from rows price, F, K, T_yr, discount; returns -1 (no element stops it)."""
+    """Fill [start, end) from rows price, F, K, T_yr, discount; returns -1 (no element stops it).
+
+    slack: by how much the undiscounted price may be off besides the rounding of the quote; or empty.
+    """
     for i in range(start, end):
         p, f, k, years, discount = rows[0, i], rows[1, i], rows[2, i], rows[3, i], rows[4, i]
         sigma[i] = math.nan
@@ -178,12 +203,15 @@ def solve(
             continue
         value = p / discount
         noise = 0.5 * EPS * value * (1.0 if discount == 1.0 else 2.0)
-        inside = sign[i] * (f - k)
-        if inside > 0.0:
-            value -= inside
+        if slack.size:
+            noise += slack[i]
+        small, large = min(f, k), max(f, k)
+        inside = large - small
+        if sign[i] * (f - k) > 0.0:
+            value = value - inside - ((large - inside) - small)  # the last: what rounding took from F - K
             if abs(value) <= noise:
                 value = 0.0
-        small, large = min(f, k), max(f, k)
+            noise += EPS * abs(value)
         if value <= 2.3e-308 * max(1.0, f + k):
             status[i] = BELOW_INTRINSIC if value < 0.0 else NO_TIME_VALUE
             continue
@@ -191,19 +219,28 @@ def solve(
             status[i] = ABOVE_BOUND
             continue
         root = math.sqrt(small) * math.sqrt(large)
-        gap = (large - small) / small
+        gap = inside / small
         x = -math.log1p(gap) if gap < 0.5 else math.log(small / large)
-        s = total_vol(x, value / root, (small - value) / root)
+        beta = value / root
+        s = total_vol(x, beta, (small - value) / root)
         if not 0.0 < s < inf:
             status[i] = NOT_CONVERGED
             continue
         h, t = x / s, 0.5 * s
-        density = INV_SQRT_2PI * math.exp(-0.5 * (h * h + t * t))
-        # in a far wing the vega underflows, the ratio of price to vega does not
-        vega = root * density
-        relative = noise / vega if density > 1e-280 else noise / value * price_over_vega(x, h, t)
+        vega = root * INV_SQRT_2PI * math.exp(-0.5 * (h * h + t * t))
+        if noise <= 1e-3 * min(value, small - value):
+            # in a far wing the vega underflows, the ratio of price to vega does not
+            off = 1.01 * (noise / vega if vega > 1e-280 * root else noise / value * price_over_vega(x, h, t))
+        else:  # no slope is a bound so close to an end: the two ends themselves
+            least, most = max(value - noise, 0.0), value + noise
+            below = total_vol(x, least / root, (small - least) / root) if least > 0.0 else 0.0
+            above = total_vol(x, most / root, (small - most) / root) if most < small else inf
+            off = max(s - below, above - s)
+            if not off >= 0.0:
+                off = inf
         scale = 1.0 / math.sqrt(years)
         sigma[i] = s * scale
-        error[i] = relative * scale + 4.0 * EPS * sigma[i]
+        near = s * s >= -2.0 * x and 2.0 * value < small
+        error[i] = (off + own_error(x, s, beta, small / vega if near else 0.0)) * scale
         status[i] = OK if error[i] <= tolerance * max(1.0, sigma[i]) else IMPRECISE
     return -1

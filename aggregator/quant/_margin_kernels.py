@@ -7,9 +7,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from aggregator.quant._black_kernels import time_value
 from aggregator.quant.jit import jit
 from aggregator.quant.margin_rules import DOWN, LINEAR, UP, ScanRules
-from aggregator.quant.normal import INV_SQRT_2PI, cdf_given_pdf
+from aggregator.quant.normal import INV_SQRT_2PI, tail_given_pdf
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int8]
@@ -22,11 +23,13 @@ _MONTH_S = 2_592_000.0
 def undiscounted(w: float, f: float, k: float, root: float, vol: float) -> float:
     """Black-76 price before discounting; root = sqrt(T)."""
     total = vol * root
+    intrinsic = max(w * (f - k), 0.0)
     if total <= 0.0:
-        return max(w * (f - k), 0.0)
+        return intrinsic
     d1 = math.log(f / k) / total + 0.5 * total
+    d2 = d1 - total
     n1 = INV_SQRT_2PI * math.exp(-0.5 * d1 * d1)
-    return max(w * (f * cdf_given_pdf(w * d1, n1) - k * cdf_given_pdf(w * (d1 - total), n1 * f / k)), 0.0)
+    return intrinsic + time_value(f, k, d1, d2, tail_given_pdf(d1, n1), tail_given_pdf(d2, n1 * f / k))
 
 
 @jit

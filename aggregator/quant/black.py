@@ -24,6 +24,16 @@ doi:10.1016/0304-405X(76)90024-6; Haug, *The Complete Guide to Option Pricing Fo
 Units: vega, vanna and volga per 1.00 of volatility, theta and charm per year of calendar time, rho per 1.00
 of rate.  Years are whatever the venue counts; Lyra v1 and Derive count ``seconds / SECONDS_PER_YEAR``.
 
+Rounding: (2) is computed as intrinsic value plus the price of the out-of-the-money one of call and put, so no price
+lies below intrinsic.  With :math:`\epsilon=2^{-52}`, :math:`d=\max(|d_1|,|d_2|)`, :math:`x=|\ln(S/K)|+|rT|+|qT|` and
+:math:`o` the out-of-the-money sign, the error is at most
+
+.. math::
+   \epsilon\,\bigl\{V + \bigl[20 + d^2 + \tfrac{3d(1+x)}{\sigma\sqrt T}\bigr] S e^{-qT}\Phi(od_1)
+   + |qT|\,Se^{-qT} + |rT|\,Ke^{-rT}\bigr\}   \tag{12}
+
+(one more :math:`\epsilon` of the two discounted terms where a rate is not zero).
+
 Limits: at :math:`T=0` or :math:`\sigma=0` the price is the discounted intrinsic value of the forward and the
 Greeks are its one-sided limits, labelled EXPIRED or ZERO_VOL in ``status``; on the kink, where the forward
 equals the strike, there are no Greeks: NaN, labelled KINK.  Everything else out of domain (a negative time

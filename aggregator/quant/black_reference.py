@@ -34,8 +34,11 @@ def all_orders(
     delta = w * carry * upper
     gamma = carry * density / (s * total)
     vega = s * carry * density * np.sqrt(t)
+    # the out-of-the-money price is the time value of both, which the larger terms of the other would round away
+    out = np.where(s * carry > k * discount, -1.0, 1.0)
+    time_value = np.maximum(out * (s * carry * ndtr(out * d1) - k * discount * ndtr(out * d2)), 0.0)
     return {
-        "price": np.maximum(w * (s * carry * upper - k * discount * lower), 0.0),
+        "price": np.maximum(w * (s * carry - k * discount), 0.0) + time_value,
         "delta": delta,
         "gamma": gamma,
         "vega": vega,

@@ -21,9 +21,11 @@ which are nearly straight lines, from a Hermite guess in the same variable; pric
 because (5) never leaves logarithms.  Two or three steps reach the last bits.
 
 What float64 cannot know: an in-the-money quote carries its time value in the last digits of its price.
-``error`` bounds the effect of half a unit in the last place of the quoted price (one whole unit when it is also
-divided by a discount factor), divided by vega; a quote whose bound exceeds the tolerance is labelled IMPRECISE
-and keeps its value and bound.
+``error`` bounds how far sigma may be from that of the price before it was rounded to float64.  It adds up half a unit
+in the last place of the quote, what is rounded on the way to :math:`\beta` (division by the discount, conversion from
+coin or spot, the subtraction of an exact F - K), both divided by vega, and the solver's own rounding.  Where the price
+noise is not small against the time value, or against what is missing to the bound, the two ends of the interval are
+solved instead.  A quote whose bound exceeds the tolerance is labelled IMPRECISE and keeps its value and bound.
 """
 
 from __future__ import annotations
@@ -96,10 +98,7 @@ def implied_vol(
     do not raise, they are labelled (`REASONS`); only an unknown kind or shapes that do not broadcast raise
     DomainError.  tolerance: relative above and absolute below a volatility of 1.00, for the label IMPRECISE.
     """
-    shape, sign, rows = columns(kind_sign(kind), price=price, F=F, K=K, T_yr=T_yr, discount=discount)
-    sigma, error, status = np.empty(sign.size), np.empty(sign.size), np.empty(sign.size, np.int8)
-    in_chunks(lambda start, end: kernels.solve(start, end, sign, rows, tolerance, sigma, error, status), sign.size)
-    return ImpliedVol(sigma.reshape(shape), status.reshape(shape), error.reshape(shape))
+    return _solve(kind, tolerance, None, price=price, F=F, K=K, T_yr=T_yr, discount=discount)
 
 
 def implied_vol_spot(
@@ -112,9 +111,12 @@ def implied_vol_spot(
     q: npt.ArrayLike = 0.0,
 ) -> ImpliedVol:
     """Black-Scholes-Merton volatility: `implied_vol` at F = S exp((r-q)T), discount exp(-rT)."""
-    spot, years, rate, carry = broadcast(S=S, T_yr=T_yr, r=r, q=q)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return implied_vol(kind, price, spot * np.exp((rate - carry) * years), K, years, np.exp(-rate * years))
+    quote, spot, years, rate, carry = broadcast(price=price, S=S, T_yr=T_yr, r=r, q=q)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        forward, discount = spot * np.exp((rate - carry) * years), np.exp(-rate * years)
+        drift, decay = np.abs(rate * years) + np.abs(carry * years), np.abs(rate * years)
+        slack = kernels.EPS * ((2.0 + drift) * forward + (1.0 + decay) * np.abs(quote) / discount)
+        return _solve(kind, 1e-8, slack, price=quote, F=forward, K=K, T_yr=years, discount=discount)
 
 
 def implied_vol_inverse(
@@ -127,7 +129,8 @@ def implied_vol_inverse(
     """Volatility of a coin premium c = V/F, as Deribit quotes it."""
     coin, forward = broadcast(price_coin=price_coin, F=F)
     with np.errstate(over="ignore", invalid="ignore"):
-        return implied_vol(kind, coin * forward, forward, K, T_yr)
+        usd = coin * forward
+        return _solve(kind, 1e-8, 0.5 * kernels.EPS * np.abs(usd), price=usd, F=forward, K=K, T_yr=T_yr, discount=1.0)
 
 
 def quote_vols(
@@ -162,3 +165,14 @@ def quote_vols(
         status[np.broadcast_to(wrong, status.shape)] = code
     mid = np.where((status == OK) | (status == IMPRECISE), middle.sigma, np.nan)
     return QuoteVols(below.sigma, above.sigma, mid, status)
+
+
+def _solve(kind: npt.ArrayLike, tolerance: float, slack: Floats | None, **inputs: npt.ArrayLike) -> ImpliedVol:
+    """Inputs price, F, K, T_yr, discount; slack: by how much the undiscounted price is off beyond its own rounding."""
+    shape, sign, rows = columns(kind_sign(kind), **inputs)
+    room = np.empty(0) if slack is None else np.ascontiguousarray(np.broadcast_to(slack, shape)).reshape(-1)
+    sigma, error, status = np.empty(sign.size), np.empty(sign.size), np.empty(sign.size, np.int8)
+    in_chunks(
+        lambda start, end: kernels.solve(start, end, sign, rows, room, tolerance, sigma, error, status), sign.size
+    )
+    return ImpliedVol(sigma.reshape(shape), status.reshape(shape), error.reshape(shape))

@@ -62,13 +62,13 @@ def pdf(x: float) -> float:
 
 
 @jit
-def cdf_given_pdf(x: float, density: float) -> float:
-    """Phi(x) when the density phi(x) is already known."""
-    tail = 0.5 * SQRT_2PI * density * erfcx(abs(x) * SQRT_HALF)
-    return tail if x < 0.0 else 1.0 - tail
+def tail_given_pdf(x: float, density: float) -> float:
+    """Phi(-|x|) when the density phi(x) is already known."""
+    return 0.5 * SQRT_2PI * density * erfcx(abs(x) * SQRT_HALF)
 
 
 @jit
 def cdf(x: float) -> float:
     """Standard normal distribution function."""
-    return cdf_given_pdf(x, pdf(x))
+    tail = tail_given_pdf(x, pdf(x))
+    return tail if x < 0.0 else 1.0 - tail

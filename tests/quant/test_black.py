@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import black, black_reference
+from aggregator.quant.margin import margin_book
+from aggregator.quant.margin_rules import ScanRules, Scenario
+from aggregator.quant.margin_scan import scan
 
 # Haug (1998), as published in QuantLib's European option tests (commit 02f7b8c): kind, S, K, q, r, T, vol, value.
 HAUG_PRICES = [
@@ -335,3 +338,54 @@ def test_kinds_in_every_spelling() -> None:
     call, put = black.price([1, -1], 100, 110, 1, 0.2)
     assert np.array_equal(black.price([True, False], 100, 110, 1, 0.2), [call, put])
     assert np.array_equal(black.price(["C", "Put"], 100, 110, 1, 0.2), [call, put])
+
+
+EPS = 2.0**-52
+LOST_TIME_VALUE = ("p", 3000.0, 5060.724337705281, 0.0006552025585803174, 2.5043618773286034)
+
+
+def exact_price(w: int, S: float, K: float, T: float, vol: float, r: float, q: float) -> tuple[mpmath.mpf, mpmath.mpf]:
+    """Price in 50 digits, and the bound that the docstring of `black` states for the rounding of ours."""
+    s, k, t, v, rate, carry = (mpmath.mpf(x) for x in (S, K, T, vol, r, q))
+    spot, cash, total = s * mpmath.exp(-carry * t), k * mpmath.exp(-rate * t), v * mpmath.sqrt(t)
+    d1 = mpmath.log(spot / cash) / total + total / 2
+    d2 = d1 - total
+    value = w * (spot * mpmath.ncdf(w * d1) - cash * mpmath.ncdf(w * d2))
+    out, d = (-1 if spot > cash else 1), max(abs(d1), abs(d2))
+    x = abs(mpmath.log(s / k)) + abs(rate * t) + abs(carry * t)
+    bound = value + (20 + d * d + 3 * d * (1 + x) / total) * spot * mpmath.ncdf(out * d1)
+    bound += (abs(carry * t) + (q != 0)) * spot + (abs(rate * t) + (r != 0)) * cash
+    return value, EPS * bound + mpmath.mpf("1e-307")
+
+
+@pytest.mark.parametrize(("total", "rates"), [((-8, 0), False), ((-3, 1), False), ((-3, 1), True)])
+def test_prices_stay_above_intrinsic_and_within_the_stated_error(total: tuple[int, int], rates: bool) -> None:
+    rng = np.random.default_rng(total[1] + rates)
+    n = 1000
+    S, T = 10 ** rng.uniform(-3, 6, n), 10 ** rng.uniform(-5, 1.3, n)
+    deviation = 10 ** rng.uniform(*total, n)
+    vol = deviation / np.sqrt(T)
+    K = S * np.exp(np.clip(rng.normal(size=n) * rng.choice([0, 0.01, 1, 3, 8], n) * deviation, -20, 20))
+    w = rng.choice([1, -1], n)
+    r, q = (rng.uniform(-0.1, 0.3, (2, n))) if rates else np.zeros((2, n))
+    prices = black.price(w, S, K, T, vol, r, q)
+    full = black.first_greeks(w, S, K, T, vol, r, q).price
+    if not rates:
+        assert np.all(prices >= np.maximum(w * (S - K), 0.0))
+    with mpmath.workdps(50):
+        for i in range(n):
+            value, bound = exact_price(int(w[i]), S[i], K[i], T[i], vol[i], r[i], q[i])
+            for ours in (prices[i], full[i]):
+                assert abs(mpmath.mpf(ours) - value) <= bound, (w[i], S[i], K[i], T[i], vol[i], r[i], q[i])
+
+
+def test_time_value_of_a_deep_put_is_not_lost() -> None:
+    kind, F, K, T, vol = LOST_TIME_VALUE
+    with mpmath.workdps(50):
+        value, _ = exact_price(-1, F, K, T, vol, 0.0, 0.0)
+    assert K - F <= float(black.black76_price(kind, F, K, T, vol)) == float(value)
+    columns = {"kind": [kind], "K": [K], "seconds": [T * black.SECONDS_PER_YEAR], "forward_variable": [F]}
+    book = margin_book(1, account=[0], amount=[1.0], sigma=[vol], **columns)
+    zero = np.zeros(1)
+    scanned = scan(book, zero, zero + 1.0, ScanRules(0.0, 0.0, 0.0, 0.0, 1.0), (Scenario(1.0, "none"),))
+    assert K - F <= float(scanned.value[0]) == pytest.approx(float(value), rel=2 * EPS, abs=0)

@@ -230,3 +230,49 @@ def test_compiled_solver_equals_the_numpy_bisection() -> None:
     assert np.mean(usable) > 0.9
     slow = total_vol(-np.log(np.exp(-x)), price / np.exp(-0.5 * x))
     assert np.max(np.abs(found.sigma / slow - 1)[usable]) < 1e-12
+
+
+def random_quotes(n: int, seed: int) -> tuple[np.ndarray, ...]:
+    """kind, F, K, T, vol over the whole range: totals from 1e-8 to 10, strikes up to twenty deviations away."""
+    rng = np.random.default_rng(seed)
+    F, T = 10 ** rng.uniform(-3, 6, n), 10 ** rng.uniform(-5, 1.3, n)
+    total = np.where(rng.random(n) < 0.7, 10 ** rng.uniform(-8, 1, n), rng.uniform(0, 5, n))
+    K = F * np.exp(np.clip(rng.normal(size=n) * rng.choice([0, 0.01, 1, 3, 8, 20], n) * total, -20, 20))
+    return rng.choice([1, -1], n), F, K, T, total / np.sqrt(T)
+
+
+def check_bound(found: iv.ImpliedVol, vol: np.ndarray) -> None:
+    solved = np.isin(found.status, (iv.OK, iv.IMPRECISE))
+    assert np.mean(solved) > 0.85
+    assert not np.any(found.status == iv.NOT_CONVERGED)
+    assert np.all(np.abs(found.sigma - vol)[solved] <= found.error[solved])
+    # and the bound is no phrase: it is reached to half somewhere
+    assert np.max(np.abs(found.sigma - vol)[solved] / found.error[solved]) > 0.4
+
+
+def test_stated_error_is_never_exceeded() -> None:
+    kind, F, K, T, vol = random_quotes(2500, 3)
+    rng = np.random.default_rng(4)
+    discount = np.where(rng.random(len(F)) < 0.5, 1.0, np.exp(rng.uniform(-0.5, 0.2, len(F))))
+    S, r, q = F * np.exp(-0.03 * T), 0.05, 0.02
+    usd, coin, spot = np.empty((3, len(F)))
+    with mpmath.workdps(50):
+        for i, (w, f, k, t, v) in enumerate(zip(kind, F, K, T, vol, strict=True)):
+            total, years = mpmath.mpf(v) * mpmath.sqrt(mpmath.mpf(t)), mpmath.mpf(t)
+            value = exact_price(int(w), mpmath.mpf(f), mpmath.mpf(k), total)
+            usd[i], coin[i] = value * discount[i], value / mpmath.mpf(f)
+            ahead = mpmath.mpf(S[i]) * mpmath.exp((mpmath.mpf(r) - mpmath.mpf(q)) * years)
+            spot[i] = exact_price(int(w), ahead, mpmath.mpf(k), total) * mpmath.exp(-mpmath.mpf(r) * years)
+    check_bound(iv.implied_vol(kind, usd, F, K, T, discount), vol)
+    check_bound(iv.implied_vol_inverse(kind, coin, F, K, T), vol)
+    check_bound(iv.implied_vol_spot(kind, spot, S, K, T, r, q), vol)
+
+
+def test_rounding_of_forward_less_strike_does_not_move_the_answer() -> None:
+    F, K, T, vol = 3000.0, 741.6039231349662, 1.9567259231071297, 0.17613947834241486
+    with mpmath.workdps(50):
+        total = mpmath.mpf(vol) * mpmath.sqrt(mpmath.mpf(T))
+        for f in (F, 1000.0, 1234.5678, 1500.0, 1999.99):
+            quote = float(exact_price(1, mpmath.mpf(f), mpmath.mpf(K), total))
+            found = iv.implied_vol("c", quote, f, K, T)
+            assert abs(float(found.sigma) - vol) <= float(found.error)
