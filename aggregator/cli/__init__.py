@@ -221,7 +221,7 @@ def wallet(
 
 @app.command()
 def exposure(
-    asset: Annotated[str, typer.Argument(help="Symbol: all assets of that symbol on every chain; or an asset id.")],
+    asset: Annotated[str, typer.Argument(help="Symbol, on every chain; or an asset id.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
     at: AtOption = "",

@@ -8,6 +8,7 @@ from aggregator.cli.output import age, amount, out, printable, short, table, usd
 from aggregator.core.ids import chain_order
 
 MOST_GAPS = 12
+MOST_NAMESAKES = 5
 
 
 def collect(data: dict[str, Any], gaps: list[dict[str, Any]]) -> None:
@@ -229,6 +230,9 @@ def exposure(e: dict[str, Any]) -> None:
     if any(through not in ("direct", "LP positions") or market.rsplit("/", 1)[-1] in shares
            for market, _, through in sums):  # fmt: skip
         out.print("a vault's positions, its shares and who keeps them: same money, do not add up")
+    if e["namesakes"]:
+        shown = ", ".join(e["namesakes"][:MOST_NAMESAKES]) + (", ..." if len(e["namesakes"]) > MOST_NAMESAKES else "")
+        out.print(f"left out, of that symbol but not vouched for by a market: {printable(shown)}", markup=False)
     out.print(_read(e["coverage"]))
 
 

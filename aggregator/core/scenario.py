@@ -50,7 +50,7 @@ class Conventions:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Initial blow, by asset id or unambiguous symbol.
+    """Initial blow, by asset id or symbol (in any case; what it means: `snapshot.symbols`).
 
     price  relative move of the market price, in [-1, inf)
     vol    absolute move of implied volatility of an underlying (0.2 = +20 points)

@@ -21,8 +21,8 @@ def stress(
     """Run scenario on snapshot; the same inputs give the same bytes.
 
     on_round(number) is called after every round. graph must be of this snapshot (its digest is compared).
-    ScenarioError: unknown or ambiguous asset, contradiction. DomainError: the graph is of another snapshot, or a number
-    of the book is unusable. What cannot be judged or sold at a known depth is in the result's `gaps` and `notes`.
+    ScenarioError: unknown asset, one asset twice, contradiction. DomainError: the graph is of another snapshot, or a
+    number of the book is unusable. What cannot be judged, or sold at a known depth, is in `gaps` and `notes`.
     """
     from aggregator.core.errors import DomainError
     from aggregator.engine.load import from_snapshot

@@ -1,22 +1,22 @@
 """A scenario on a book: which assets it names, by how much they move, and whether it contradicts itself.
 
-A key is an asset id or a symbol; a symbol moves the assets of that name on all chains (two on one chain are ambiguous).
+A key is an asset id or a symbol (`snapshot.symbols`): a symbol moves what a market vouches for, on all chains.
 A key that ends in '?' is passed over where the book does not have it, unless that is its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from aggregator.core.errors import ScenarioError, near_miss
-from aggregator.core.ids import USD, source_of
+from aggregator.core.ids import USD
 from aggregator.core.scenario import Scenario
 from aggregator.engine.book import Book, Floats
-
-_IF_THERE = "?"
+from aggregator.snapshot.symbols import Meaning, key_meaning
 
 
 class Blow(NamedTuple):
@@ -24,7 +24,7 @@ class Blow(NamedTuple):
 
     price_ratio: market price after / before; depeg: price of a claim relative to its backing; depth_kept: share of the
     sell depth that stays; vol_shift: absolute move of implied volatility. named: (table, key, assets) of every key that
-    has to be there.
+    has to be there. meant: what each symbol means of which there are others, by the symbol.
     """
 
     price_ratio: Floats
@@ -32,11 +32,13 @@ class Blow(NamedTuple):
     depth_kept: Floats
     vol_shift: Floats
     named: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
+    meant: Mapping[str, Meaning] = MappingProxyType({})
 
 
 def blow_of(book: Book, scenario: Scenario) -> Blow:
-    """ScenarioError names an unknown asset with the nearest known one, an ambiguous symbol, a contradiction."""
-    n = len(book.assets)
+    """ScenarioError names an unknown asset with the nearest known one, a second move of one asset, a contradiction."""
+    n, symbols = len(book.assets), dict(zip(book.assets, book.symbols, strict=True))
+    place, namesakes = {asset: i for i, asset in enumerate(book.assets)}, dict[str, Meaning]()
     columns = {"price": np.full(n, np.nan), "depeg": np.full(n, np.nan), "depth": np.zeros(n), "vol": np.zeros(n)}
     asked: list[tuple[str, str, tuple[int, ...]]] = []
     for table, column in columns.items():
@@ -46,10 +48,14 @@ def blow_of(book: Book, scenario: Scenario) -> Blow:
             if key == "*" and table == "depth":
                 column[:] = moves[key]
                 continue
-            optional = key.endswith(_IF_THERE) and key not in (*book.assets, *book.symbols)
-            codes = _codes(book, key.removesuffix(_IF_THERE) if optional else key, table, optional=optional)
-            if not optional:
+            meant, name = key_meaning(key, symbols, book.standing)
+            codes = [place[asset] for asset in meant.assets]
+            if name == key:  # no mark: it has to be there
+                if not codes:
+                    raise _unknown(symbols, table, key)
                 asked.append((table, key, tuple(codes)))
+            if meant.others:
+                namesakes[name] = meant
             for code in codes:
                 if code in named:
                     raise ScenarioError(
@@ -68,7 +74,8 @@ def blow_of(book: Book, scenario: Scenario) -> Blow:
                 named[code] = key
                 column[code] = moves[key]
     _contradictions(book, columns["price"], columns["depeg"])
-    return Blow(1.0 + columns["price"], columns["depeg"], 1.0 - columns["depth"], columns["vol"], tuple(sorted(asked)))
+    price, kept = 1.0 + columns["price"], 1.0 - columns["depth"]
+    return Blow(price, columns["depeg"], kept, columns["vol"], tuple(sorted(asked)), namesakes)
 
 
 def _contradictions(book: Book, price: Floats, depeg: Floats) -> None:
@@ -90,27 +97,11 @@ def _contradictions(book: Book, price: Floats, depeg: Floats) -> None:
             )
 
 
-def _codes(book: Book, key: str, table: str, *, optional: bool) -> list[int]:
-    """The asset with this id, or those with this symbol, at most one on each chain."""
-    if key in book.assets:
-        return [book.assets.index(key)]
-    found = [i for i, symbol in enumerate(book.symbols) if symbol == key]
-    if not found and optional:
-        return []
-    if not found:
-        known = sorted({*book.assets, *book.symbols} - {""})
-        raise ScenarioError(
-            f"{table} names an asset that the book does not have",
-            expected="an asset id or symbol of the book" + (f", e.g. {', '.join(known[:8])}" if known else ""),
-            found=repr(key),
-            fix=near_miss(key, known, "see `spillover exposure`"),
-        )
-    sources = [source_of(book.assets[i]) for i in found]
-    if len(set(sources)) < len(sources):
-        raise ScenarioError(
-            f"symbol {key!r} is ambiguous",
-            expected="one asset on each chain",
-            found=", ".join(book.assets[i] for i in found),
-            fix="use the asset id",
-        )
-    return found
+def _unknown(symbols: Mapping[str, str], table: str, key: str) -> ScenarioError:
+    known = sorted({*symbols, *symbols.values()} - {""})
+    return ScenarioError(
+        f"{table} names an asset that the book does not have",
+        expected="an asset id or symbol of the book" + (f", e.g. {', '.join(known[:8])}" if known else ""),
+        found=repr(key),
+        fix=near_miss(key, known, "see `spillover exposure`"),
+    )

@@ -7,7 +7,7 @@ threshold, bonus) is a row of `terms`, so a leg costs twelve bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -237,6 +237,7 @@ class Book:
     shielded: markets in which nobody is called while his health is 0.95 or more (a sequencer is down at the cut).
     issuers: (asset, holder) pairs, a vault share and the account through which its vault holds its assets.
     keepers: holders that are a market's own contract; what they hold is their users', counted there.
+    standing: of assets that share a symbol, by id (`snapshot.symbols`); those not in it are vouched for.
     Of each market's rule: rule_code its place in rule_names ('' for none), judged whether there is one, floors whether
     it cuts the average threshold to basis points, absorbs whether it takes accounts whole.
     """
@@ -266,6 +267,7 @@ class Book:
     holdings: Holdings = field(default_factory=lambda: table(Holdings))
     issuers: tuple[tuple[int, int], ...] = ()
     keepers: tuple[int, ...] = ()
+    standing: Mapping[str, int] = field(default_factory=dict)
     options: Options = field(default_factory=lambda: table(Options))
     option_shocks: tuple[tuple[int, Shocks], ...] = ()
     option_fees: tuple[tuple[int, Penalties], ...] = ()

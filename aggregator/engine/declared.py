@@ -122,9 +122,19 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
         )
     if not (run.book.accounts or len(run.book.perp_accounts.market) or len(run.book.options.size)):
         out.append("The book holds no account that can be judged.")
+    out += [
+        f"{name} means {_some(meant.assets)}; of the same symbol, but not vouched for by a market and not moved: "
+        f"{_some(meant.others)}."
+        for name, meant in sorted(run.blow.meant.items())
+    ]
     if idle := _without_effect(run):
         out.append(f"Moves that meet nothing in this book: {', '.join(idle)}.")
     return out
+
+
+def _some(ids: tuple[str, ...]) -> str:
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return ", ".join(ids[:_NAMED]) + more
 
 
 def _without_effect(run: Cascade) -> list[str]:

@@ -17,6 +17,7 @@ from aggregator.engine.names import Names, names_of
 from aggregator.rules import lending
 from aggregator.snapshot import Snapshot, values
 from aggregator.snapshot.prices import all_usd
+from aggregator.snapshot.symbols import standing
 
 _CASH_BAND = 0.05
 
@@ -66,6 +67,7 @@ def from_snapshot(snap: Snapshot) -> Book:
         holdings=holdings_of(snap, names, units, counted, valued),
         issuers=issuers_of(names, claimed),
         keepers=keepers_of(snap, names.holders),
+        standing=standing(snap),
         options=options,
         option_shocks=shocks,
         option_fees=fees,

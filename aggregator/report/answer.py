@@ -9,6 +9,7 @@ from aggregator.core.result import StressResult
 from aggregator.report.coverage import coverage_json
 from aggregator.report.names import Names, clean, count, usd
 from aggregator.snapshot import Snapshot
+from aggregator.snapshot.symbols import key_meaning, standing, symbols_of
 
 _LEAST_USD = 0.005
 _LEAST_GROWTH = 0.005  # shown as 1.00
@@ -47,29 +48,31 @@ def read_share(snap: Snapshot) -> str:
     return f"{sum(c['level'] == 'full' for c in cover)} of {len(cover)}"
 
 
-def blow_of(result: StressResult, kind: str) -> dict[str, float]:
-    """price, vol, depth or depeg of the scenario without the marks of keys that may be absent."""
+def blow_of(result: StressResult, snap: Snapshot, kind: str) -> list[tuple[str, float, set[str]]]:
+    """(name, move, ids of what it moves) by price, vol, depth or depeg of the scenario; '*' is every asset."""
     found: Any = result.scenario.get(kind)
-    return {k.removesuffix("?"): float(v) for k, v in sorted(found.items())} if isinstance(found, dict) else {}
+    out = []
+    for key, value in sorted(found.items()) if isinstance(found, dict) else ():
+        meant, name = key_meaning(key, symbols_of(snap), standing(snap))
+        out.append((name, float(value), set(snap.assets) if key == "*" else set(meant.assets)))
+    return out
 
 
 def moves(result: StressResult, snap: Snapshot) -> list[str]:
     """The blow in words, of what the book has; equal moves are said once."""
-    held = {a.symbol for a in snap.assets.values()} | set(snap.assets) | {"*"}
     optioned = {leg.underlying for leg in snap.rows("option")}
-    optioned |= {snap.assets[a].symbol for a in optioned if a in snap.assets}
     out = []
-    for kind, known, words in (
-        ("price", held, "{} {}%"),
-        ("vol", optioned, "implied volatility of {} {} points"),
-        ("depth", held, "{1}% of the depth of {0} gone"),
-        ("depeg", held, "{} at {} of its backing"),
+    for kind, words in (
+        ("price", "{} {}%"),
+        ("vol", "implied volatility of {} {} points"),
+        ("depth", "{1}% of the depth of {0} gone"),
+        ("depeg", "{} at {} of its backing"),
     ):
         same: dict[float, list[str]] = defaultdict(list)
-        for key, value in blow_of(result, kind).items():
-            if key in known:
-                same[value].append("every asset" if key == "*" else clean(key, 24))
-        out += [words.format(", ".join(keys), _shown(kind, v)) for v, keys in sorted(same.items())]
+        for name, value, assets in blow_of(result, snap, kind):
+            if name == "*" or (assets & optioned if kind == "vol" else assets):
+                same[value].append("every asset" if name == "*" else clean(name, 24))
+        out += [words.format(", ".join(names), _shown(kind, v)) for v, names in sorted(same.items())]
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from aggregator import rules
@@ -19,6 +19,7 @@ from aggregator.rules.aave_v3 import AaveV3
 from aggregator.rules.base import CannotJudgeError
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.prices import rank
+from aggregator.snapshot.symbols import meaning, standing
 
 FIGURES = ("health_factor", "collateral_usd", "debt_usd")
 LENT = {"health_factor": ("collateral", "debt"), "collateral_usd": ("collateral",), "debt_usd": ("debt",)}
@@ -26,14 +27,24 @@ LENT = {"health_factor": ("collateral", "debt"), "collateral_usd": ("collateral"
 
 def explain_wallet(snap: Snapshot, address: str, figure: str) -> Node:
     """figure: health_factor, collateral_usd, debt_usd, or one leg as <asset id or symbol>:<side>."""
-    parts = [part for account in wallet_accounts(snap, address) for part in _account(snap, account, figure)]
+    wanted = _meant(snap, address, figure.rpartition(":")[0])
+    parts = [part for account in wallet_accounts(snap, address) for part in _account(snap, account, figure, wanted)]
     if not parts:
         raise _no_figure(snap, address, figure)
     return {"address": address, "figure": figure, "cut": cut_json(snap.cut), "positions": parts}
 
 
+def _meant(snap: Snapshot, address: str, text: str) -> Collection[str]:
+    """Assets of the wallet that an id or a symbol means."""
+    held = {leg.asset: symbol(snap, leg.asset) for account in wallet_accounts(snap, address) for leg in account.legs}
+    return meaning(text, held, standing(snap)).assets
+
+
 def _no_figure(snap: Snapshot, address: str, figure: str) -> ConfigError:
-    legs = [f"{symbol(snap, leg.asset)}:{leg.side}" for a in wallet_accounts(snap, address) for leg in a.legs]
+    legs = []
+    for leg in (leg for account in wallet_accounts(snap, address) for leg in account.legs):
+        name = symbol(snap, leg.asset)
+        legs.append(f"{name if leg.asset in _meant(snap, address, name) else leg.asset}:{leg.side}")
     if not legs:
         return ConfigError(
             f"{address} has no position at this cut", expected="a wallet with positions", found=address,
@@ -65,13 +76,13 @@ def _text(node: Node, depth: int) -> Iterable[str]:
             yield f"{pad}  # {source.get('derived') or 'word ' + str(source['word']) + ' of the answer'}"
 
 
-def _account(snap: Snapshot, account: Account, figure: str) -> list[Node]:
-    """The figure of one account, or each of its legs of that asset and side; none where it has no such thing."""
+def _account(snap: Snapshot, account: Account, figure: str, wanted: Collection[str]) -> list[Node]:
+    """The figure of one account, or each of its legs of the assets wanted; none where it has no such thing."""
     protocol = account.rule.split("@")[0]
     place = {"market": account.market, "rule": account.rule}
     if figure not in FIGURES:
-        wanted, _, side = figure.rpartition(":")
-        legs = (g for g in account.legs if g.side == side and wanted in (g.asset, symbol(snap, g.asset)))
+        side = figure.rpartition(":")[2].lower()
+        legs = (g for g in account.legs if g.side == side and g.asset in wanted)
         return [place | _value(snap, account, leg, protocol) for leg in legs]
     judgement, _, gap = judge(snap, account)
     if judgement is None:

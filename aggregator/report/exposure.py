@@ -14,17 +14,19 @@ from aggregator.report.coverage import coverage_json
 from aggregator.report.frames import positions
 from aggregator.report.plain import cut_json
 from aggregator.snapshot import Snapshot
+from aggregator.snapshot.symbols import Meaning, meaning, standing, symbols_of
 
 MOST_SYMBOLS, MOST_MEANT = 30, 8  # in an error
 
 
 def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
-    """text: asset id, or a symbol: then all assets of that symbol, on any chain, count as one.
+    """text: asset id, or a symbol: then all assets that it means (`snapshot.symbols`), on any chain, count as one.
 
+    namesakes: assets of that symbol that no market vouches for; they are left out.
     Rows sorted by size; symbol: of what is held; fraction: of the value held that stands on the asset; value_usd null
     where no price is known. A vault's own positions and its shares are rows of the same money: no sum of them is made.
     """
-    assets = find_assets(snap, text)
+    assets, namesakes = find_assets(snap, text)
     built = graph.build(snap)
     seen = graph.look_through(built)
     names = [built.names[code] for code in seen.assets.tolist()]
@@ -48,7 +50,8 @@ def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
         )
     rows.sort(key=lambda r: (-(r["value_usd"] or 0.0), r["market"], r["side"]))
     return {
-        "assets": assets,
+        "assets": list(assets),
+        "namesakes": list(namesakes),
         "symbol": snap.assets[assets[0]].symbol,
         "cut": cut_json(snap.cut),
         "coverage": coverage_json(snap),
@@ -61,14 +64,10 @@ def _sum(usd: pd.Series[float]) -> float:
     return float(usd.sum(skipna=False))
 
 
-def find_assets(snap: Snapshot, text: str) -> list[str]:
-    """Ids of an id or symbol, sorted; ConfigError names the nearest symbol where there is none."""
-    found = (
-        [text]
-        if text in snap.assets
-        else sorted(a.id for a in snap.assets.values() if a.symbol.lower() == text.lower())
-    )
-    if found:
+def find_assets(snap: Snapshot, text: str) -> Meaning:
+    """What an id or symbol means; ConfigError names the nearest symbol where there is nothing."""
+    found = meaning(text, symbols_of(snap), standing(snap))
+    if found.assets:
         return found
     symbols = sorted({a.symbol for a in snap.assets.values() if a.symbol})
     more = f" and {len(symbols) - MOST_SYMBOLS} more" if len(symbols) > MOST_SYMBOLS else ""

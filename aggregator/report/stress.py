@@ -14,6 +14,7 @@ from aggregator.report.names import Cell, Names, chain_name, clean, count, short
 from aggregator.report.page import Section, render
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.prices import all_usd
+from aggregator.snapshot.symbols import symbols_of
 from aggregator.snapshot.totals import reconcile
 
 MOST_ROWS, MOST_PATHS, MOST_BARS = 25, 6, 12
@@ -134,14 +135,14 @@ def price_paths(result: StressResult, snap: Snapshot, names: Names) -> dict[str,
     """Share of the price at the cut: at the cut, after the blow (None where it follows from other assets), after each
     round. The assets that selling and write-downs move most; of several that move as one, the one that is shocked."""
     cut = {asset: float(price.decimal()) for asset, (price, _) in all_usd(snap).items()}
-    blow = blow_of(result, "price")
-    symbols = {a.id: a.symbol for a in snap.assets.values()}
+    blow = {asset: move for _, move, assets in blow_of(result, snap, "price") for asset in assets}
+    symbols = symbols_of(snap)
     best: dict[tuple[float, ...], tuple[bool, int, str, list[float | None]]] = {}
     for asset in sorted(result.rounds[0].prices_usd) if result.rounds else []:
         if not cut.get(asset):
             continue
         after = [r.prices_usd[asset] / cut[asset] for r in result.rounds]
-        hit = blow.get(asset, blow.get(symbols.get(asset, "")))
+        hit = blow.get(asset)
         found = (hit is None, len(symbols.get(asset, "")), asset, [1.0, None if hit is None else 1.0 + hit, *after])
         key = tuple(round(share, 2) for share in after)  # lines that nobody could tell apart
         best[key] = min(best.get(key, found), found, key=lambda f: f[:3])
