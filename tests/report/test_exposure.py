@@ -76,6 +76,36 @@ def test_a_claim_brings_its_holders_their_share_of_what_stands_behind_it(snap: S
             assert row["fraction"] * prices[claim.asset] == pytest.approx(behind, rel=1e-6)
 
 
+def test_a_receipt_is_held_by_whoever_deposited_what_it_stands_for(snap: Snapshot) -> None:
+    """Account by account: an aToken's balance is the account's scaled balance times the index, one for one."""
+    prices = dict(zip(snap.names, values.price_usd(snap).tolist(), strict=True))
+    receipts = [claim for claim in snap.rows("claim") if claim.kind == "receipt" and "/erc20:" in claim.asset]
+    assert {"aWETH", "aUSDC", "aCRV"} <= {snap.assets[claim.asset].symbol for claim in receipts}
+    for claim in receipts:
+        sums: dict[tuple[str, str], int] = defaultdict(int)
+        for holder in {row.holder for row in snap.rows("exposure", market=claim.market)}:
+            for leg in accounts.account(snap, claim.market, holder).legs:
+                if leg.asset == claim.underlying and leg.side in ("supply", "collateral"):
+                    sums[claim.market, leg.side] += leg.amount
+        rows = [r for r in exposure(snap, claim.asset)["rows"] if r["market"] == claim.market]
+        assert {(r["market"], r["side"]): r["value_usd"] for r in rows} == pytest.approx(
+            {place: total * prices[claim.underlying] for place, total in sums.items()}, rel=1e-9
+        )
+
+
+@pytest.mark.parametrize("symbol", ["vETH", "vBTC"])
+def test_the_base_of_a_perpetual_counts_at_its_notional(snap: Snapshot, symbol: str) -> None:
+    """Size by size at the mark that the market itself gives, longs and shorts apart."""
+    (asset,) = (a.id for a in snap.assets.values() if a.symbol == symbol)
+    (price,) = {(p.raw, p.exp) for p in snap.rows("price", asset=asset) if p.raw > 0}
+    sums: dict[str, int] = defaultdict(int)
+    for row in snap.rows("perp", asset=asset):
+        sums["long" if row.size > 0 else "short"] += abs(row.size)
+    assert sums
+    found = {row["side"]: row["value_usd"] for row in exposure(snap, symbol)["rows"]}
+    assert found == pytest.approx({side: size * price[0] / 10 ** (18 + price[1]) for side, size in sums.items()})
+
+
 def test_a_symbol_is_all_its_assets_and_nothing_counts_twice(snap: Snapshot) -> None:
     assets = sorted(a.id for a in snap.assets.values() if a.symbol == "WETH")
     together = exposure(snap, "weth")
