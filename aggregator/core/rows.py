@@ -42,6 +42,8 @@ class Term(NamedTuple):
     """One parameter or state variable of a market: (market, asset, scope) -> key = raw * 10^-exp.
 
     asset is '' for the market itself; scope names a sub-unit such as emode:1, strike:3, board:1.
+    Caps of an oracle on what a Price row answers: ratio, ratio_snapshot, ratio_snapshot_s, ratio_growth_per_s for an
+    exchange rate, price_cap for a price (docs/engine.md).
     """
 
     market: str

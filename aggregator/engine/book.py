@@ -26,21 +26,24 @@ Flags = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
 
 # what an oracle reads: the market price, the market price at the start of the previous round, the look-through value of
-# a claim at par, the market price up to a cap, nothing (a constant in units of `quote`)
-LIVE, LAGGED, RATE, CAPPED, CONSTANT = range(5)
+# a claim at par, nothing (a constant in units of `quote`)
+LIVE, LAGGED, RATE, CONSTANT = range(4)
 
 
 class Oracles(NamedTuple):
     """(o,) columns. answer_usd = level * what it reads of `source`; CONSTANT: level * value of `quote`.
 
-    cap_usd for CAPPED. before_usd: what a LAGGED oracle answers in the first round (NaN: the price before the blow).
+    An answer is never above cap * value of `cap_asset`: the dollar for a cap on a price, the underlying for a cap on an
+    exchange rate; inf for no cap. before_usd: what a LAGGED oracle answers in the first round (NaN: the price before
+    the blow).
     """
 
     path: npt.NDArray[np.int8]
     source: Codes
     level: Floats
     quote: Codes
-    cap_usd: Floats
+    cap: Floats
+    cap_asset: Codes
     before_usd: Floats
 
 

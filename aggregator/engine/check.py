@@ -13,7 +13,7 @@ from aggregator.core.errors import DomainError
 if TYPE_CHECKING:
     from aggregator.engine.book import Book, Floats
 
-_MAY_BE_INFINITE = {"oracles.cap_usd", "lps.sqrt_upper"}
+_MAY_BE_INFINITE = {"oracles.cap", "lps.sqrt_upper"}
 _MAY_BE_NAN = {"oracles.before_usd"}
 
 
@@ -41,7 +41,12 @@ def _check_numbers(book: Book) -> None:
         if wrong.any():
             _refuse(name, int(np.argmax(wrong)), "a finite number", column)
     amounts = (("leg_amount", book.leg_amount), ("pots.supply_units", book.pots.supply_units))
-    for name, column in (*amounts, ("claims.rate", book.claims.rate), ("oracles.level", book.oracles.level)):
+    for name, column in (
+        *amounts,
+        ("claims.rate", book.claims.rate),
+        ("oracles.level", book.oracles.level),
+        ("oracles.cap", book.oracles.cap),
+    ):
         if (column < 0.0).any():
             _refuse(name, int(np.argmax(column < 0.0)), "a number >= 0", column)
     wrong_price = (book.price_usd < 0.0) | np.isinf(book.price_usd)
@@ -58,7 +63,8 @@ def _check_codes(book: Book) -> None:
     n = {"asset": len(book.assets), "market": len(book.markets), "holder": len(book.holders)}
     limits = {
         "terms.asset": n["asset"], "terms.market": n["market"], "terms.oracle": len(book.oracles.path),
-        "oracles.source": n["asset"], "oracles.quote": n["asset"], "claims.asset": n["asset"],
+        "oracles.source": n["asset"], "oracles.quote": n["asset"], "oracles.cap_asset": n["asset"],
+        "claims.asset": n["asset"],
         "claims.underlying": n["asset"], "lps.asset": n["asset"], "lps.base": n["asset"], "lps.quote": n["asset"],
         "pots.market": n["market"], "pots.asset": n["asset"], "supplies.pot": len(book.pots.market),
         "supplies.holder": n["holder"],

@@ -6,14 +6,16 @@ import numpy as np
 
 from aggregator.core.ids import USD
 from aggregator.core.rows import Gap
-from aggregator.engine.book import Book, Flags, Floats, Pots, is_claim
+from aggregator.engine.book import Book, Claims, Flags, Floats, Lps, Pots, is_claim
 from aggregator.engine.load_accounts import accounts_of
 from aggregator.engine.load_options import margin_rules_of, options_of
+from aggregator.engine.load_oracles import OracleTable
 from aggregator.engine.load_perps import perps_of
 from aggregator.engine.load_pools import claims_of, issuers_of, keepers_of, pools_of, sold_for_usd
 from aggregator.engine.load_supplies import holdings_of, pots_of, supplies_of
 from aggregator.engine.load_terms import TermTable
 from aggregator.engine.names import Names, names_of
+from aggregator.engine.value import values_at_cut
 from aggregator.rules import lending
 from aggregator.snapshot import Snapshot, values
 from aggregator.snapshot.prices import all_usd
@@ -27,8 +29,11 @@ def from_snapshot(snap: Snapshot) -> Book:
     names = names_of(snap)
     units = _units(snap, names)
     claims, lps = claims_of(snap, names)
+    claims, lps, baseless = _standing(snap, names, claims, lps)
     claimed = is_claim(claims, lps, len(names.assets))
-    terms = TermTable(snap, names, claimed)
+    own_usd = _own_price_usd(snap, names, claimed)
+    oracles = OracleTable(snap, names, claims, claimed, values_at_cut(claims, lps, own_usd).backing_usd)
+    terms = TermTable(snap, names, oracles)
     accounts, left_out = accounts_of(snap, names, terms, units)
     lent = sorted(terms.lent)
     supplies, supplied = supplies_of(snap, names, lent, units, accounts.row)
@@ -44,7 +49,7 @@ def from_snapshot(snap: Snapshot) -> Book:
     return Book(
         assets=names.assets,
         symbols=tuple(_symbol(snap, a) for a in names.assets),
-        price_usd=_own_price_usd(snap, names, claimed),
+        price_usd=own_usd,
         cash=cash,
         markets=names.markets,
         rules=tuple(rules[m] if lending(rules[m]) else "" for m in names.markets),
@@ -55,7 +60,7 @@ def from_snapshot(snap: Snapshot) -> Book:
         leg_term=accounts.leg_term,
         leg_amount=units[accounts.row],
         terms=terms.columns(),
-        oracles=terms.oracle_columns(),
+        oracles=oracles.columns(),
         pools=pools_of(snap, names, cash, claims),
         close_frac=terms.close_frac(),
         storefront_frac=terms.storefront_frac(),
@@ -77,7 +82,7 @@ def from_snapshot(snap: Snapshot) -> Book:
         perp_rules=tuple(rules[m] if m in perp_markets else "" for m in names.markets),
         perp_settlement=perps.settlement,
         insurance_usd=perps.funds,
-        gaps=(*left_out, *_unrated(terms), *unlisted, *unpriced, *unread, *perps.gaps),
+        gaps=(*left_out, *oracles.gaps(), *baseless, *unlisted, *unpriced, *unread, *perps.gaps),
     )
 
 
@@ -104,6 +109,12 @@ def _own_price_usd(snap: Snapshot, names: Names, claimed: Flags) -> Floats:
     return own
 
 
-def _unrated(terms: TermTable) -> list[Gap]:
-    detail = "its oracle is an exchange rate, but no claim row says of what: taken as a live feed"
-    return [Gap(market, "no_rate", f"{asset}: {detail}") for market, asset in sorted(terms.unrated)]
+def _standing(snap: Snapshot, names: Names, claims: Claims, lps: Lps) -> tuple[Claims, Lps, list[Gap]]:
+    """Claims but for those that trade though what they stand for is worth nothing: no rate leads to such a price."""
+    claimed = is_claim(claims, lps, len(names.assets))
+    own_usd = _own_price_usd(snap, names, claimed)
+    baseless = claimed & (own_usd > 0.0) & (values_at_cut(claims, lps, own_usd).backing_usd == 0.0)
+    detail = "it has a price, though what it is a claim on has none: it moves by its own price alone"
+    gaps = [Gap(names.assets[a], "off_backing", detail) for a in np.flatnonzero(baseless).tolist()]
+    kept = Claims(*(column[~baseless[claims.asset]] for column in claims))
+    return kept, Lps(*(column[~baseless[lps.asset]] for column in lps)), gaps

@@ -1,7 +1,7 @@
-"""Static part of every leg: threshold, bonus and oracle by (market, asset, side, e-mode), asked of the rules.
+"""Static part of every leg: threshold and bonus by (market, asset, side, e-mode), asked of the rules.
 
-Aave's exact rule alone knows an account's threshold, bonus and price (e-mode, version), so one account that holds the
-leg is rebuilt with that leg alone and judged; of the others the market's own terms say it.
+Aave's exact rule alone knows an account's threshold and bonus (e-mode, version), so one account that holds the leg is
+rebuilt with that leg alone and judged; of the others the market's own terms say it.
 """
 
 from __future__ import annotations
@@ -10,32 +10,25 @@ import numpy as np
 
 from aggregator.core.account import Account, Leg
 from aggregator.core.errors import DomainError
-from aggregator.core.fixed import Fixed
-from aggregator.core.ids import USD
-from aggregator.core.rows import Price
 from aggregator.core.table import Table
-from aggregator.engine.book import CAPPED, CONSTANT, LAGGED, LIVE, RATE, Flags, Floats, Indices, Oracles, Terms, table
+from aggregator.engine.book import Flags, Floats, Indices, Terms, table
+from aggregator.engine.load_oracles import PROBE, OracleTable
 from aggregator.engine.names import Names
 from aggregator.rules import Rule, get
 from aggregator.rules.aave_v3 import AaveV3
 from aggregator.rules.base import need
 from aggregator.rules.morpho_blue import bonus_frac
 from aggregator.snapshot import Snapshot, accounts
-from aggregator.snapshot.prices import rank
 
-_PATHS = {"lagged": LAGGED, "rate": RATE, "capped": CAPPED, "constant": CONSTANT}
-_PROBE = 10**30  # raw units of the rebuilt leg: rounding of the contract is 1e-12 of it or less
 _WAD, _BPS = 1e18, 1e4
 
 
 class TermTable:
-    def __init__(self, snap: Snapshot, names: Names, claimed: Flags) -> None:
-        self.snap, self.names, self.claimed = snap, names, claimed
+    def __init__(self, snap: Snapshot, names: Names, oracles: OracleTable) -> None:
+        self.snap, self.names, self.oracles = snap, names, oracles
         self.rows: list[tuple[int, int, int, bool, float, float, float, bool]] = []
-        self.oracles: list[tuple[int, int, float, int, float, float]] = []
         self.why: dict[str, str] = {}
         self.idle: list[bool] = []  # of each row: collateral that its rule does not count
-        self.unrated: set[tuple[str, str]] = set()  # (market, asset) judged by an exchange rate that no claim row gives
         self.lent: set[tuple[int, int]] = set()  # (market, asset) of the debts
         self._shielded: set[str] = set()
         self._close: dict[str, float] = {}
@@ -63,9 +56,6 @@ class TermTable:
 
     def columns(self) -> Terms:
         return table(Terms, self.rows)
-
-    def oracle_columns(self) -> Oracles:
-        return table(Oracles, self.oracles)
 
     def close_frac(self) -> Floats:
         return np.array([self._close.get(m, 0.5) for m in self.names.markets])
@@ -96,7 +86,7 @@ class TermTable:
         side = "debt" if debt else "collateral"
         leg = next(leg for leg in account.legs if leg.asset == asset and leg.side == side)
         m, a = self.names.market[market], self.names.asset[asset]
-        oracle = self._oracle(rule, account, leg)
+        oracle = self.oracles.code(rule, account, leg)
         threshold = bonus = fee = 0.0
         aave = rule if isinstance(rule, AaveV3) else None
         call = aave is None or not aave.closed(account, leg)
@@ -115,7 +105,7 @@ class TermTable:
         """(threshold, bonus, fee) of collateral; a bonus of -1 where the market has set none."""
         terms = account.terms
         if isinstance(rule, AaveV3):
-            alone = leg._replace(shares=_PROBE, amount=_PROBE, num=1, den=1)
+            alone = leg._replace(shares=PROBE, amount=PROBE, num=1, den=1)
             threshold = rule.judge(account._replace(legs=(alone,))).threshold_wad / _WAD
             fee = need(leg.terms, "liquidation_protocol_fee_bps", leg.asset) / _BPS
             return threshold, (rule.bonus_bps(account, leg) - _BPS) / _BPS, fee
@@ -132,40 +122,3 @@ class TermTable:
             self._storefront[account.market] = factor / _WAD
         cut = 1.0 - need(leg.terms, "liquidation_factor_wad", leg.asset) / _WAD
         return need(leg.terms, "liquidate_collateral_factor_wad", leg.asset) / _WAD, cut, 0.0
-
-    def _oracle(self, rule: Rule, account: Account, leg: Leg) -> int:
-        market, a, price_usd = account.market, self.names.asset[leg.asset], self.names.price_usd
-        rows = sorted((p for p in self.snap.rows("price", market=market, asset=leg.asset) if p.raw > 0), key=rank)
-        if not rows:
-            own_unit = leg.side == "debt" and rule.name.startswith("morpho_blue@")  # it counts in its loan asset
-            if own_unit and np.isfinite(price_usd[a]):
-                return self._add(LIVE, a, 1.0, a, np.inf)
-            raise DomainError(f"no price for {leg.asset} in {market}", expected="a Price row of the market, in USD")
-        row = rows[0]
-        quote = self.names.asset.get(row.quote, -1)
-        if quote < 0 or not np.isfinite(price_usd[[a, quote]]).all() or price_usd[a] <= 0.0:
-            raise DomainError(f"no USD price for {leg.asset} or {row.quote}", expected="a price of both")
-        in_quote = self._judged_price(rule, account, leg, row)
-        usd = in_quote * float(price_usd[quote])
-        path = _PATHS.get(row.path, LIVE)
-        if path == RATE and not self.claimed[a]:
-            self.unrated.add((market, leg.asset))
-        if path == CONSTANT:
-            return self._add(path, a, in_quote, quote, np.inf)
-        level = usd / float(price_usd[a])
-        level = 1.0 if abs(level - 1.0) < 1e-12 else level
-        return self._add(path, a, level, quote, usd if path == CAPPED else np.inf)
-
-    def _judged_price(self, rule: Rule, account: Account, leg: Leg, row: Price) -> float:
-        """Whole quote per whole asset as the rule uses it (an e-mode category may have a price of its own)."""
-        if isinstance(rule, AaveV3) and row.quote == USD:
-            alone = leg._replace(shares=_PROBE, amount=_PROBE, num=1, den=1)
-            judged = rule.judge(account._replace(legs=(alone,)))
-            if worth := judged.debt if leg.side == "debt" else judged.collateral:
-                return float(Fixed(worth, judged.exp).decimal() / Fixed(_PROBE, leg.decimals).decimal())
-        return float(Fixed(row.raw, row.exp).decimal())
-
-    def _add(self, path: int, source: int, level: float, quote: int, cap: float) -> int:
-        row = (path, source, level, quote, cap, float("nan"))
-        self.oracles.append(row)
-        return len(self.oracles) - 1

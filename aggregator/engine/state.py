@@ -13,9 +13,9 @@ import numpy as np
 
 from aggregator.core.errors import DomainError
 from aggregator.engine.blow import Blow
-from aggregator.engine.book import CAPPED, CONSTANT, LAGGED, RATE, Book, Floats, add_up
+from aggregator.engine.book import CONSTANT, LAGGED, RATE, Book, Floats, add_up
 from aggregator.engine.market import Depth, cross_moved
-from aggregator.engine.value import Lookthrough
+from aggregator.engine.value import CutValues, Lookthrough, values_at_cut
 
 SECTORS = ("borrowers", "liquidators", "outside", "pools", "protocol", "suppliers")
 
@@ -28,7 +28,11 @@ class State:
         self.dead = np.zeros(accounts, np.bool_)
         self.lost_units, self.lost_usd = np.zeros(len(book.pots.market)), np.zeros(len(book.pots.market))
         self.marked_units = np.zeros(len(book.pots.market))  # losses of option pools, which may come back
-        self.cut_usd, self.par, top = _at_cut(book, self.look)
+        cut = _at_cut(book)
+        self.par = cut.par
+        # by the same iteration as every later value, so that without a blow nothing moves by as much as a bit
+        found = self.look.solve(cut.value_usd, cut.par, np.zeros(len(book.pots.market)), cut.value_usd)
+        self.cut_usd, self.cut_backing_usd, top = found.value_usd, found.backing_usd, cut.value_usd
         self.priced = self.look.is_claim | np.isfinite(book.price_usd)
         self.price = _blown_price(self.look, self.cut_usd, blow)
         moved = self.price / np.where(self.cut_usd > 0.0, self.cut_usd, 1.0)
@@ -77,24 +81,29 @@ class State:
 
     def answers_at_cut(self) -> Floats:
         """(oracles,) what they answered before the blow; to be asked before the first round."""
-        return self._answers(self.cut_usd, self.cut_usd)
+        return self._answers(self.cut_usd, self.cut_backing_usd)
 
     def _answers(self, value_usd: Floats, backing_usd: Floats) -> Floats:
         o = self.book.oracles
         out = o.level * value_usd[o.source]
         out = np.where(o.path == RATE, o.level * backing_usd[o.source], out)
         out = np.where(o.path == CONSTANT, o.level * value_usd[o.quote], out)
-        out = np.where(o.path == CAPPED, np.minimum(out, o.cap_usd), out)
         lagged = o.level * self.previous_usd[o.source]
         if self.silent:
             lagged = np.where(np.isnan(o.before_usd), lagged, o.before_usd)
-        return np.where(o.path == LAGGED, lagged, out)
+        return self._capped(np.where(o.path == LAGGED, lagged, out), value_usd)
+
+    def _capped(self, answers_usd: Floats, value_usd: Floats) -> Floats:
+        o, capped = self.book.oracles, np.isfinite(self.book.oracles.cap)
+        cap_usd = np.where(capped, o.cap, 0.0) * value_usd[o.cap_asset]
+        return np.where(capped, np.minimum(answers_usd, cap_usd), answers_usd)
 
     def oracles_settled(self) -> bool:
         """Whether every lagged oracle answers what its source stands at."""
         o = self.book.oracles
         lagged = o.path == LAGGED
-        return bool((self.answers()[lagged] == (o.level * self.value_usd[o.source])[lagged]).all())
+        ends = self._capped(o.level * self.value_usd[o.source], self.value_usd)
+        return bool((self.answers()[lagged] == ends[lagged]).all())
 
     def _depeg(self, blow: Blow) -> None:
         claim = self.look.is_claim
@@ -181,32 +190,15 @@ class State:
         return float(self.bad_usd.sum()) + float(self.shortfall_usd().sum())
 
 
-def _at_cut(book: Book, look: Lookthrough) -> tuple[Floats, Floats, Floats]:
-    """Values at the cut, each claim's price relative to its backing there, and a start from which to iterate down."""
-    zero = np.zeros(len(book.pots.market))
-    price, n = book.price_usd, len(book.assets)
-    top = price.copy()
-    unknown = look.is_claim & np.isnan(price)
-    top[unknown] = 0.0
-    for _ in range(int(unknown.sum())):  # book value of a claim without a price of its own: its backing, deep first
-        seen = np.where(np.isnan(price) & ~look.is_claim, 0.0, top)
-        backing = look.backing(seen, zero)
-        after = np.where(unknown, backing, top)
-        if (after == top).all():
-            break
-        top = after
-    par = np.ones(n)
-    if look.any_claim:
-        backing = look.backing(np.nan_to_num(top), zero)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            own = np.where(backing > 0.0, top / backing, 1.0)
-        par = np.where(look.is_claim & ~unknown & (np.abs(own - 1.0) > 1e-9), own, 1.0)
-    used = np.zeros(n, np.bool_)
+def _at_cut(book: Book) -> CutValues:
+    """DomainError where an asset in use has no value."""
+    cut = values_at_cut(book.claims, book.lps, book.price_usd)
+    used = np.zeros(len(book.assets), np.bool_)
     for column in (book.terms.asset, book.claims.underlying, book.lps.base, book.lps.quote, book.oracles.source):
         used[column] = True
     for pool in book.pools:
         used[[pool.base, pool.quote]] = True
-    missing = np.flatnonzero(used & ~np.isfinite(top))
+    missing = np.flatnonzero(used & ~np.isfinite(cut.value_usd))
     if len(missing):
         raise DomainError(
             f"{len(missing)} assets in use have no price",
@@ -214,7 +206,7 @@ def _at_cut(book: Book, look: Lookthrough) -> tuple[Floats, Floats, Floats]:
             found=", ".join(book.assets[i] for i in missing[:5]),
             fix="leave their legs out of the book and state a Gap no_price",
         )
-    return np.nan_to_num(top), par, np.nan_to_num(top)
+    return cut._replace(value_usd=np.nan_to_num(cut.value_usd))
 
 
 def _blown_price(look: Lookthrough, cut_usd: Floats, blow: Blow) -> Floats:

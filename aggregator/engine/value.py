@@ -20,7 +20,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from aggregator.engine.book import Book, Codes, Floats, Indices, add_up, is_claim
+from aggregator.engine.book import Book, Claims, Codes, Floats, Indices, Lps, add_up, is_claim
 
 _ROUNDS = 20_000
 _TOLERANCE = 4e-16  # relative; two units in the last place
@@ -33,6 +33,47 @@ class Valuation(NamedTuple):
     backing_usd: Floats
     lost_frac: Floats
     residual: float
+
+
+def look_through(claims: Claims, lps: Lps, value_usd: Floats, kept_frac: Floats | float = 1.0) -> Floats:
+    """(assets,) USD that one whole claim stands for at these values, 0 for others; kept_frac (claims,): not lost."""
+    n = len(value_usd)
+    out = add_up(claims.asset, claims.rate * value_usd[claims.underlying] * kept_frac, n)
+    if len(lps.asset):
+        base, quote = value_usd[lps.base], value_usd[lps.quote]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            s_now = np.clip(np.sqrt(base / quote), lps.sqrt_lower, lps.sqrt_upper)
+            held_base = np.where(base > 0.0, (1.0 / s_now - 1.0 / lps.sqrt_upper) * base, 0.0)
+            held_quote = np.where(quote > 0.0, (s_now - lps.sqrt_lower) * quote, 0.0)
+        out += add_up(lps.asset, lps.liquidity * (held_base + held_quote), n)
+    return out
+
+
+class CutValues(NamedTuple):
+    """(assets,) before any blow or loss: value_usd, what claims stand for, and a claim's price relative to that.
+
+    value_usd is NaN where nothing leads to a price.
+    """
+
+    value_usd: Floats
+    backing_usd: Floats
+    par: Floats
+
+
+def values_at_cut(claims: Claims, lps: Lps, price_usd: Floats) -> CutValues:
+    """Claims without a price of their own are worth what they stand for; the others keep their distance from it."""
+    claim = is_claim(claims, lps, len(price_usd))
+    value = price_usd.copy()
+    unknown = claim & np.isnan(price_usd)
+    value[unknown] = 0.0
+    for _ in range(int(unknown.sum())):  # deep first
+        after = np.where(unknown, look_through(claims, lps, np.nan_to_num(value)), value)
+        if np.array_equal(after, value, equal_nan=True):
+            break
+        value = after
+    backing = np.where(claim, look_through(claims, lps, np.nan_to_num(value)), value)
+    par = np.divide(value, backing, out=np.ones(len(value)), where=claim & ~unknown & (backing > 0.0))
+    return CutValues(value, backing, par)
 
 
 class Lookthrough:
@@ -84,22 +125,14 @@ class Lookthrough:
 
     def backing(self, value: Floats, lost: Floats) -> Floats:
         """(assets,) what claims look through to at par, 0 for others."""
-        c, lps = self.book.claims, self.book.lps
         kept = np.where(self.row_pot >= 0, 1.0 - lost[self.row_pot], 1.0) if len(lost) else 1.0
-        out = add_up(c.asset, c.rate * value[c.underlying] * kept, self.n)
+        out = look_through(self.book.claims, self.book.lps, value, kept)
         for asset, rows in self.issuers:
             s = self.book.supplies
             worth = s.units[rows] * value[self.book.pots.asset[s.pot[rows]]]
             total = worth.sum()
             if total > 0.0:
                 out[asset] *= (worth * (1.0 - lost[s.pot[rows]])).sum() / total
-        if len(lps.asset):
-            base, quote = value[lps.base], value[lps.quote]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                s_now = np.clip(np.sqrt(base / quote), lps.sqrt_lower, lps.sqrt_upper)
-                held_base = np.where(base > 0.0, (1.0 / s_now - 1.0 / lps.sqrt_upper) * base, 0.0)
-                held_quote = np.where(quote > 0.0, (s_now - lps.sqrt_lower) * quote, 0.0)
-            out += add_up(lps.asset, lps.liquidity * (held_base + held_quote), self.n)
         return out
 
     def _lost(self, lost_units: Floats, value: Floats, leg_amount: Floats | None) -> Floats:

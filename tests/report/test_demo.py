@@ -71,6 +71,17 @@ def test_the_cascade_takes_rounds_moves_prices_and_amplifies(demo: Demo) -> None
     assert len(falling) >= 2
 
 
+def test_without_a_blow_nothing_of_it_moves(config: Path) -> None:
+    """Every oracle, health, value and worth of the demo's book, to the last bit."""
+    from aggregator.app import App
+    from tests.engine.test_oracles import unmoved
+
+    with App.open(config) as app:
+        run = unmoved(app.snapshot())
+    assert run.book.accounts
+    assert not run.state.calls.any()
+
+
 def test_a_vault_share_carries_the_loss_of_one_market_into_another(demo: Demo, config: Path) -> None:
     """Loops against waUSDC are sound at the blow; what liquidates them is Aave's bad debt, two rounds earlier."""
     from aggregator.app import App
