@@ -107,3 +107,9 @@ def representable(function: Callable[_Given, _Result]) -> Callable[_Given, _Resu
             ) from None
 
     return guarded
+
+
+def require_version(of: str, version: int, last: int) -> None:
+    """DomainError unless `version` is one of 1 to `last`."""
+    if version not in range(1, last + 1):
+        raise DomainError(f"no such version of {of}", expected=f"1 to {last}", found=str(version))

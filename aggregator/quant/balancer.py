@@ -1,10 +1,14 @@
-"""Balancer v2 weighted pools: prod x_i^w_i = const, in the contract's fixed point and on arrays.
+"""Balancer weighted pools: prod x_i^w_i = const, in the contract's fixed point and on arrays.
 
     out = y * (1 - (x / (x + a))^(w_x / w_y)),     in = x * ((y / (y - out))^(w_y / w_x) - 1)            (1)
 
 Powers go through LogExpMath: 18-decimal fixed point, ln by decomposition into powers of e and an artanh series, exp by
 decomposition and a Taylor series; FixedPoint widens each power by its error bound (1e-14 relative) against the trader.
-Source: Martinelli and Mushegian 2019, Balancer whitepaper; balancer-v2-monorepo (316ded078)
+`version` 1 widens every power (WeightedPool and WeightedPool2Tokens of April 2021, InvestmentPool and the bootstrapping
+pools of 2021); 2 (WeightedPool v2 of September 2022 to v4, ManagedPool) and 3 (Balancer v3, the same here) multiply for
+exponents of 1, 2 and 4.
+
+Source: Martinelli and Mushegian 2019, Balancer whitepaper; balancer-v2-monorepo (316ded078; version 1: e287ed1ea)
 pkg/solidity-utils/contracts/math/{LogExpMath,FixedPoint}.sol, pkg/pool-weighted/contracts/WeightedMath.sol.
 """
 
@@ -16,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import representable, require, require_ints
+from aggregator.quant._checks import representable, require, require_ints, require_version
 from aggregator.quant.amm import PoolSale, pool_columns
 from aggregator.quant.depth import NO_DEPTH, DepthCurve, depth_through
 
 ONE = 10**18
+_SQUARINGS = {ONE: 0, 2 * ONE: 1, 4 * ONE: 2}  # by exponent
 _ONE20, _ONE36 = 10**20, 10**36
 MAX_RATIO = 3 * 10**17  # a swap moves at most 30 % of a balance
 _MAX_EXPONENT, _MIN_EXPONENT = 130 * ONE, -41 * ONE
@@ -84,31 +89,29 @@ def pow_fixed(x: int, y: int) -> int:
     return exp_fixed(log_times)
 
 
-def pow_up(x: int, y: int) -> int:
+def pow_up(x: int, y: int, version: int = 2) -> int:
     """x^y in 18 decimals, never below the true value (FixedPoint.powUp)."""
     require_ints(x=x, y=y)
-    for times, exponent in ((1, ONE), (2, 2 * ONE), (4, 4 * ONE)):
-        if y == exponent:
-            for _ in range(times.bit_length() - 1):
-                x = _ceil(x * x, ONE)
-            return x
+    if _multiplies(y, version):
+        for _ in range(_SQUARINGS[y]):
+            x = _ceil(x * x, ONE)
+        return x
     raw = pow_fixed(x, y)
     return raw + _ceil(raw * 10_000, ONE) + 1
 
 
-def pow_down(x: int, y: int) -> int:
+def pow_down(x: int, y: int, version: int = 2) -> int:
     """x^y in 18 decimals, never above the true value (FixedPoint.powDown)."""
     require_ints(x=x, y=y)
-    for times, exponent in ((1, ONE), (2, 2 * ONE), (4, 4 * ONE)):
-        if y == exponent:
-            for _ in range(times.bit_length() - 1):
-                x = x * x // ONE
-            return x
+    if _multiplies(y, version):
+        for _ in range(_SQUARINGS[y]):
+            x = x * x // ONE
+        return x
     raw = pow_fixed(x, y)
     return max(raw - _ceil(raw * 10_000, ONE) - 1, 0)
 
 
-def weighted_invariant(balances: Sequence[int], weights: Sequence[int]) -> int:
+def weighted_invariant(balances: Sequence[int], weights: Sequence[int], version: int = 2) -> int:
     """prod x_i^w_i in 18 decimals (WeightedMath._calculateInvariant); weights of 1e18 sum to 1e18."""
     require_ints(balances=balances, weights=weights)
     if len(balances) != len(weights) or sum(weights) != ONE or min(weights) <= 0 or min(balances) < 0:
@@ -119,31 +122,35 @@ def weighted_invariant(balances: Sequence[int], weights: Sequence[int]) -> int:
         )
     result = ONE
     for x, w in zip(balances, weights, strict=True):
-        result = result * pow_down(x, w) // ONE
+        result = result * pow_down(x, w, version) // ONE
     if result <= 0:
         raise DomainError("pool is drained", expected="an invariant > 0", found=str(list(balances)))
     return result
 
 
-def weighted_amount_out(amount_in: int, balance_in: int, weight_in: int, balance_out: int, weight_out: int) -> int:
+def weighted_amount_out(
+    amount_in: int, balance_in: int, weight_in: int, balance_out: int, weight_out: int, version: int = 2
+) -> int:
     """WeightedMath._calcOutGivenIn on 18-decimal (upscaled) integers; the swap fee is taken off amount_in before."""
     _check_swap(amount_in, balance_in, weight_in, balance_out, weight_out)
     if amount_in > balance_in * MAX_RATIO // ONE:
         raise DomainError(
             "swap exceeds 30 % of the balance", expected=f"<= {balance_in * MAX_RATIO // ONE}", found=str(amount_in)
         )
-    power = pow_up(_ceil(balance_in * ONE, balance_in + amount_in), weight_in * ONE // weight_out)
+    power = pow_up(_ceil(balance_in * ONE, balance_in + amount_in), weight_in * ONE // weight_out, version)
     return balance_out * max(ONE - power, 0) // ONE
 
 
-def weighted_amount_in(amount_out: int, balance_in: int, weight_in: int, balance_out: int, weight_out: int) -> int:
+def weighted_amount_in(
+    amount_out: int, balance_in: int, weight_in: int, balance_out: int, weight_out: int, version: int = 2
+) -> int:
     """WeightedMath._calcInGivenOut on 18-decimal integers, before fee."""
     _check_swap(amount_out, balance_in, weight_in, balance_out, weight_out)
     if amount_out > balance_out * MAX_RATIO // ONE:
         raise DomainError(
             "swap exceeds 30 % of the balance", expected=f"<= {balance_out * MAX_RATIO // ONE}", found=str(amount_out)
         )
-    power = pow_up(_ceil(balance_out * ONE, balance_out - amount_out), _ceil(weight_out * ONE, weight_in))
+    power = pow_up(_ceil(balance_out * ONE, balance_out - amount_out), _ceil(weight_out * ONE, weight_in), version)
     return _ceil(balance_in * (power - ONE), ONE)
 
 
@@ -186,6 +193,11 @@ def weighted_depth(
     sale = weighted_sale(sizes, base, quote, weight_ratio, fee_frac)
     net = (1.0 - fee_frac) * weight_ratio * (quote - sale.out) / (base + (1.0 - fee_frac) * sizes)
     return depth_through(sizes, sale.out, net)
+
+
+def _multiplies(y: int, version: int) -> bool:
+    require_version("Balancer's pools", version, 3)
+    return version > 1 and y in _SQUARINGS
 
 
 def _ln(a: int) -> int:

@@ -1,4 +1,4 @@
-"""StableSwap in exact integers: Curve pools and Balancer v2 stable pools.
+"""StableSwap in exact integers: Curve pools and Balancer stable pools.
 
 n coins with balances x_i in one unit of account, amplification in the contract's convention (A here is
 A_paper * n^(n-1)), Ann = A*n.  The invariant D solves
@@ -8,7 +8,7 @@ A_paper * n^(n-1)), Ann = A*n.  The invariant D solves
 by Newton in integers; a trade puts x_i + dx in and solves y^2 + (S' + D/Ann - D)*y = D^(n+1)/(n^n * P' * Ann)     (2)
 for the other balance, the primes leaving out y.  Source: Egorov 2019, "StableSwap"; curvefi/curve-contract (574f440)
 pools/3pool/StableSwap3Pool.vy and pool-templates/base/SwapTemplateBase.vy; balancer-v2-monorepo (316ded078)
-pkg/pool-stable/contracts/StableMath.sol.  The two differ only in where they round.  Array form: `stable_curve`.
+pkg/pool-stable/contracts/StableMath.sol.  These differ only in where they round.  Array form: `stable_curve`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import require_ints
+from aggregator.quant._checks import require_ints, require_version
 
 FEE_UNIT = 10**10
 PRECISION = 10**18
@@ -109,32 +109,61 @@ def curve_amount_out(
     return out - fee_raw * out // FEE_UNIT
 
 
-def balancer_stable_invariant(balances: Sequence[int], a_raw: int) -> int:
-    """StableMath._calculateInvariant: the same integers as Curve's, a_raw = A * 1000."""
-    return curve_invariant(balances, a_raw, BALANCER_A_PRECISION)
+def balancer_stable_invariant(balances: Sequence[int], a_raw: int, version: int = 2, *, round_up: bool = True) -> int:
+    """StableMath._calculateInvariant, a_raw = A * 1000.
+
+    version 1 (StablePool of 2021, MetaStablePool, StablePhantomPool): an iteration of its own that rounds up, as swaps
+    take it, or down, as their getRate does. 2 (StablePool v2 of June 2022, ComposableStablePool) and 3 (Balancer v3):
+    the integers of Curve, which have one rounding.
+    """
+    require_version("Balancer's pools", version, 3)
+    if version > 1:
+        return curve_invariant(balances, a_raw, BALANCER_A_PRECISION)
+    n, total = _check(balances, a_raw, BALANCER_A_PRECISION)
+    if total == 0:
+        return 0
+    divide = _ceil if round_up else _floor
+    against = _floor if round_up else _ceil
+    ann, d = a_raw * n, total
+    for _ in range(_ROUNDS):
+        product = balances[0] * n
+        for x in balances[1:]:
+            product = divide(product * x * n, d)
+        previous = d
+        d = divide(
+            n * d * d + divide(ann * total * product, BALANCER_A_PRECISION),
+            (n + 1) * d + against((ann - BALANCER_A_PRECISION) * product, BALANCER_A_PRECISION),
+        )
+        if abs(d - previous) <= 1:
+            return d
+    raise DomainError("invariant does not converge", expected=f"{_ROUNDS} rounds", found=f"balances {list(balances)}")
 
 
-def balancer_stable_amount_out(i: int, j: int, amount_in: int, balances: Sequence[int], a_raw: int) -> int:
+def balancer_stable_amount_out(
+    i: int, j: int, amount_in: int, balances: Sequence[int], a_raw: int, version: int = 2
+) -> int:
     """StableMath._calcOutGivenIn on 18-decimal (upscaled) balances, before fee; the swap fee is off `amount_in`."""
     after = list(balances)
     _check_pair(i, j, len(after))
-    invariant = balancer_stable_invariant(balances, a_raw)
+    invariant = balancer_stable_invariant(balances, a_raw, version)
     after[i] += _amount(amount_in)
-    return max(after[j] - _balancer_balance(after, a_raw, invariant, j) - 1, 0)
+    return max(after[j] - _balancer_balance(after, a_raw, invariant, j, version) - 1, 0)
 
 
-def balancer_stable_amount_in(i: int, j: int, amount_out: int, balances: Sequence[int], a_raw: int) -> int:
+def balancer_stable_amount_in(
+    i: int, j: int, amount_out: int, balances: Sequence[int], a_raw: int, version: int = 2
+) -> int:
     """StableMath._calcInGivenOut on 18-decimal balances, before fee."""
     after = list(balances)
     _check_pair(i, j, len(after))
     if _amount(amount_out) >= after[j]:
         raise DomainError("pool cannot pay that much", expected=f"< {after[j]}", found=str(amount_out))
-    invariant = balancer_stable_invariant(balances, a_raw)
+    invariant = balancer_stable_invariant(balances, a_raw, version)
     after[j] -= amount_out
-    return _balancer_balance(after, a_raw, invariant, i) - balances[i] + 1
+    return _balancer_balance(after, a_raw, invariant, i, version) - balances[i] + 1
 
 
-def _balancer_balance(balances: Sequence[int], a_raw: int, invariant: int, index: int) -> int:
+def _balancer_balance(balances: Sequence[int], a_raw: int, invariant: int, index: int, version: int) -> int:
     n, total = _check(balances, a_raw, BALANCER_A_PRECISION)
     ann, product = a_raw * n, balances[0] * n
     if product == 0 or invariant == 0:
@@ -142,8 +171,13 @@ def _balancer_balance(balances: Sequence[int], a_raw: int, invariant: int, index
     for x in balances[1:]:
         product = product * x * n // invariant
     squared = invariant * invariant
-    c = _ceil(squared, ann * product) * BALANCER_A_PRECISION * balances[index]
-    b = total - balances[index] + invariant // ann * BALANCER_A_PRECISION
+    if version < 3:  # Balancer v2 divides before it multiplies by the precision, v3 after
+        factor = _ceil(squared, ann * product) * BALANCER_A_PRECISION
+        share = invariant // ann * BALANCER_A_PRECISION
+    else:
+        factor = _ceil(squared * BALANCER_A_PRECISION, ann * product)
+        share = invariant * BALANCER_A_PRECISION // ann
+    c, b = factor * balances[index], total - balances[index] + share
     y = _ceil(squared + c, invariant + b)
     for _ in range(_ROUNDS):
         previous = y
@@ -179,6 +213,10 @@ def _amount(amount: int) -> int:
     if amount < 0:
         raise DomainError("amount is negative", expected=">= 0", found=str(amount))
     return amount
+
+
+def _floor(numerator: int, denominator: int) -> int:
+    return numerator // denominator
 
 
 def _ceil(numerator: int, denominator: int) -> int:
