@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from aggregator.core.errors import MalformedAnswerError
+from aggregator.core.errors import MalformedAnswerError, shown
 from aggregator.core.fixed import WAD, plain
 from aggregator.core.ids import USD
 from aggregator.core.rows import Asset, Gap, Market, Price, Row, Term
@@ -140,7 +140,7 @@ async def _ask(view: View, market: str, method: str, **params: str) -> Page | Ga
         raise MalformedAnswerError(
             f"{path} is not answered as Deribit would",
             expected="an object with a result of objects",
-            found=str(answer)[:80],
+            found=shown(answer),
             fix="check the url of the venue in the configuration",
         )
     return Page(path, objects, sent_us // 1_000_000 if isinstance(sent_us, int) else 0)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.app.address import typed_address
-from aggregator.core.errors import ConfigError, near_miss
+from aggregator.core.errors import ConfigError, near_miss, shown
 from aggregator.core.ids import chain_source, venue_source
 
 _TOML_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -226,7 +226,7 @@ def _chain(row: Mapping[str, Any], file: Path, env: Mapping[str, str]) -> ChainC
         raise ConfigError(
             f"chain {chain.id} has an unknown finality",
             expected="finalized, safe, latest or a number of blocks behind the head",
-            found=repr(chain.finality),
+            found=shown(chain.finality),
         )
     if isinstance(chain.finality, int) and chain.finality < 0:
         raise ConfigError("finality counts blocks behind the head", expected=">= 0", found=str(chain.finality))
@@ -249,7 +249,7 @@ def _deployment(row: Mapping[str, Any], file: Path) -> DeploymentConfig:
     row = dict(row)
     for key in ("adapter", "name"):
         if not isinstance(row.get(key), str) or not row[key]:
-            raise ConfigError(f"{where}: {key} is missing", expected=f"{key} = '...'", found=repr(row.get(key)))
+            raise ConfigError(f"{where}: {key} is missing", expected=f"{key} = '...'", found=shown(row.get(key)))
         if "/" in row[key] or "#" in row[key]:  # they part the ids that are made of it
             raise ConfigError(f"{where}: {key} has a / or #", expected="a plain word", found=row[key])
     chain, venue = row.pop("chain", None), row.pop("venue", None)
@@ -261,16 +261,16 @@ def _deployment(row: Mapping[str, Any], file: Path) -> DeploymentConfig:
         raise ConfigError(
             f"{where}: {row['adapter']}/{row['name']} says neither chain nor venue",
             expected="chain = <EIP-155 id> or venue = '<name>'",
-            found=repr(chain if venue is None else venue),
+            found=shown(chain if venue is None else venue),
         )
     addresses = row.pop("addresses", {})
     if not isinstance(addresses, Mapping):
         raise ConfigError(
-            f"{where}: addresses is not a table", expected="addresses = { key = '0x...' }", found=repr(addresses)
+            f"{where}: addresses is not a table", expected="addresses = { key = '0x...' }", found=shown(addresses)
         )
     start = row.pop("start_block", 0)
     if not isinstance(start, int) or isinstance(start, bool) or start < 0:
-        raise ConfigError(f"{where}: start_block is not a block number", expected=">= 0", found=repr(start))
+        raise ConfigError(f"{where}: start_block is not a block number", expected=">= 0", found=shown(start))
     name = row.pop("name")
     return DeploymentConfig(
         adapter=row.pop("adapter"),
@@ -294,7 +294,7 @@ def _section(kind: type[Any], row: Any, where: str) -> Any:
         allowed, words = _TOML_TYPES[str(f.type)]
         texts = not isinstance(value, list) or all(isinstance(part, str) for part in value)
         if not isinstance(value, allowed) or isinstance(value, bool) or not texts:
-            found = type(value).__name__ if f.name in _SECRET else repr(value)
+            found = type(value).__name__ if f.name in _SECRET else shown(value)
             raise ConfigError(f"{where}: {f.name} has the wrong type", expected=words, found=found)
         _check_number(where, f.name, value)
         values[f.name] = tuple(value) if isinstance(value, list) else value
@@ -310,7 +310,7 @@ def _check_number(where: str, name: str, value: Any) -> None:
         return
     if not math.isfinite(value) or value < least or (name in _ABOVE and value == 0):
         wanted = f"a number above {least}" if name in _ABOVE else f"a number from {least}"
-        raise ConfigError(f"{where}: {name} is out of range", expected=wanted, found=str(value))
+        raise ConfigError(f"{where}: {name} is out of range", expected=wanted, found=shown(value))
 
 
 def _address(text: str, where: str) -> str:

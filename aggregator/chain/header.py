@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from aggregator.core.errors import MalformedAnswerError
+from aggregator.core.errors import MalformedAnswerError, shown
 
 
 class Header(NamedTuple):
@@ -21,7 +21,7 @@ def quantity(value: Any, what: str) -> int:
             return int(value[2:], 16)
         except ValueError:
             pass
-    raise MalformedAnswerError(f"{what} is not a quantity", expected="0x-hex below 2^64", found=str(value)[:80])
+    raise MalformedAnswerError(f"{what} is not a quantity", expected="0x-hex below 2^64", found=shown(value))
 
 
 def hash32(value: Any, what: str) -> str:
@@ -31,13 +31,13 @@ def hash32(value: Any, what: str) -> str:
             return "0x" + bytes.fromhex(value[2:]).hex()
         except ValueError:
             pass
-    raise MalformedAnswerError(f"{what} is not a hash", expected="0x and 64 hexadecimal digits", found=str(value)[:80])
+    raise MalformedAnswerError(f"{what} is not a hash", expected="0x and 64 hexadecimal digits", found=shown(value))
 
 
 def parse_header(block: Any, expected_number: int | None = None) -> Header:
     """eth_getBlockByNumber result -> Header; MalformedAnswerError if it is not one or is another block."""
     if not isinstance(block, dict):
-        raise MalformedAnswerError("block header is not an object", expected="a block", found=str(block)[:80])
+        raise MalformedAnswerError("block header is not an object", expected="a block", found=shown(block))
     header = Header(
         quantity(block.get("number"), "block number"),
         hash32(block.get("hash"), "block hash"),

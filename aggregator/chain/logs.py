@@ -13,7 +13,7 @@ from aggregator.chain.pool import RpcPool
 from aggregator.chain.rpc_error import RpcError
 from aggregator.chain.stats import Stats
 from aggregator.core.block import BlockRef
-from aggregator.core.errors import ConfigError, MalformedAnswerError, SourceError
+from aggregator.core.errors import ConfigError, MalformedAnswerError, SourceError, shown
 
 _MAX_ADDRESSES = 500
 _FIRST_SPAN = 100_000
@@ -148,10 +148,10 @@ def _topic(word: Any) -> bytes:
 
 def _parse(raw: Any) -> RawLog:
     if not isinstance(raw, dict) or raw.get("removed") is True or not _are_words(raw.get("topics")):
-        raise MalformedAnswerError("not a log", expected="a log of the canonical chain", found=str(raw)[:120])
+        raise MalformedAnswerError("not a log", expected="a log of the canonical chain", found=shown(raw, 120))
     address = raw.get("address")
     if not isinstance(address, str) or len(address) != 42:
-        raise MalformedAnswerError("log without an address", expected="0x and 40 digits", found=str(address)[:80])
+        raise MalformedAnswerError("log without an address", expected="0x and 40 digits", found=shown(address))
     return RawLog(
         address.lower(),
         tuple([_topic(topic) for topic in raw["topics"]]),

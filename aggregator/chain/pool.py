@@ -19,7 +19,7 @@ from aggregator.chain.header import Header, not_pinned, parse_header
 from aggregator.chain.rpc_error import RpcError
 from aggregator.chain.session import SessionOwner
 from aggregator.core.block import BlockRef
-from aggregator.core.errors import BlockMismatchError, ConfigError, MalformedAnswerError, SourceError
+from aggregator.core.errors import BlockMismatchError, ConfigError, MalformedAnswerError, SourceError, shown
 
 _Answer = TypeVar("_Answer")
 
@@ -199,6 +199,6 @@ def _response(i: int, answer: Any) -> RPCResponse:
 def _latest(finality: str) -> str:
     if not finality.isdigit():
         raise ConfigError(
-            "unknown finality", expected="finalized, safe, latest or a number of blocks", found=repr(finality)
+            "unknown finality", expected="finalized, safe, latest or a number of blocks", found=shown(finality)
         )
     return "latest"

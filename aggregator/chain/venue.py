@@ -17,7 +17,7 @@ from aggregator.chain.redact import Redactor, check_url
 from aggregator.chain.session import SessionOwner
 from aggregator.chain.stats import Stats
 from aggregator.core.block import BlockRef
-from aggregator.core.errors import MalformedAnswerError, RateLimitedError, SourceError
+from aggregator.core.errors import MalformedAnswerError, RateLimitedError, SourceError, shown
 from aggregator.core.ids import venue_source
 
 _UNIT_US = {"s": 1_000_000, "ms": 1000, "us": 1}
@@ -118,7 +118,7 @@ class Venue(SessionOwner):
             answer = answer.get(key) if isinstance(answer, Mapping) else None
         if isinstance(answer, bool) or not isinstance(answer, int | Decimal) or answer <= 0:
             raise MalformedAnswerError(
-                f"{self.source} gives no time", expected=f"a number at {pointer} of {path}", found=str(answer)[:80]
+                f"{self.source} gives no time", expected=f"a number at {pointer} of {path}", found=shown(answer)
             )
         microseconds = int(answer * _UNIT_US[unit])
         return BlockRef(self.source, microseconds, "", microseconds // 1_000_000, "venue")

@@ -106,6 +106,19 @@ class DomainError(SpilloverError, ValueError):
     code = "SPL-400"
 
 
+def shown(value: object, most: int = 80) -> str:
+    """What was found, as a person would write it in a file, at most so many characters; None is nothing."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) and value.bit_length() > 600:  # Python refuses to print what is very long
+        return f"a whole number of about {value.bit_length() * 0.30103:.0f} digits"
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return repr(value)[:most]
+
+
 def near_miss(word: str, known: Iterable[str], otherwise: str = "", *, cutoff: float = 0.6) -> str:
     """ "did you mean 'amount'?" for the nearest known word, `otherwise` if none is near: the `fix` of many errors.
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregator.core.errors import ScenarioError, near_miss
+from aggregator.core.errors import ScenarioError, near_miss, shown
 
 _FIX, _SHIPPED = "docs/engine.md has the conventions and their values", "see config/scenarios/"
-_RANGES = {"price": (-1.0, 1e6), "vol": (-10.0, 10.0), "depth": (0.0, 1.0), "depeg": (0.0, 10.0)}
+# (least, most, what the number is): beyond them a number is a slip of its unit, a percent where a fraction is asked for
+_RANGES = {
+    "price": (-1.0, 10.0, "a move as a fraction: -0.3 is -30 %"),
+    "vol": (-3.0, 3.0, "a move of volatility: 0.2 is 20 points"),
+    "depth": (0.0, 1.0, "the share of the depth that is gone: 0.5 is half of it"),
+    "depeg": (0.0, 2.0, "a price relative to the backing: 0.94 is 6 % below it"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ class Conventions:
     def __post_init__(self) -> None:
         if self.rounds not in ("batch", "sequential"):
             raise ScenarioError(
-                "unknown kind of round", expected="batch or sequential", found=repr(self.rounds), fix=_FIX
+                "unknown kind of round", expected="batch or sequential", found=shown(self.rounds), fix=_FIX
             )
         if self.max_rounds < 1:
             raise ScenarioError("max_rounds must be positive", expected=">= 1", found=str(self.max_rounds), fix=_FIX)
@@ -52,10 +59,10 @@ class Conventions:
 class Scenario:
     """Initial blow, by asset id or symbol (in any case; what it means: `snapshot.symbols`).
 
-    price  relative move of the market price, in [-1, inf)
-    vol    absolute move of implied volatility of an underlying (0.2 = +20 points)
+    price  relative move of the market price, in [-1, 10]
+    vol    absolute move of implied volatility of an underlying (0.2 = +20 points), in [-3, 3]
     depth  share of sell depth that is gone, in [0, 1]; key '*' means every asset
-    depeg  price of a claim relative to its backing (0.94 = trades 6 % below)
+    depeg  price of a claim relative to its backing (0.94 = trades 6 % below), in [0, 2]
     """
 
     name: str
@@ -67,16 +74,9 @@ class Scenario:
     conventions: Conventions = field(default_factory=Conventions)
 
     def __post_init__(self) -> None:
-        for table, (low, high) in _RANGES.items():
+        for table in _RANGES:
             for key, value in getattr(self, table).items():
-                number = isinstance(value, int | float) and not isinstance(value, bool)
-                if not number or not low <= value <= high:  # a whole number may be too long for a float
-                    raise ScenarioError(
-                        f"{table}.{key} is out of range",
-                        expected=f"a finite number in [{low:g}, {high:g}]",
-                        found=f"{value:g}" if isinstance(value, float) else str(value)[:80],
-                        fix="moves are fractions: -0.3 is -30 %",
-                    )
+                _check_move(table, key, value)
             # 1 and 1.0, 0 and -0.0 are one move, of one name and in one result
             object.__setattr__(self, table, {key: float(value) + 0.0 for key, value in getattr(self, table).items()})
 
@@ -87,6 +87,23 @@ class Scenario:
     def digest(self) -> str:
         """sha-256 of what differs from the defaults: a key that a later version adds renames no scenario of today."""
         return hashlib.sha256(json.dumps(_differing(self), sort_keys=True).encode()).hexdigest()
+
+
+def _check_move(table: str, key: str, value: Any) -> None:
+    low, high, unit = _RANGES[table]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and low <= value <= high:
+        return
+    fix = f"write {unit}"
+    percent = value / 100 if number and 1 < abs(value) < 1e6 else math.nan
+    if low <= percent <= high and not (table == "depeg" and percent < 0.5):  # 6 may be meant as 0.94
+        fix = f"did you mean {percent:.6g}? It is {unit}"
+    raise ScenarioError(
+        f"{table}.{key} is out of range" if number else f"{table}.{key} is no number",
+        expected=f"a number from {low:g} to {high:g}",
+        found=shown(value),
+        fix=fix,
+    )
 
 
 def _differing(of: Any) -> dict[str, Any]:
@@ -116,26 +133,26 @@ def parse_scenario(data: Mapping[str, Any]) -> Scenario:
     _known("scenario", data, [f.name for f in fields(Scenario)])
     inner = data.get("conventions", {})
     if not isinstance(inner, Mapping):
-        raise ScenarioError("conventions is not a table", expected="[conventions]", found=repr(inner), fix=_FIX)
+        raise ScenarioError("conventions is not a table", expected="[conventions]", found=shown(inner), fix=_FIX)
     _known("conventions", inner, [f.name for f in fields(Conventions)])
     for f in fields(Conventions):
         value = inner.get(f.name, f.default)
         kind = {"str": str, "bool": bool, "int": int, "float": (int, float)}[str(f.type)]
         if not isinstance(value, kind) or (isinstance(value, bool) and f.type != "bool"):  # type: ignore[arg-type]
             what = f"conventions.{f.name} has the wrong type"
-            raise ScenarioError(what, expected=str(f.type), found=repr(value), fix=_FIX)
+            raise ScenarioError(what, expected=str(f.type), found=shown(value), fix=_FIX)
     if not isinstance(data.get("name"), str) or not data["name"]:
         raise ScenarioError(
-            "scenario has no name", expected="name = '...'", found=repr(data.get("name")), fix="add one"
+            "scenario has no name", expected="name = '...'", found=shown(data.get("name")), fix="add one"
         )
     if not isinstance(data.get("description", ""), str):
-        found = repr(data["description"])
+        found = shown(data["description"])
         raise ScenarioError(
             "description is no text", expected="description = '...'", found=found, fix="put it in quotes"
         )
     for table in _RANGES:
         if not isinstance(data.get(table, {}), Mapping):
-            found = repr(data[table])
+            found = shown(data[table])
             raise ScenarioError(
                 f"{table} is not a table", expected=f"[{table}] asset = move", found=found, fix=_SHIPPED
             )

@@ -26,6 +26,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from aggregator.core.account import Account, Judgement, Leg, Liquidation, mul_div
+from aggregator.core.errors import shown
 from aggregator.core.fixed import WAD
 from aggregator.core.ids import USD
 from aggregator.core.solmath import BPS, mul_div_down, mul_div_up, percent_mul, percent_mul_down, wad_div
@@ -239,12 +240,12 @@ class AaveV3:
         closed = self.closed(account, *(leg for leg in account.legs if leg.asset in (collateral, debt)))
         if self.shielded(account) and closed in ("", GRACE) and (sums.health is None or sums.health >= CLOSE_FACTOR_HF):
             raise WouldRevertError(
-                "PriceOracleSentinelCheckFailed", expected=f"< {CLOSE_FACTOR_HF}", found=str(sums.health)
+                "PriceOracleSentinelCheckFailed", expected=f"< {CLOSE_FACTOR_HF}", found=shown(sums.health)
             )
         if closed:
             raise WouldRevertError(closed, expected="active, unpaused reserves", found=f"{collateral}, {debt}")
         if sums.health is None or sums.health >= WAD:
-            raise WouldRevertError("HealthFactorNotBelowThreshold", expected=f"< {WAD}", found=str(sums.health))
+            raise WouldRevertError("HealthFactorNotBelowThreshold", expected=f"< {WAD}", found=shown(sums.health))
         leg = next((x for x in account.side("collateral") if x.asset == collateral), None)
         if leg is None or not self.counts(leg):
             raise WouldRevertError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aggregator.core.account import Account, Judgement, Leg, Liquidation
+from aggregator.core.errors import shown
 from aggregator.core.ids import USD
 from aggregator.core.solmath import mul_div_down, wad_div_down, wad_mul_down
 from aggregator.rules.base import MAX, Calls, Taken, WouldRevertError, find, health, need, price_of, spread
@@ -49,7 +50,9 @@ class Comet:
         """
         judged = self.judge(account)
         if not judged.liquidatable:
-            raise WouldRevertError("NotLiquidatable", expected="debt above the limit", found=str(judged.health_factor))
+            raise WouldRevertError(
+                "NotLiquidatable", expected="debt above the limit", found=shown(judged.health_factor)
+            )
         leg, owed = find(account, collateral, "collateral"), find(account, debt, "debt")
         credit = sum(
             wad_mul_down(_value(x, judged.exp), need(x.terms, "liquidation_factor_wad", x.asset))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aggregator.core.account import Account, Judgement, Leg, Liquidation
+from aggregator.core.errors import shown
 from aggregator.core.fixed import WAD
 from aggregator.core.solmath import (
     VIRTUAL_ASSETS,
@@ -123,7 +124,7 @@ class MorphoBlue:
             raise WouldRevertError("no such debt", expected="the market's loan asset", found=debt)
         judged = self.judge(account)
         if not judged.liquidatable:
-            raise WouldRevertError("position is healthy", expected=f"< {WAD}", found=str(judged.health_factor))
+            raise WouldRevertError("position is healthy", expected=f"< {WAD}", found=shown(judged.health_factor))
 
     def _seized(self, account: Account, leg: Leg, owed: Leg, repaid_shares: int) -> int:
         assets, shares = _totals(owed)
@@ -193,6 +194,6 @@ def _price(leg: Leg) -> int:
     """oracle.price(), which may be zero: then the collateral counts for nothing, as in the contract."""
     if leg.price is None or leg.price.raw < 0:
         raise CannotJudgeError(
-            f"no price for {leg.asset}", expected="oracle.price() of the market", found=str(leg.price)
+            f"no price for {leg.asset}", expected="oracle.price() of the market", found=shown(leg.price)
         )
     return leg.price.raw

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 from aggregator.core.block import BlockRef
-from aggregator.core.errors import ConfigError, DomainError
+from aggregator.core.errors import ConfigError, DomainError, shown
 from aggregator.core.ids import deployment_id, parse_address
 from aggregator.core.rows import Asset, Gap, PositionRow, Row
 from aggregator.core.source import call_source
@@ -97,7 +97,7 @@ class Column(NamedTuple):
             raise DomainError(
                 "only integers are zero or not",
                 expected="answers of one integer each",
-                found=repr(first)[:200],
+                found=shown(first, 200),
                 fix="go through `values` and `reverts`",
             )
         to, data = call_source(self.to, b""), self.data

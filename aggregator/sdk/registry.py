@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
-from aggregator.core.errors import ConfigError, near_miss
+from aggregator.core.errors import ConfigError, near_miss, shown
 from aggregator.sdk.adapter import Adapter
 
 
@@ -31,8 +31,8 @@ def load_adapters(names: Iterable[str] | None = None, package: str = "adapters")
             )
         found = getattr(importlib.import_module(f"{package}.{name}"), "ADAPTER", None)
         if not isinstance(found, Adapter):
-            raise ConfigError(f"{package}.{name} has no ADAPTER", expected="ADAPTER = MyAdapter()", found=repr(found))
+            raise ConfigError(f"{package}.{name} has no ADAPTER", expected="ADAPTER = MyAdapter()", found=shown(found))
         if found.name != name:
-            raise ConfigError(f"{package}.{name} is misnamed", expected=f"name = {name!r}", found=repr(found.name))
+            raise ConfigError(f"{package}.{name} is misnamed", expected=f"name = {name!r}", found=shown(found.name))
         out[name] = found
     return out
