@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,20 @@ settings.register_profile("spillover", deadline=None, suppress_health_check=[Hea
 settings.load_profile("spillover")
 
 pytest_plugins = ("tests.devnet.fixtures", "tests.line.fixtures", "tests.report.fixtures", "tests.store.fixtures")
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """One process where `-p no:xdist` asks for it: what pyproject.toml says of workers is then read by nobody."""
+    if not pluginmanager.hasplugin("xdist"):
+        for name in ("--numprocesses", "--dist"):
+            parser.addoption(name, help="of pytest-xdist, which is off")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two, and none for files named one by one: starting two takes longer than most files do."""
+    named = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
+    return 0 if all(path.is_file() for path in named) else 2
 
 
 @pytest.hookimpl(wrapper=True)

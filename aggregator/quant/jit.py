@@ -8,20 +8,56 @@ so nothing depends on the number of threads, which is numba's (``NUMBA_NUM_THREA
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, cast
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 
 CHUNK = 65_536
 
 Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
 
+class _SharedCache(FunctionCache):  # type: ignore[misc]  # numba has no types
+    """Machine code on disk, read and written by one process at a time.
+
+    numba's own cache names a file in its index before the file is there, and two processes that compile for two
+    signatures give both the same name: the second would run what is older than its source, or made for other types.
+    """
+
+    def load_overload(self, *signature: Any) -> Any:
+        with self._alone():
+            return super().load_overload(*signature)
+
+    def save_overload(self, *compiled: Any) -> None:
+        with self._alone():
+            super().save_overload(*compiled)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        folder = Path(self.cache_path)
+        try:
+            import fcntl
+
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (folder / "numba.lock").open("w")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (ImportError, OSError):  # a system without such locks, a folder that is read only: as numba does it
+            yield
+            return
+        with file:
+            yield
+
+
 def jit(function: Kernel) -> Kernel:
     """Compile a kernel, with the machine code cached on disk."""
-    return cast(Kernel, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    kernel = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    kernel._cache = _SharedCache(function)
+    return cast(Kernel, kernel)
 
 
 def in_chunks(work: Callable[[int, int], int], n: int) -> int:

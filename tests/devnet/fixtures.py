@@ -1,4 +1,4 @@
-"""Pytest plugin: the toolchain and the worlds, each started once per session.
+"""Pytest plugin: the toolchain and the worlds, each started once per session, which is once a worker.
 
 Without the packages the tests that need them are skipped with the reason.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import pytest
 
 from tests.devnet.anvil import Chain
-from tests.devnet.toolchain import Toolchain, ToolchainUnavailable, toolchain
+from tests.devnet.toolchain import Toolchain, ToolchainUnavailable, default_root, toolchain
 from tests.devnet.worlds import World, three_chains
 
-READY_S = 5.0  # what is installed already is looked at in less
+_late = pytest.StashKey[bool]()
 _tools = pytest.StashKey[Future[Toolchain]]()
 
 
@@ -22,18 +23,36 @@ def _needs_tools(item: pytest.Item) -> bool:
     return "devnet_tools" in getattr(item, "fixturenames", ())
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """Whether there is something to install is asked once a run: all workers must collect in one order."""
+    told = getattr(config, "workerinput", {})
+    config.stash[_late] = told["tools_late"] if told else not Toolchain(default_root()).complete()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["tools_late"] = node.config.stash[_late]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")  # a worker has none
+    if reporter and session.config.stash[_late]:
+        reporter.write_line(f"devnet: the first run brings packages and contracts to {default_root()}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Install and compile beside the tests that need neither: those that do come last, the first time."""
+    if config.stash[_late]:
+        items.sort(key=_needs_tools)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or not any(map(_needs_tools, session.items)):
         return
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     pool = ThreadPoolExecutor(1)
-    tools = pool.submit(toolchain, lambda words: reporter.write_line(f"devnet: {words}") if reporter else None)
+    session.config.stash[_tools] = pool.submit(toolchain)  # of two workers one installs, the other waits for its lock
     pool.shutdown(wait=False)
-    session.config.stash[_tools] = tools
-    wait([tools], timeout=READY_S)
-    if not tools.done():
-        session.items.sort(key=_needs_tools)
 
 
 @pytest.hookimpl(tryfirst=True)

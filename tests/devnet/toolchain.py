@@ -139,6 +139,15 @@ class Toolchain:
             for version in solc:
                 self._install_solc(version)
 
+    def complete(self) -> bool:
+        """Whether everything is installed and compiled already."""
+        try:
+            packages = [*PACKAGES.values(), _anvil_spec()]
+        except ToolchainUnavailable:
+            return False
+        folders = [*map(self._folder, packages), *map(self._solc, SOLC_VERSIONS)]
+        return all(f.is_dir() for f in folders) and all(self._target(name).exists() for name in BUILDS)
+
     def anvil(self) -> Path:
         """The anvil executable."""
         folder = self._folder(_anvil_spec())
@@ -208,8 +217,7 @@ class Toolchain:
         return found[1]
 
     def _compiled(self, name: str) -> Path:
-        build = BUILDS[name]
-        target = self.root / "build" / f"{name}-{self._build_key(build)}.json"
+        build, target = BUILDS[name], self._target(name)
         with self._lock(f"build-{name}"):
             if not target.exists():
                 self._say(f"compiling {name} with solc {build.solc}")
@@ -226,6 +234,9 @@ class Toolchain:
                 _run([str(_node()), str(COMPILE_JS)], self.root, RuntimeError, json.dumps(job))
                 target.with_suffix(".part").rename(target)
         return target
+
+    def _target(self, name: str) -> Path:
+        return self.root / "build" / f"{name}-{self._build_key(BUILDS[name])}.json"
 
     def _build_key(self, build: Build) -> str:
         digest = hashlib.sha256(COMPILE_JS.read_bytes())
