@@ -1,48 +1,12 @@
-"""Plugins that every test may use, and what a skip means: a reason that a person sees, in CI a failure."""
+"""Plugins that every test may use."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator
-from pathlib import Path
-from typing import Any
-
-import pytest
 from hypothesis import HealthCheck, settings
 
 # How long one example takes says nothing about a law: a kernel may compile, and machines are busy.
 settings.register_profile("spillover", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("spillover")
 
-pytest_plugins = ("tests.devnet.fixtures", "tests.line.fixtures", "tests.report.fixtures", "tests.store.fixtures")
-
-
-def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """One process where `-p no:xdist` asks for it: what pyproject.toml says of workers is then read by nobody."""
-    if not pluginmanager.hasplugin("xdist"):
-        for name in ("--numprocesses", "--dist"):
-            parser.addoption(name, help="of pytest-xdist, which is off")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two, and none for files named one by one: starting two takes longer than most files do."""
-    named = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
-    return 0 if all(path.is_file() for path in named) else 2
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    return _failed_in_ci((yield))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    return _failed_in_ci((yield))
-
-
-def _failed_in_ci(report: Any) -> Any:
-    if report.skipped and os.environ.get("CI", "").lower() == "true":
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        report.outcome, report.longrepr = "failed", f"in CI nothing is skipped: {reason}"
-    return report
+PLUGINS = ("promises", "devnet.fixtures", "line.fixtures", "report.fixtures", "store.fixtures")
+pytest_plugins = tuple(f"tests.{name}" for name in PLUGINS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.devnet.toolchain import REPOSITORY as ROOT
 KEPT = ("aggregator", "adapters", "benchmarks", "config", "docs", "migrations", "tests", ".ci")
 PROBE = """
 import socket
+import time
 import warnings
 import pytest
 
@@ -31,57 +33,85 @@ def test_a_socket_inside():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         pass
 
+@pytest.mark.timeout(0.2)
+def test_too_long():
+    time.sleep(20)
+
 @pytest.mark.parametrize("number", range(30))
 def test_in_any_order(number):
-    print("ran", number)
+    pass
 
 def test_a_skip():
     pytest.skip("for a reason that a person sees")
+
+@pytest.mark.slow
+def test_a_long_proof():
+    pass
 """
+SKIPPED = "import pytest\npytest.skip('the file', allow_module_level=True)\n"
+ALL = ["-m", ""]  # what .ci/run says beside the README's line
 
 
-def probe(folder: Path, text: str, **env: str) -> str:
-    """What pytest says of these tests under this repository's configuration and conftest."""
-    (folder / "test_probe.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider"]
-    command += ["--rootdir", str(folder), "-p", "tests.conftest", str(folder)]
+def probe(folder: Path, *options: str, **env: str) -> str:
+    """What pytest says of these tests under this repository's configuration and promises."""
+    command = [sys.executable, "-m", "pytest", "-v", "-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider"]
+    command += ["--rootdir", str(folder), "-p", "tests.promises", *options, str(folder)]
     env = {**{k: v for k, v in os.environ.items() if k != "CI"}, **env, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What pytest says of the tests above, and in CI of skips; both run at once."""
-    plain, skips = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("skips")
-    (skips / "test_whole.py").write_text("import pytest\npytest.skip('the file', allow_module_level=True)\n")
-    one = "import pytest\n\ndef test_a_skip():\n    pytest.skip('the test')\n"
+    """What pytest says of the tests above: as the README runs them, but in one process, and as CI does."""
+    plain, ci = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("ci")
+    for folder in (plain, ci):
+        (folder / "test_probe.py").write_text(PROBE)
+    (ci / "test_whole.py").write_text(SKIPPED)
     with ThreadPoolExecutor() as at_once:
-        first = at_once.submit(probe, plain, PROBE)
-        second = at_once.submit(probe, skips, one, CI="true", PYTEST_ADDOPTS="--continue-on-collection-errors")
-        return {"plain": first.result(), "in CI": second.result()}
+        one = at_once.submit(probe, plain, "-p", "no:xdist")
+        two = at_once.submit(probe, ci, *ALL, "--continue-on-collection-errors", CI="true")
+        return {"one process": one.result(), "CI": two.result()}
 
 
-def test_warnings_fail_sockets_stay_inside_skips_are_seen_and_order_is_random(said: dict[str, str]) -> None:
-    told = said["plain"]
+def test_the_promises_are_this_suites(pytestconfig: pytest.Config) -> None:
+    assert pytestconfig.pluginmanager.has_plugin("tests.promises")
+
+
+@pytest.mark.parametrize("where", ["one process", "CI"])
+def test_warnings_fail_sockets_stay_inside_and_order_is_random(said: dict[str, str], where: str) -> None:
+    told = said[where]
     assert "UserWarning: nobody reads this" in told
     assert "SocketConnectBlockedError" in told
-    assert re.search(r"^SKIPPED .*for a reason that a person sees$", told, re.MULTILINE)
-    assert "2 failed, 31 passed, 1 skipped" in told
-    order = [int(n) for n in re.findall(r"ran (\d+)", told)]
+    assert "Failed: Timeout" in told
+    order = [int(a or b) for a, b in re.findall(r"PASSED .*order\[(\d+)\]|order\[(\d+)\] PASSED", told)]
     assert sorted(order) == list(range(30)) != order
 
 
-def test_in_ci_a_skip_is_a_failure(said: dict[str, str]) -> None:
-    for what in ("file", "test"):
-        assert f"in CI nothing is skipped: Skipped: the {what}" in said["in CI"]
-    assert "1 failed, 1 error" in said["in CI"]
+def test_a_skip_is_seen_and_in_ci_a_failure(said: dict[str, str]) -> None:
+    assert re.search(r"^SKIPPED .*for a reason that a person sees$", said["one process"], re.MULTILINE)
+    assert "3 failed, 31 passed, 1 skipped" in said["one process"]
+    for what in ("the file", "for a reason that a person sees"):
+        assert f"in CI nothing is skipped: Skipped: {what}" in said["CI"]
+    assert re.search(r"4 failed, 32 passed, [12] errors?", said["CI"])
 
 
-def test_ci_runs_the_readmes_test_line_and_stops_where_it_fails() -> None:
+def test_all_of_the_suite_runs_on_two_workers_and_in_one_process_where_that_is_asked(said: dict[str, str]) -> None:
+    assert all(f"[gw{n}]" in said["CI"] for n in (0, 1))
+    assert "[gw" not in said["one process"]
+
+
+def test_the_readmes_line_leaves_out_exactly_what_is_marked_slow_and_ci_does_not(said: dict[str, str]) -> None:
+    assert "1 deselected" in said["one process"]
+    assert "test_a_long_proof" not in said["one process"]
+    assert "PASSED test_probe.py::test_a_long_proof" in said["CI"]
+
+
+def test_ci_runs_the_readmes_test_line_with_all_that_is_slow_and_stops_where_it_fails() -> None:
     (line,) = [s for s in (ROOT / "README.md").read_text().splitlines() if s.startswith("python3") and "pytest" in s]
     steps = (ROOT / ".ci" / "run").read_text()
-    assert f"\n{line} || exit 1\n" in steps, "in `a && b && c` the shell's -e sees only c"
+    assert f"\n{line} {shlex.join(ALL)} || exit 1\n" in steps, "in `a && b && c` the shell's -e sees only c"
     assert "export CI=true" in steps
+    assert f"pytest -q {shlex.join(ALL)}" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def texts() -> Iterator[tuple[Path, str]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,61 +14,73 @@ import pytest
 from aggregator import cli
 from aggregator.app.demo import Demo
 from aggregator.report.errors import PAGES
+from tests.cli.calling import Said, call
+
+HELP = (["--help"], ["collect", "--help"], ["colect"])
+WATCH = f"""
+import sys
+from aggregator.cli import main
+for words in {HELP!r}:
+    sys.argv = ["spillover", *words]
+    try:
+        main()
+    except SystemExit:
+        pass
+    heavy = {{"web3", "pandas", "numba", "numpy", "scipy", "sqlalchemy", "aiohttp", "plotly"}} & set(sys.modules)
+    print("HEAVY", words, sorted(heavy))
+"""
 
 
-def spillover(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aggregator", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture(scope="module")
+def watched() -> str:
+    """What an interpreter that has loaded nothing yet says of what each of these loaded."""
+    return subprocess.run([sys.executable, "-c", WATCH], capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-@pytest.mark.parametrize("words", [["--help"], ["collect", "--help"], ["colect"]])
-def test_help_and_usage_errors_load_no_numeric_or_chain_library(words: list[str]) -> None:
-    code = (
-        "import sys\nfrom aggregator.cli import main\n"
-        f"sys.argv = ['spillover', *{words!r}]\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'web3', 'pandas', 'numba', 'numpy', 'scipy', 'sqlalchemy', 'aiohttp', 'plotly'} & set(sys.modules)\n"
-        "print('HEAVY', sorted(heavy))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert "HEAVY []" in done.stdout
+@pytest.mark.parametrize("words", HELP)
+def test_help_and_usage_errors_load_no_numeric_or_chain_library(watched: str, words: list[str]) -> None:
+    assert f"HEAVY {words} []" in watched
 
 
-def test_usage_errors_exit_with_2_and_suggest(tmp_path: Path) -> None:
-    done = spillover("colect", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "collect" in done.stderr
+@pytest.fixture
+def spillover(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Said]:
+    """The command in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+    return partial(call, capsys)
 
 
-def test_errors_are_one_json_object_when_json_is_asked(tmp_path: Path) -> None:
-    done = spillover("wallet", "0x12", "--json", cwd=tmp_path)
-    problem = json.loads(done.stdout)
-    assert done.returncode == 2
+def test_usage_errors_exit_with_2_and_suggest(spillover: Callable[..., Said]) -> None:
+    said = spillover("colect")
+    assert said.code == 2
+    assert "collect" in said.err
+
+
+def test_errors_are_one_json_object_when_json_is_asked(spillover: Callable[..., Said]) -> None:
+    said = spillover("wallet", "0x12", "--json")
+    problem = json.loads(said.out)
+    assert said.code == 2
     assert problem["code"] == "SPL-100"
     assert problem["found"] == "0x12"
     assert {"type", "title", "detail", "expected", "fix"} <= set(problem)
 
 
-def test_an_unreadable_configuration_exits_with_2(tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text("[store\n")
-    names = ("c.toml", "absent.toml")
-    with ThreadPoolExecutor() as at_once:
-        found = at_once.map(lambda name: spillover("collect", "--config", name, cwd=tmp_path), names)
-    assert [done.returncode for done in found] == [2, 2]
+def test_an_unreadable_configuration_exits_with_2(spillover: Callable[..., Said]) -> None:
+    Path("c.toml").write_text("[store\n")
+    assert [spillover("collect", "--config", name).code for name in ("c.toml", "absent.toml")] == [2, 2]
 
 
-def test_a_key_in_an_endpoint_never_shows(tmp_path: Path) -> None:
+def test_a_key_in_an_endpoint_never_shows(spillover: Callable[..., Said], tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(
         '[[chains]]\nid = 1\nrpc = ["http://127.0.0.1:9/v2/SECRETKEY"]\ntimeout_s = 0.3\ndeadline_s = 0.3\n'
         '[[deployments]]\nadapter = "aave_v3"\nchain = 1\nname = "core"\n'
         'addresses = { pool_addresses_provider = "0x2f39d218133AFaB8F2B819B1066c7E434Ad94E9e" }\n'
     )
-    lines = (["collect"], ["collect", "--json"], ["doctor"], ["doctor", "--json"])
-    with ThreadPoolExecutor() as at_once:
-        answers = list(at_once.map(lambda words: spillover(*words, "--config", "c.toml", cwd=tmp_path), lines))
-    for done in answers:
-        assert done.returncode == 1
-        assert "SECRETKEY" not in done.stdout + done.stderr
+    for words in (["collect"], ["collect", "--json"], ["doctor"], ["doctor", "--json"]):
+        said = spillover(*words, "--config", "c.toml")
+        assert said.code == 1
+        assert "SECRETKEY" not in said.out + said.err
     for file in tmp_path.iterdir():
         assert b"SECRETKEY" not in file.read_bytes() or file.name == "c.toml"
 
@@ -115,10 +128,10 @@ def test_what_a_person_gets_wrong_is_said_in_three_lines(
     assert "\x1b[31m" not in told
 
 
-def test_usage_errors_are_json_too(tmp_path: Path) -> None:
-    done = spillover("wallet", "--json", "--nope", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "--nope" in json.loads(done.stdout)["detail"]
+def test_usage_errors_are_json_too(spillover: Callable[..., Said]) -> None:
+    said = spillover("wallet", "--json", "--nope")
+    assert said.code == 2
+    assert "--nope" in json.loads(said.out)["detail"]
 
 
 def test_a_defect_is_told_by_its_place_and_never_by_its_text(
@@ -136,18 +149,18 @@ def test_a_defect_is_told_by_its_place_and_never_by_its_text(
     assert "SECRET" not in shown
 
 
-def test_an_unknown_log_level_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_log_level_is_a_usage_error(spillover: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPILLOVER_LOG", "loud")
-    done = spillover("explain", "SPL-100", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "DEBUG" in done.stderr
+    said = spillover("explain", "SPL-100")
+    assert said.code == 2
+    assert "DEBUG" in said.err
 
 
-def test_a_wallet_without_positions_still_says_what_was_not_read(demo: Demo, tmp_path: Path) -> None:
-    done = spillover("wallet", "0x" + "00" * 19 + "01", "--config", str(demo.config), cwd=tmp_path)
-    assert done.returncode == 0
-    assert "no position in what was read" in done.stdout
-    assert "11 of 11 deployments were read in full" in done.stdout
+def test_a_wallet_without_positions_still_says_what_was_not_read(demo: Demo, spillover: Callable[..., Said]) -> None:
+    said = spillover("wallet", "0x" + "00" * 19 + "01", "--config", str(demo.config))
+    assert said.code == 0
+    assert "no position in what was read" in said.out
+    assert "11 of 11 deployments were read in full" in said.out
 
 
 def test_the_demo_says_lines_that_this_shell_can_run(
@@ -166,16 +179,16 @@ def test_the_demo_says_lines_that_this_shell_can_run(
     assert "health factor" in again.stdout
 
 
-def test_every_error_code_has_its_page(tmp_path: Path) -> None:
+def test_every_error_code_has_its_page(spillover: Callable[..., Said]) -> None:
     from aggregator.core import errors
     from aggregator.rules import base
 
     raised = [e for module in (errors, base) for e in vars(module).values() if isinstance(e, type)]
     codes = {e.code for e in raised if issubclass(e, errors.SpilloverError)}
     assert codes == set(PAGES)
-    assert spillover("explain", "spl-210", cwd=tmp_path).stdout.startswith("SPL-210")
-    assert json.loads(spillover("explain", "spl-210", "--json", cwd=tmp_path).stdout)["code"] == "SPL-210"
-    assert "did you mean 'SPL-210'" in spillover("explain", "SPL-211", cwd=tmp_path).stderr
+    assert spillover("explain", "spl-210").out.startswith("SPL-210")
+    assert json.loads(spillover("explain", "spl-210", "--json").out)["code"] == "SPL-210"
+    assert "did you mean 'SPL-210'" in spillover("explain", "SPL-211").err
 
 
 def test_a_run_without_anything_to_ask_is_refused(

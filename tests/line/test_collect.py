@@ -6,11 +6,8 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from aggregator.app import App
 from aggregator.chain import endpoint
 from aggregator.core.errors import WrongChainError
 from aggregator.store.database import Raw
+from tests.cli.calling import call
 from tests.devnet import configuration
 from tests.devnet.tokens import UINT256_MAX
 from tests.devnet.worlds import World
@@ -83,29 +81,21 @@ def test_all_totals_reconcile(collected: App) -> None:
 
 
 def test_the_json_of_collect_and_wallet_keep_their_contract(
-    collected: App, three_chains_world: World, tmp_path: Path
+    collected: App, three_chains_world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = configuration.write(three_chains_world, tmp_path / "c.toml", f"sqlite:///{tmp_path / 'x.db'}")
-
-    def spillover(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "aggregator", *words, "--json"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-
-    lines = (
-        ("collect", "--config", str(config)),
-        ("wallet", three_chains_world.wallets[0], "--config", str(collected.config.path)),
-    )
-    with ThreadPoolExecutor() as at_once:
-        done, wallet = at_once.map(lambda words: spillover(*words), lines)
-    assert done.returncode in (0, 3), done.stderr
-    assert wallet.returncode == 0, wallet.stderr
-    data = json.loads(done.stdout)
+    done = call(capsys, "collect", "--config", str(config), "--json")
+    holder = three_chains_world.wallets[0]
+    wallet = call(capsys, "wallet", holder, "--config", str(collected.config.path), "--json")
+    assert done.code in (0, 3), done.err
+    assert wallet.code == 0, wallet.err
+    data = json.loads(done.out)
     assert set(data) == {"run", "cut", "coverage", "reconciliation"}
     assert set(data["cut"]) == {"digest", "skew_s", "blocks"}
     assert {b["chain"] for b in data["cut"]["blocks"]} == set(three_chains_world.chains)
     assert all(set(b) == {"chain", "number", "hash", "timestamp", "finality"} for b in data["cut"]["blocks"])
     assert all({"chain", "protocol", "level", "accounts", "value_usd", "gaps"} <= set(c) for c in data["coverage"])
-    answer = json.loads(wallet.stdout)
+    answer = json.loads(wallet.out)
     assert set(answer) == {"address", "cut", "age_s", "coverage", "positions", "totals", "greeks", "gaps"}
     keys = {"chain", "protocol", "deployment", "market", "kind", "legs", "collateral_usd", "debt_usd", "health_factor"}
     assert all(keys | {"liquidation"} <= set(p) for p in answer["positions"])

@@ -6,11 +6,10 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -21,6 +20,7 @@ from aggregator.app.config import parse_config
 from aggregator.app.demo import Demo
 from aggregator.core.scenario import parse_scenario
 from aggregator.ingest.book import TABLES
+from tests.cli.calling import call
 
 ROOT = Path(__file__).parents[2]
 LINES = (
@@ -34,15 +34,21 @@ def blocks(file: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", file.read_text(encoding="utf-8"), re.S | re.M)
 
 
-def run(line: str, cwd: Path) -> str:
-    """One line as a shell would, with the `spillover` of this interpreter."""
-    words = shlex.split(line, comments=True)
-    assert words[0] == "spillover"
-    env = {k: v for k, v in os.environ.items() if not k.startswith("SPILLOVER_")}
-    command = [sys.executable, "-m", "aggregator", *words[1:]]
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """One line as a shell would split it, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("SPILLOVER_")]:
+        monkeypatch.delenv(name)
+
+    def line(text: str) -> str:
+        words = shlex.split(text, comments=True)
+        assert words[0] == "spillover"
+        said = call(capsys, *words[1:])
+        assert said.code == 0, f"{text}\n{said.out}\n{said.err}"
+        return said.out
+
+    return line
 
 
 def test_the_two_lines_of_the_readme_are_there_to_the_letter() -> None:
@@ -51,32 +57,30 @@ def test_the_two_lines_of_the_readme_are_there_to_the_letter() -> None:
         assert f"\n{line}\n" in text
 
 
-def test_the_readmes_commands_run_as_written(tmp_path: Path) -> None:
-    first, *others = "".join(blocks(ROOT / "README.md", "bash")).splitlines()
-    run(first, tmp_path)
-    with ThreadPoolExecutor() as at_once:
-        assert all(at_once.map(lambda line: run(line, tmp_path), others))
-    assert (tmp_path / "demo" / "depth_half.html").stat().st_size > 100_000
+def test_the_readmes_commands_run_as_written(run: Callable[[str], str]) -> None:
+    for line in "".join(blocks(ROOT / "README.md", "bash")).splitlines():
+        assert run(line)
+    assert Path("demo/depth_half.html").stat().st_size > 100_000
 
 
-def test_the_readmes_notebook_runs_in_the_demos_folder(demo: Demo) -> None:
+def test_the_readmes_notebook_runs_in_the_demos_folder(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = blocks(ROOT / "README.md", "python")
-    command = [sys.executable, "-c", f"{code}\nassert held['value_usd'].notna().all()"]
-    subprocess.run(command, cwd=demo.report.parent, check=True, timeout=200)
+    monkeypatch.chdir(demo.report.parent)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["held"]["value_usd"].notna().all()
 
 
-def test_the_import_example_is_what_its_document_says(tmp_path: Path) -> None:
+def test_the_import_example_is_what_its_document_says(run: Callable[[str], str], tmp_path: Path) -> None:
     document = ROOT / "docs" / "import.md"
     files = re.findall(r"^`(book/\w+\.csv)`\n```csv\n(.*?)^```$", document.read_text(), re.S | re.M)
     assert {Path(name).stem for name, _ in files} <= set(TABLES)
     for name, text in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    first, *others = "".join(blocks(document, "bash")).splitlines()
-    run(first, tmp_path)
-    with ThreadPoolExecutor() as at_once:
-        *_, said = at_once.map(lambda line: run(line, tmp_path), [*others, "spillover wallet alice --json"])
-    alice = json.loads(said)
+    for line in "".join(blocks(document, "bash")).splitlines():
+        run(line)
+    alice = json.loads(run("spillover wallet alice --json"))
     assert alice["positions"][0]["health_factor"].startswith("1.142857142857")  # 10 x 2,000 x 0.8 / 14,000
     after = json.loads((tmp_path / "book.json").read_text())
     assert [m["liquidated_accounts"] for m in after["markets"]] == [1]
