@@ -38,7 +38,12 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """One round: prices after it (asset id -> USD) and flows; conservation is checked and its error kept."""
+    """One round: prices after it (asset id -> USD) and flows; conservation is checked and its error kept.
+
+    Calls, liquidated, repaid, sold and bad debt add up over the rounds to the totals. At the round's end stand
+    unrealised_shortfall_usd (debt above its collateral that nobody has booked) and credit_loss_usd (that and all bad
+    debt so far): of the last round, the totals'; of the first, what amplification compares with.
+    """
 
     number: int
     prices_usd: dict[str, float]
@@ -47,6 +52,8 @@ class RoundRecord:
     repaid_usd: float
     sold_usd: float
     bad_debt_usd: float
+    unrealised_shortfall_usd: float
+    credit_loss_usd: float
     write_down_usd: float
     option_pnl_usd: float
     conservation_error_usd: float

@@ -1,4 +1,7 @@
-"""What holders are worth: legs, supplies after write-down, holdings, options and perps; debt written off is gone."""
+"""What holders are worth: legs, supplies after write-down, holdings, options and perps; debt written off is gone.
+
+And who lost what: falls of equity, what insolvent accounts are relieved of, and what lenders lost whom nobody listed.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aggregator.engine.book import Book, Flags, Floats, add_up
+from aggregator.engine.book import Book, Codes, Flags, Floats, add_up
 from aggregator.engine.derivatives import Derivatives
 from aggregator.engine.state import State
+from aggregator.engine.value import shortfall
 
 
 class Standing(NamedTuple):
@@ -41,8 +45,8 @@ def _at_price_of_cut(extra: Derivatives, value_usd: Floats) -> Floats:
     return options.size * extra.before * value_usd[options.quote]
 
 
-def equity_usd(book: Book, at: Standing) -> Floats:
-    """(holders,) net worth."""
+def _worth(book: Book, at: Standing) -> Floats:
+    """(holders,) net worth, what vaults and markets' own contracts keep for others included."""
     n, owner, term = len(book.holders), book.leg_owner(), book.leg_term
     usd = at.amount * at.value_usd[book.terms.asset[term]]
     debt = book.terms.debt[term]
@@ -54,10 +58,115 @@ def equity_usd(book: Book, at: Standing) -> Floats:
     out += add_up(book.account_holder, at.refund_usd, n)
     out += add_up(book.holdings.holder, book.holdings.units * at.value_usd[book.holdings.asset], n)
     out += add_up(s.holder, lent, n) + add_up(book.options.holder, at.option_usd, n)
+    return out + add_up(book.perp_accounts.holder, _perp_usd(book, at), n)
+
+
+def _perp_usd(book: Book, at: Standing) -> Floats:
+    """(perp accounts,) equity at the price of the token that their market counts in."""
     token = np.ones(len(book.markets))
     for market, asset in book.perp_settlement:
         token[market] = at.value_usd[asset]
-    out += add_up(book.perp_accounts.holder, at.perp_equity_usd * token[book.perp_accounts.market], n)
-    # a vault's assets are its share holders', what Morpho keeps is its users': counted there
-    out[[*(holder for _, holder in book.issuers), *book.keepers]] = 0.0
+    return at.perp_equity_usd * token[book.perp_accounts.market]
+
+
+def _counted(book: Book) -> Flags:
+    """(holders,) a vault's assets are its share holders', what Morpho keeps is its users': counted there."""
+    out = np.ones(len(book.holders), np.bool_)
+    out[[*(holder for _, holder in book.issuers), *book.keepers]] = False
     return out
+
+
+def equity_usd(book: Book, at: Standing) -> Floats:
+    """(holders,) net worth."""
+    return np.where(_counted(book), _worth(book, at), 0.0)
+
+
+class Fall(NamedTuple):
+    """Who lost what between two moments, USD at market values.
+
+    of_holders (holders,): fall of equity, negative where it rose. relieved_usd (holders,): by how much the negative
+    equity of their own accounts, each for itself, became less: written off, or by prices. of_unlisted (pots,): fall of
+    what lenders own whom the book does not name. homeless_usd: bad debt where it knows of no lender at all.
+    """
+
+    of_holders: Floats
+    relieved_usd: Floats
+    of_unlisted: Floats
+    homeless_usd: float
+
+    @property
+    def own(self) -> Floats:
+        """(holders,) what each lost, his own insolvency aside: nobody's loss shrinks because his lenders lost more."""
+        return self.of_holders + self.relieved_usd
+
+    @property
+    def losses_usd(self) -> float:
+        return float(np.maximum(self.own, 0.0).sum())
+
+    @property
+    def unlisted_usd(self) -> float:
+        return float(np.maximum(self.of_unlisted, 0.0).sum()) + self.homeless_usd
+
+    @property
+    def reliefs_usd(self) -> float:
+        """What all others are better off by: losses, less reliefs, and unlisted loss are the fall of all equity."""
+        risen = np.maximum(-self.own, 0.0).sum() + np.maximum(-self.of_unlisted, 0.0).sum()
+        return float(self.relieved_usd.sum() + risen)
+
+
+def fall(book: Book, before: Standing, after: Standing, homeless_usd: float) -> Fall:
+    """From the cut (before) to a later moment."""
+    units = _unlisted_units(book, before)
+    worth = [units * at.value_usd[book.pots.asset] * (1.0 - at.lost_frac) for at in (before, after)]
+    n, counted = len(book.holders), _counted(book)
+    relieved = np.zeros(n)
+    for then, now, holder in zip(_below_usd(book, before), _below_usd(book, after), _owners(book), strict=True):
+        relieved += add_up(holder, np.maximum(then - now, 0.0), n)
+    return Fall(
+        equity_usd(book, before) - equity_usd(book, after),
+        np.where(counted, relieved, 0.0),
+        worth[0] - worth[1],
+        homeless_usd,
+    )
+
+
+def _owners(book: Book) -> tuple[Codes, Codes]:
+    return book.account_holder, book.perp_accounts.holder
+
+
+def _below_usd(book: Book, at: Standing) -> tuple[Floats, Floats]:
+    """By account, then by perp account: how far what it owes exceeds what it has; nothing once that is written off."""
+    short, _, _, _ = shortfall(book, at.value_usd, at.amount)
+    return np.where(at.dead, 0.0, short), np.maximum(-_perp_usd(book, at), 0.0)
+
+
+def _unlisted_units(book: Book, cut: Standing) -> Floats:
+    """(pots,) what was lent by nobody whom the book names, as its supplier or by a receipt of the pot.
+
+    What a vault lent is its share holders': unlisted by the part of its worth whose shares nobody listed holds. Option
+    pools are no lenders.
+    """
+    pots, claims, s = book.pots, book.claims, book.supplies
+    part = np.ones(len(book.holders))
+    part[list(book.keepers)] = 0.0  # what they hold is listed with their users
+    shares, worth = _held_units(book, part), _worth(book, cut)
+    for asset, holder in book.issuers:
+        listed_usd = shares[asset] * cut.value_usd[asset]
+        part[holder] = min(1.0, listed_usd / worth[holder]) if worth[holder] > 0.0 else 1.0
+    listed = add_up(s.pot, s.units * part[s.holder], len(pots.market))
+    place = {pair: i for i, pair in enumerate(zip(pots.market.tolist(), pots.asset.tolist(), strict=True))}
+    pot = [place.get(pair, -1) for pair in zip(claims.market.tolist(), claims.underlying.tolist(), strict=True)]
+    receipts = np.flatnonzero(np.array(pot, np.int64) >= 0)
+    held = _held_units(book, part)[claims.asset[receipts]] * claims.rate[receipts]
+    listed += add_up(np.array(pot, np.int64)[receipts], held, len(pots.market))
+    missing = np.maximum(pots.supply_units - listed, 0.0)
+    return np.where(np.isin(pots.market, book.option_pools.market), 0.0, missing)
+
+
+def _held_units(book: Book, part: Floats) -> Floats:
+    """(assets,) units that holders own at the cut, by the part of each that counts."""
+    n, owner, s, h = len(book.assets), book.account_holder[book.leg_owner()], book.supplies, book.holdings
+    own = np.where(book.terms.debt[book.leg_term], 0.0, book.leg_amount * part[owner])
+    out = add_up(book.terms.asset[book.leg_term], own, n)
+    out += add_up(book.pots.asset[s.pot], np.where(s.posted, 0.0, s.units * part[s.holder]), n)
+    return out + add_up(h.asset, h.units * part[h.holder], n)

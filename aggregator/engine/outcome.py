@@ -1,9 +1,10 @@
 """A finished cascade as a `StressResult`: who lost, at which layer, in which market and wallet.
 
 Loss of a holder is the fall of what he owns net of what he owes, from the cut to the fixed point, at market values;
-debt that was written off is no longer owed. Credit loss is realised bad debt and unrealised shortfall together.
-amplification = credit loss at the fixed point / after the first round; where the first round has none, the same of
-holders' losses. Both ratios' parts are in `totals`.
+debt that was written off is no longer owed. `totals` keep apart what holders lost, what they were relieved of and what
+lenders lost who are not listed (`equity.Fall`), for a borrower's relief is his lenders' loss. Credit loss is realised
+bad debt and unrealised shortfall together. amplification = credit loss at the fixed point / after the first round;
+where the first round has none, the same of losses. Both ratios' parts are in `totals`.
 """
 
 from __future__ import annotations
@@ -36,13 +37,10 @@ def stress_result(
 ) -> StressResult:
     moments = equity.at_cut(run.state, run.derivatives), equity.now(run.state, run.derivatives)
     before, after = (equity.equity_usd(run.book, at) for at in moments)
-    wallets, losses = _wallets(run, before, after), _losses(run, before - after)
-    total, at_first = float((before - after).sum()), float((before - run.first_equity_usd).sum())
-    credit = run.state.credit_loss_usd()
-    totals = _totals(run) | {"holder_loss_usd": total, "holder_loss_first_round_usd": at_first}
-    totals["credit_loss_usd"], totals["credit_loss_first_round_usd"] = credit, run.first_credit_loss_usd
+    fall = equity.fall(run.book, *moments, float(run.state.homeless_usd.sum()))
+    wallets, losses = _wallets(run, before, after), _losses(run, fall.own)
     conservation = run.conservation | _sinks(run, losses)
-    amplification, by_credit = _amplification(run, credit, total, at_first)
+    amplification, by_credit = _amplification(run, fall)
     return StressResult(
         version=version("spillover"),
         cut_digest=cut_digest,
@@ -55,7 +53,7 @@ def stress_result(
         losses=losses,
         markets=_markets(run),
         wallets=wallets,
-        totals=dict(sorted(totals.items())),
+        totals=dict(sorted((_totals(run) | _fallen(run, fall)).items())),
         amplification=amplification,
         conservation=dict(sorted(conservation.items())),
         coverage=sorted(coverage, key=lambda c: (str(c.chain), c.protocol, c.deployment)),
@@ -64,15 +62,29 @@ def stress_result(
     )
 
 
-def _amplification(run: Cascade, credit: float, total: float, at_first: float) -> tuple[float, bool]:
-    """(ratio, whether it is of credit losses)."""
+def _fallen(run: Cascade, fall: equity.Fall) -> dict[str, float]:
+    """What holders and lenders lost, and what defaults cost, at the end and after the first round."""
+    out = {"credit_loss_usd": run.state.credit_loss_usd(), "credit_loss_first_round_usd": run.first_credit_loss_usd}
+    for when, at in (("", fall), ("first_round_", run.first_fall)):
+        out |= {
+            f"losses_{when}usd": at.losses_usd,
+            f"reliefs_{when}usd": at.reliefs_usd,
+            f"unlisted_lender_loss_{when}usd": at.unlisted_usd,
+        }
+    return out
+
+
+def _amplification(run: Cascade, fall: equity.Fall) -> tuple[float, bool]:
+    """(ratio, whether it is of credit losses). No relief is netted in either."""
+    credit, first = run.state.credit_loss_usd(), run.first_credit_loss_usd
     if not any(r.liquidations for r in run.rounds):
         return 1.0, True
-    if run.first_credit_loss_usd > _LEAST_USD:
-        return credit / run.first_credit_loss_usd, True
+    if first > _LEAST_USD:
+        return credit / first, True
     if credit <= _LEAST_USD:
         return 1.0, True
-    return (total / at_first if at_first > _LEAST_USD else 1.0), False
+    lost, lost_first = (at.losses_usd + at.unlisted_usd for at in (fall, run.first_fall))
+    return (lost / lost_first if lost_first > _LEAST_USD else 1.0), False
 
 
 def _plain(gap: Gap) -> dict[str, object]:

@@ -36,8 +36,8 @@ class Cascade:
 
     health_before, health_after (accounts,); conservation: change of net worth by sector since the blow, USD, with
     `total`, `units_times_price_change` and the largest error of any round; beside them the sides of perps and options
-    since the cut (`Derivatives.balances`), which the error covers too. first_equity_usd (holders,) and
-    first_credit_loss_usd: after the first round. unprofitable: due in the last round and left alone; at_edge: accounts
+    since the cut (`Derivatives.balances`), which the error covers too. first_fall: from the cut to the end of the first
+    round. unprofitable: due in the last round and left alone; at_edge: accounts
     that stood within float precision of their threshold in some round.
     """
 
@@ -51,14 +51,18 @@ class Cascade:
     health_before: Floats
     health_after: Floats
     conservation: dict[str, float]
-    first_equity_usd: Floats
-    first_credit_loss_usd: float
+    first_fall: equity.Fall
     unprofitable: Indices
     at_edge: Indices
 
     @property
     def liquidation_rounds(self) -> int:
         return sum(r.liquidations > 0 for r in self.rounds)
+
+    @property
+    def first_credit_loss_usd(self) -> float:
+        """Of the first round: what it wrote off, and the shortfall that it left unbooked."""
+        return self.rounds[0].credit_loss_usd
 
     @property
     def bad_debt_usd(self) -> float:
@@ -110,7 +114,8 @@ def cascade(book: Book, scenario: Scenario, *, mark_loans: bool = False, on_roun
         if on_round:
             on_round(len(records))
         if len(records) == 1:
-            first = equity.equity_usd(book, equity.now(state, extra)), state.credit_loss_usd()
+            moments = equity.at_cut(state, extra), equity.now(state, extra)
+            first = equity.fall(book, *moments, float(state.homeless_usd.sum()))
         if made.still or len(records) == rules.max_rounds:
             break
     return Cascade(
@@ -124,7 +129,7 @@ def cascade(book: Book, scenario: Scenario, *, mark_loans: bool = False, on_roun
         before,
         health.sums(book, state.amount, state.answers()).health,
         audit.changes(),
-        *first,
+        first,
         made.refused,
         np.array(sorted(edge), np.int64),
     )
@@ -195,6 +200,8 @@ def _record(state: State, number: int, made: _Round, pnl_usd: float, error_usd: 
         repaid_usd=made.flow.repaid_usd,
         sold_usd=made.flow.sold_usd,
         bad_debt_usd=made.flow.bad_debt_usd,
+        unrealised_shortfall_usd=float(state.shortfall_usd().sum()),
+        credit_loss_usd=state.credit_loss_usd(),
         write_down_usd=made.written_usd,
         option_pnl_usd=pnl_usd,
         conservation_error_usd=error_usd,

@@ -60,24 +60,32 @@ def compact(usd: float) -> str:
 
 
 def rounds_bars(rounds: Sequence[RoundRecord]) -> go.Figure | None:
-    """Above: collateral seized in each round; below, on its own scale: debt written off. USD."""
+    """Above: collateral seized in each round; below, on its own scale: debt that stands uncovered at its end, by
+    whether it was written off so far. USD."""
     if not rounds:
         return None
     figure = go.Figure()
-    numbers = [r.number for r in rounds]
-    for axis, key, name in (("y", "liquidated_usd", "collateral seized"), ("y2", "bad_debt_usd", "debt written off")):
+    seized, open_ = ([getattr(r, k) for r in rounds] for k in ("liquidated_usd", "unrealised_shortfall_usd"))
+    booked = [r.credit_loss_usd - r.unrealised_shortfall_usd for r in rounds]
+    for axis, values, name in (
+        ("y", seized, "collateral seized"),
+        ("y2", booked, "debt written off so far"),
+        ("y2", open_, "debt not booked"),
+    ):
         figure.add_bar(
-            x=numbers,
-            y=[getattr(r, key) for r in rounds],
+            x=[r.number for r in rounds],
+            y=values,
             name=name,
             yaxis=axis,
             hovertemplate=f"round %{{x}}: USD %{{y:,.0f}} {name}<extra></extra>",
         )
     layout(figure, "round", "seized, USD", 420)
     figure.update_layout(
+        barmode="stack",
+        legend={"traceorder": "normal"},
         xaxis={"dtick": max(1, len(rounds) // 12), "anchor": "y2"},
         yaxis={"domain": [0.56, 1.0], "rangemode": "tozero"},
-        yaxis2={"domain": [0.0, 0.44], "rangemode": "tozero", "title": "written off, USD", "automargin": True},
+        yaxis2={"domain": [0.0, 0.44], "rangemode": "tozero", "title": "uncovered, USD", "automargin": True},
     )
     return figure
 

@@ -20,6 +20,7 @@ from aggregator.snapshot.totals import reconcile
 MOST_ROWS, MOST_PATHS, MOST_BARS = 25, 6, 12
 MARKET_VALUE = "market value"  # a holder's own fall in worth, as against what defaults cost
 _SEEN_FRAC = 1e-3  # a price that moved less is not drawn
+_LEAST_USD = 0.005
 
 
 def html(result: StressResult, snap: Snapshot) -> str:
@@ -106,12 +107,19 @@ def _toml_value(value: Any) -> str:
 
 
 def _rounds(result: StressResult, snap: Snapshot, names: Names) -> Section:
-    columns = ["round", "calls", "seized", "repaid", "sold for", "written off", "suppliers' write-down", "option pools"]
+    columns = ["round", "calls", "seized", "repaid", "sold for", "written off", "not booked", "uncovered",
+               "suppliers' write-down", "option pools"]  # fmt: skip
+    flows = ("liquidated_usd", "repaid_usd", "sold_usd", "bad_debt_usd")
+    ends, after = ("unrealised_shortfall_usd", "credit_loss_usd"), ("write_down_usd", "option_pnl_usd")
     rows = [
-        [str(r.number), str(r.liquidations), usd(r.liquidated_usd), usd(r.repaid_usd), usd(r.sold_usd),
-         usd(r.bad_debt_usd), usd(r.write_down_usd), usd(r.option_pnl_usd)]
+        [str(r.number), str(r.liquidations), *(usd(getattr(r, key)) for key in (*flows, *ends, *after))]
         for r in result.rounds
-    ]  # fmt: skip
+    ]
+    if len(rows) > 1:
+        sums = {key: usd(sum(getattr(r, key) for r in result.rounds)) for key in (*flows, *after)}
+        sums |= {key: usd(getattr(result.rounds[-1], key)) for key in ends}
+        calls = str(sum(r.liquidations for r in result.rounds))
+        rows.append(["all", calls, *(sums[key] for key in (*flows, *ends, *after))])
     busy = sum(r.liquidations > 0 for r in result.rounds)
     paths = price_paths(result, snap, names)
     steps = ["cut", "blow", *(str(r.number) for r in result.rounds)]
@@ -119,7 +127,7 @@ def _rounds(result: StressResult, snap: Snapshot, names: Names) -> Section:
         Section("Round by round")
         .figure(
             "rounds",
-            f"{count(busy, 'round')} with liquidations, and the debt that each leaves uncovered.",
+            f"{count(busy, 'round')} with liquidations, and the debt that stands uncovered after each.",
             plots.rounds_bars(result.rounds) if busy else None,
         )
         .figure(
@@ -127,7 +135,13 @@ def _rounds(result: StressResult, snap: Snapshot, names: Names) -> Section:
             _price_finding(paths),
             plots.price_paths(paths, steps),
         )
-        .table("Flows of each round, USD", columns, rows, columns)
+        .table(
+            "Flows of each round, and what stands at its end: debt above its collateral that is not booked, and with "
+            "all that was written off so far, what is uncovered. USD",
+            columns,
+            rows,
+            columns,
+        )
     )
 
 
@@ -173,19 +187,20 @@ def _payers(result: StressResult, names: Names) -> Section:
     holders = sorted(value, key=lambda h: (-value[h], h))
     unrealised = sum(m.unrealised_shortfall_usd for m in result.markets)
     first, all_usd_ = totals.get("credit_loss_first_round_usd", 0.0), credit_usd(result)
-    fall = (totals.get("holder_loss_first_round_usd", 0.0), totals.get("holder_loss_usd", 0.0))
-    text = (
-        f"Two losses, never added up: holders' own fall in market value (USD {usd(fall[1])} net), and what defaults "
-        f"cost those who lent (USD {usd(all_usd_)})"
-    )
+    lost, relieved, unlisted = (totals.get(k, 0.0) for k in ("losses_usd", "reliefs_usd", "unlisted_lender_loss_usd"))
+    at_first = sum(totals.get(k, 0.0) for k in ("losses_first_round_usd", "unlisted_lender_loss_first_round_usd"))
+    text = f"Two losses, never added up: what holders lose at market value (USD {usd(lost)}"
+    text += f", and lenders who are not listed USD {usd(unlisted)}" if abs(unlisted) >= _LEAST_USD else ""
+    text += f"; others gain or are relieved of USD {usd(relieved)}" if relieved >= _LEAST_USD else ""
+    text += f"), and what defaults cost those who lent (USD {usd(all_usd_)})"
     unpaid = totals.get("perp_shortfall_usd", 0.0)
-    text += f"; perp traders leave USD {usd(unpaid)} more." if unpaid >= 0.005 else "."
+    text += f"; perp traders leave USD {usd(unpaid)} more." if unpaid >= _LEAST_USD else "."
     return (
         Section("Who pays", text)
         .figure("waterfall", "Credit loss, booked or not: how it grows, and which layer takes how much of it.",
                 plots.credit_waterfall(first, all_usd_, unrealised, credit) if credit or unrealised else None)
         .figure("direct", "How much of each loss the blow makes at once, and how much the cascade adds, in USD.",
-                plots.direct_and_contagion({"market value": fall, "credit": (first, all_usd_)}))
+                plots.direct_and_contagion({"market value": (at_first, lost + unlisted), "credit": (first, all_usd_)}))
         .figure("losers", "Holders who lose most at market value.",
                 plots.losers([(short(h), value[h]) for h in holders[:MOST_BARS]], "loss, USD"))
         .table(f"What defaults cost, by layer, {_of(credit)}, USD", ["who", "layer", "loss"],
