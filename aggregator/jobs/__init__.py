@@ -56,6 +56,16 @@ def schedule(app: App, *, once: bool = False) -> bool:
     return True
 
 
+def _on_signal(stop: asyncio.Event) -> None:
+    """Sets stop on SIGINT, SIGTERM and, on Windows, Ctrl-Break. Windows' event loops take no handlers of their own."""
+    loop = asyncio.get_running_loop()
+    for number in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGBREAK", signal.SIGINT)}:
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+
+
 async def _forever(app: App) -> None:
     under_way = asyncio.Lock()
 
@@ -75,9 +85,7 @@ async def _forever(app: App) -> None:
         id="round",
     )
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
+    _on_signal(stop)
     scheduler.start()
     await stop.wait()
     scheduler.remove_job("round")

@@ -25,6 +25,10 @@ except ImportError:  # no such locks on Windows: BEGIN IMMEDIATE alone keeps wri
 BUSY_TIMEOUT_S = 30.0
 _SQLITE_VARIABLES = 500  # of one statement; every build of SQLite allows 999
 _PG_TYPES = {"INTEGER": "int4", "BIGINT": "int8", "TEXT": "text", "BYTEA": "bytea", "DOUBLE PRECISION": "float8"}
+# Behind a pooler such as PgBouncer in transaction mode the next transaction may run on another server connection, which
+# does not know what was prepared on this one. SQL_ASCII stores bytes as they come, so it holds UTF-8 as we send it.
+_PG_ARGUMENTS = {"prepare_threshold": None, "client_encoding": "utf8"}
+_PG_ENCODINGS = ("UTF8", "SQL_ASCII")
 
 
 def parse_url(url: str) -> URL:
@@ -46,7 +50,9 @@ def parse_url(url: str) -> URL:
 def open_engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         try:
-            return create_engine(url, isolation_level="REPEATABLE READ", pool_size=2, pool_pre_ping=True)
+            engine = create_engine(
+                url, isolation_level="REPEATABLE READ", pool_size=2, pool_pre_ping=True, connect_args=_PG_ARGUMENTS
+            )
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise StoreError(
                 "PostgreSQL needs its driver",
@@ -54,6 +60,8 @@ def open_engine(url: URL) -> Engine:
                 found=str(error),
                 fix="pip install 'spillover[postgres]'",
             ) from error
+        event.listen(engine, "connect", _check_encoding)
+        return engine
     memory = url.database in (None, "", ":memory:")
     if not memory and not Path(url.database or "").resolve().parent.is_dir():
         raise StoreError(
@@ -85,6 +93,19 @@ def open_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _check_encoding(connection: Any, _record: object) -> None:
+    """Token names come from anybody, in any script: StoreError for a database that cannot hold them."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in _PG_ENCODINGS:
+        name = connection.info.dbname
+        raise StoreError(
+            "the database cannot hold every text",
+            expected="a database in UTF8",
+            found=f"{name} is in {encoding}",
+            fix=f"createdb --encoding=UTF8 --template=template0 {name}_utf8, and name it in [store] url",
+        )
 
 
 @contextmanager

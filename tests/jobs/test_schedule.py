@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -58,6 +61,26 @@ def test_one_stress_that_fails_does_not_keep_the_next_from_running(
     app = open_app(three_chains_world, schedule={"scenarios": [str(broken), "mild"]})
     assert not schedule(app, once=True)
     assert app.store.stress(app.job(app.snapshot(), app.scenario("mild")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_schedule_stops_at_a_signal_where_the_event_loop_takes_no_handlers(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, whose loops refuse them with the base class's NotImplementedError."""
+    refusing = asyncio.AbstractEventLoop.add_signal_handler
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", refusing)
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    (tmp_path / "c.toml").write_text(f'[store]\nurl = "sqlite:///{tmp_path}/s.db"\n')
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
+    try:
+        with App.open(tmp_path / "c.toml") as app:
+            timer.start()
+            assert schedule(app)
+    finally:
+        timer.cancel()
+        for n, handler in before.items():
+            signal.signal(n, handler)
 
 
 @pytest.fixture
