@@ -15,12 +15,17 @@ equal margins are necessary and sufficient.  Uniswap v3 ranges are steps (fees s
 constant-product pool is one step down to u = 0 and never runs dry.  Equation (1) is evaluated in its last form, which
 does not cancel.  Source: Uniswap v3 whitepaper (Adams et al. 2021) eq. 6.14, 6.16; Angeris et al. 2022,
 doi:10.48550/arXiv.2204.05238.
+
+What is left after an order is a book of its own (`after`), counted from where it stands: a further sale never is a
+difference of two long walks.  A Uniswap v2 pool adds the fee of an order, the share f of the base sold, to its reserve
+when the order is done (UniswapV2Pair.swap): base per price, l/u, grows by c = 1 + f / (1 - f) * (1 - u / u_0) at the
+same quote, so the book that is left has u / sqrt(c) and l * sqrt(c).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +61,8 @@ class DepthCurve:
     root:      (n+1,) falling sqrt of the net marginal price at the ends of the steps; the last may be 0
     liquidity: (n,) l of each step, >= 0
     base, quote: (n+1,) sold and received from the start down to each end; the last base may be inf
+    stays_frac: share of the base sold that one constant-product pool adds to its reserve after each order (Uniswap v2)
+    parts: the books that were merged, kept where one of them adds its fee
     No liquidity at all is a curve with n = 0.
     """
 
@@ -63,6 +70,8 @@ class DepthCurve:
     liquidity: Floats
     base: Floats
     quote: Floats
+    stays_frac: float = 0.0
+    parts: tuple[DepthCurve, ...] = ()
 
     @property
     def price(self) -> float:
@@ -72,7 +81,7 @@ class DepthCurve:
     def walk(self, amount: npt.ArrayLike) -> Walk:
         """Sell each amount of base from the start of the book (sizes are alternatives, not a sequence).
 
-        After q0 is sold, selling q more is walk(q0 + q) less walk(q0).  DomainError for negative or non-finite amounts.
+        What q more would bring once q0 is sold: `after(q0).walk(q)`.  DomainError for negative or non-finite amounts.
         """
         sizes = floats("amount", amount)
         finite_and_not_negative("amount", sizes)
@@ -96,6 +105,40 @@ class DepthCurve:
         at = min(int(self.base.searchsorted(sold, side="right")) - 1, len(self.liquidity) - 1)
         top, within = float(self.root[at]), sold - float(self.base[at])
         return float(self.quote[at]) + within * top * (top / (1.0 + within * top / float(self.liquidity[at])))
+
+    def root_after(self, sold: float) -> float:
+        """sqrt of the marginal price once one finite amount of base >= 0 is sold; NaN when nothing can be sold."""
+        if not len(self.liquidity):
+            return float("nan")
+        if sold >= float(self.base[-1]):
+            return float(self.root[-1])
+        at = int(self.base.searchsorted(sold, side="right")) - 1
+        top = float(self.root[at])
+        return top / (1.0 + (sold - float(self.base[at])) * top / float(self.liquidity[at]))
+
+    def after(self, sold: float) -> DepthCurve:
+        """The book that is left once an order of `sold` >= 0 base is done, counted from where it then stands."""
+        return self.down_to(self.root_after(sold)) if sold > 0.0 and len(self.liquidity) else self
+
+    def down_to(self, root: float) -> DepthCurve:
+        """The book that is left once an order has taken the marginal price down to root^2; itself where it has not."""
+        if self.parts:
+            return merge(part.down_to(root) for part in self.parts)
+        if not len(self.liquidity) or root >= self.root[0]:
+            return self
+        at = int((-self.root).searchsorted(-root, side="right")) - 1
+        if at >= len(self.liquidity):
+            return NO_DEPTH
+        left = _book(np.append(root, self.root[at + 1 :]), self.liquidity[at:], self.stays_frac)
+        if not self.stays_frac:
+            return left
+        return left.scaled(1.0 + self.stays_frac / (1.0 - self.stays_frac) * (1.0 - root / float(self.root[0])), 1.0)
+
+    def liquidity_below(self, root: Floats) -> Floats:
+        """(k,) l of the step that lies right below each root, 0 outside the book."""
+        step = np.searchsorted(-self.root, -root, side="right") - 1
+        inside = (step >= 0) & (step < len(self.liquidity))
+        return np.where(inside, np.append(self.liquidity, 0.0)[np.where(inside, step, 0)], 0.0)
 
     def base_to_price(self, price: npt.ArrayLike) -> Floats:
         """Base sold before the net marginal price falls below `price` >= 0; inf where the book never ends."""
@@ -134,6 +177,8 @@ class DepthCurve:
             self.liquidity * np.sqrt(base_unit * quote_unit),
             self.base * base_unit,
             self.quote * quote_unit,
+            self.stays_frac,
+            tuple(part.scaled(base_unit, quote_unit) for part in self.parts),
         )
 
 
@@ -141,17 +186,20 @@ NO_DEPTH = DepthCurve(np.full(1, np.nan), np.zeros(0), np.zeros(1), np.zeros(1))
 
 
 @representable
-def constant_product_depth(base: float, quote: float, fee_frac: float = 0.0) -> DepthCurve:
-    """Depth of one constant-product pool with reserves (base, quote); a zero reserve is a pool without depth."""
+def constant_product_depth(base: float, quote: float, fee_frac: float = 0.0, *, fee_stays: bool = False) -> DepthCurve:
+    """Depth of one constant-product pool with reserves (base, quote); a zero reserve is a pool without depth.
+
+    fee_stays: the fee of an order joins the reserve of base after it, as in Uniswap v2.
+    """
     pool_columns(base=base, quote=quote, fee_frac=fee_frac)
     if base == 0.0 or quote == 0.0:
         return NO_DEPTH
     gamma = 1.0 - fee_frac
     root = np.array([np.sqrt(gamma * (quote / base)), 0.0])
     # At u = 0 everything is bought: base = inf, quote = the whole reserve.
-    return DepthCurve(
-        root, np.array([np.sqrt(base / gamma) * np.sqrt(quote)]), np.array([0.0, np.inf]), np.array([0.0, quote])
-    )
+    liquidity = np.array([np.sqrt(base / gamma) * np.sqrt(quote)])
+    stays_frac = fee_frac if fee_stays else 0.0
+    return DepthCurve(root, liquidity, np.array([0.0, np.inf]), np.array([0.0, quote]), stays_frac)
 
 
 def uniswap_v3_depth(pool: Pool, *, sell_token0: bool) -> DepthCurve:
@@ -194,11 +242,17 @@ def steps_depth(root: npt.ArrayLike, liquidity: npt.ArrayLike) -> DepthCurve:
     filled = np.flatnonzero(steps)
     if not len(filled):
         return NO_DEPTH
-    steps, u = steps[: filled[-1] + 1], u[: filled[-1] + 2]
-    quote = steps * (u[:-1] - u[1:])
+    return _book(u[: filled[-1] + 2], steps[: filled[-1] + 1])
+
+
+def _book(root: Floats, liquidity: Floats, stays_frac: float = 0.0) -> DepthCurve:
+    """Cumulates equation (1) over falling roots (n+1,) and the liquidity of each step (n,), unchecked."""
+    quote = liquidity * (root[:-1] - root[1:])
     with np.errstate(divide="ignore", invalid="ignore"):
-        base = np.where(steps > 0.0, quote / (u[:-1] * u[1:]), 0.0)
-    return DepthCurve(u, steps, np.append(0.0, np.cumsum(base)), np.append(0.0, np.cumsum(quote)))
+        base = np.where(liquidity > 0.0, quote / (root[:-1] * root[1:]), 0.0)
+    cumulated = np.zeros((2, len(root)))
+    np.cumsum((base, quote), axis=1, out=cumulated[:, 1:])
+    return DepthCurve(root, liquidity, cumulated[0], cumulated[1], stays_frac)
 
 
 @representable
@@ -245,12 +299,9 @@ def merge(curves: Iterable[DepthCurve]) -> DepthCurve:
     if len(books) <= 1:
         return books[0] if books else NO_DEPTH
     roots = np.unique(np.concatenate([book.root for book in books]))[::-1]
-    total = np.zeros(len(roots) - 1)
-    for book in books:
-        step = np.searchsorted(-book.root, -roots[:-1], side="right") - 1
-        inside = (step >= 0) & (step < len(book.liquidity))
-        total[inside] += book.liquidity[step[inside]]
-    return steps_depth(roots, total)
+    total = np.sum([book.liquidity_below(roots[:-1]) for book in books], axis=0)
+    book = steps_depth(roots, total)
+    return replace(book, parts=tuple(books)) if any(b.stays_frac or b.parts for b in books) else book
 
 
 def split(curves: Sequence[DepthCurve], amount: float) -> tuple[Floats, float]:

@@ -1,6 +1,7 @@
 """Constant product and the merged book: contract answers, exact swaps, brute-force routing, bad input."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -205,6 +206,98 @@ def test_proceeds_of_one_sale_are_those_of_the_walk(roots: list[float], liquidit
     curve = steps_depth(sorted(roots, reverse=True), liquidity[: len(roots) - 1])
     for sold in (amount, *curve.base.tolist()):
         assert curve.proceeds_of(sold) == float(curve.walk(sold).proceeds)
+
+
+class ExactBook:
+    """A step book in fractions, sold order by order: base = l * (1/u' - 1/u), quote = l * (u - u')."""
+
+    def __init__(self, roots: list[float], liquidity: list[float]) -> None:
+        self.steps = [
+            (Fraction(a), Fraction(b), Fraction(x)) for (a, b), x in zip(pairwise(roots), liquidity, strict=True)
+        ]
+        self.root = Fraction(roots[0])
+
+    def sell(self, units: Fraction) -> Fraction:
+        paid = Fraction(0)
+        for top, end, liquidity in self.steps:
+            near = min(top, self.root)
+            if not liquidity or near <= end or not units:
+                continue
+            room = liquidity * (1 / end - 1 / near) if end else units + 1
+            far = end if room <= units else 1 / (1 / near + units / liquidity)
+            paid, units, self.root = paid + liquidity * (near - far), units - min(units, room), far
+        return paid
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.floats(0.5, 2.0), min_size=2, max_size=8, unique=True),
+    st.lists(st.sampled_from([0.0, 3e5, 1e6, 7.7e6]), min_size=7, max_size=7),
+    st.floats(0.0, 0.999),
+    st.floats(1.0, 10.0),
+    st.integers(0, 13),
+    st.booleans(),
+)
+def test_a_sale_behind_a_larger_one_is_that_of_a_big_number_walk(
+    roots: list[float], liquidity: list[float], before: float, digit: float, power: int, endless: bool
+) -> None:
+    """Down to 1e-12 of what is sold already; the difference of two walks from the start keeps four digits there."""
+    roots = sorted(roots, reverse=True) + [0.0] * endless
+    liquidity = [*liquidity[: len(roots) - 2], 1e6]
+    curve = steps_depth(roots, liquidity)
+    whole = float(curve.base[-1] if np.isfinite(curve.base[-1]) else 2 * curve.base[-2] + 1e6)
+    sold = before * whole
+    units = digit * 10.0**-power * max(sold, 1.0)
+    exact = ExactBook(roots, liquidity)
+    exact.sell(Fraction(sold))
+    left = curve.after(sold)
+    room = float(left.base[-1])
+    if abs(room - units) < 1e-9 * whole:  # a pool's end
+        return
+    paid = float(exact.sell(Fraction(units)))
+    assert left.proceeds_of(units) == pytest.approx(paid, rel=1e-9)
+    assert left.root_after(units) == pytest.approx(float(exact.root), rel=1e-12)
+
+
+def test_the_difference_of_two_long_walks_was_the_wrong_one() -> None:
+    """A pool of 1e12 tokens; 3e11 are sold, then 1e-1: the old form is off by 1e-4, the new one by the last bit."""
+    curve = constant_product_depth(1e12, 1e15, 0.003)
+    sold, units = 3.3e11, 0.1
+    x, y, net = Fraction(10**12), Fraction(10**15), 1 - Fraction(0.003)
+    paid = y * (
+        1 / (1 + net * Fraction(sold) / x) - 1 / (1 + net * Fraction(sold + 0.0) / x + net * Fraction(units) / x)
+    )
+    assert curve.after(sold).proceeds_of(units) == pytest.approx(float(paid), rel=1e-14)
+    assert curve.proceeds_of(sold + units) - curve.proceeds_of(sold) != pytest.approx(float(paid), rel=1e-5)
+
+
+V2Orders = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=6)
+
+
+@given(st.floats(1, 1e6), st.floats(1, 1e6), st.floats(0.0, 0.1), V2Orders, st.integers(1, 3))
+def test_a_fee_that_stays_in_the_reserves_pays_order_by_order_what_the_pair_pays(
+    x: float, y: float, fee: float, orders: list[float], pools: int
+) -> None:
+    """UniswapV2Pair in fractions, alone and several merged."""
+    curve = merge(constant_product_depth(x, y, fee, fee_stays=True) for _ in range(pools)).scaled(1.0, 2.0)
+    base, quote = Fraction(x), Fraction(y)
+    for sold in orders:
+        net = (1 - Fraction(fee)) * Fraction(sold)
+        paid = quote * net / (base + net)
+        base, quote = base + Fraction(sold), quote - paid
+        assert curve.proceeds_of(pools * sold) == pytest.approx(2 * pools * float(paid), rel=1e-9)
+        curve = curve.after(pools * sold)
+
+
+def test_the_second_hundred_into_a_pool_of_a_hundred() -> None:
+    """x = y = 100, 30 bp: the pair pays 49.9249 and then 16.6583, a v3 range 16.6750."""
+    v2, v3 = (constant_product_depth(100, 100, 0.003, fee_stays=stays) for stays in (True, False))
+    assert v2.proceeds_of(100) == v3.proceeds_of(100) == pytest.approx(49.9249, abs=5e-5)
+    assert v2.after(100).proceeds_of(100) == pytest.approx(16.6583, abs=5e-5)
+    assert v3.after(100).proceeds_of(100) == pytest.approx(16.6750, abs=5e-5)
+    mixed = merge([v2, v3]).after(200)
+    assert mixed.price == v3.after(100).price  # the v2 pool stands lower, its fee being in its reserve
+    assert mixed.proceeds_of(200) == pytest.approx(merge([v2.after(100), v3.after(100)]).proceeds_of(200), rel=1e-12)
 
 
 def test_gap_in_the_book_costs_price_and_holds_nothing() -> None:
