@@ -106,8 +106,8 @@ class Claim(NamedTuple):
 class Depth(NamedTuple):
     """One initialised tick of a concentrated pool, or one reserve of a constant-product pool.
 
-    kind tick: at `point` (tick) liquidity changes by raw (int256). kind reserve: reserve raw of `asset`.
-    The pool's fee, spacing, current sqrt price, tick and liquidity are its Terms.
+    kind tick: at `point` (tick) liquidity changes by raw (int256). kind reserve: reserve raw of `asset`, which the fee
+    of a swap joins. The pool's fee, spacing, current sqrt price, tick and liquidity are its Terms.
     """
 
     market: str

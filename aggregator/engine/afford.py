@@ -7,9 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from aggregator.engine.book import Floats, Indices
+from aggregator.engine.crossing import crossing
 from aggregator.engine.market import Ahead, Depth
 
 _SAME, _LEAST, _SLACK = 1e-12, 1e-9, 1e-9  # relative: one cost for two calls, a part worth making, float noise
+_NOUGHT = 2.0**-60  # a share so small that it moves no price
 Average = Callable[[float], float]  # USD per unit that so many units bring
 
 
@@ -19,7 +21,6 @@ def affordable(
     units: Floats,
     cost_usd: Floats,
     value_usd: Floats,
-    par: Floats,
     ahead: Ahead,
     allow: Callable[[Indices, float], Floats],
 ) -> Floats:
@@ -34,7 +35,7 @@ def affordable(
     """
 
     def average(total: float) -> float:
-        return depth.quote(asset, total, value_usd, par, ahead.copy()) / total if total > 0.0 else np.inf
+        return depth.quote(asset, total, value_usd, ahead.copy()) / total if total > 0.0 else np.inf
 
     order, starts, ends, floor = _groups(units, cost_usd)
     total = np.cumsum(units[order])[ends - 1]
@@ -58,7 +59,7 @@ def affordable(
             break
         first, left_out = margin + 1, left_out + more - float(share[group] @ units[group])
     after = ahead.copy()
-    got = depth.quote(asset, float(share @ units), value_usd, par, after)
+    got = depth.quote(asset, float(share @ units), value_usd, after)
     if got < float(share @ cost_usd) * (1.0 - _SLACK):  # of several quotes one has fallen: less may bring less a unit
         return np.zeros(len(units))
     ahead.update(after)
@@ -87,11 +88,11 @@ def _first_too_dear(average: Average, total: Floats, floor: Floats, first: int, 
 
 def _largest_part(average: Average, cheaper: float, more: float, floor: float) -> float:
     """Largest share of `more` units behind `cheaper` ones at which the average pays the floor."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if average(cheaper + middle * more) >= floor else (low, middle)
-    return low
+
+    def pays(share: float) -> float:
+        return average(cheaper + share * more) - floor
+
+    return crossing(pays, _NOUGHT, 1.0) if pays(_NOUGHT) >= 0.0 else 0.0
 
 
 def _filled(cut: Floats, units: Floats, short: Indices, room: float) -> Floats:

@@ -180,7 +180,8 @@ class PerpAccounts(NamedTuple):
 class Pool:
     """Liquidity steps of one pool. sqrt prices in whole quote per whole base, edges rising, liquidity between them.
 
-    One constant-product pool is one step from 0 to inf with liquidity sqrt(base * quote).
+    One constant-product pool is one step from 0 to inf with liquidity sqrt(base * quote). fee_stays: such a pool adds
+    the fee of each order to its reserves (Uniswap v2).
     """
 
     name: str
@@ -190,10 +191,19 @@ class Pool:
     edges: Floats
     liquidity: Floats
     fee_frac: float = 0.0
+    fee_stays: bool = False
 
     @classmethod
     def constant_product(
-        cls, name: str, base: int, quote: int, base_units: float, quote_units: float, fee_frac: float = 0.0
+        cls,
+        name: str,
+        base: int,
+        quote: int,
+        base_units: float,
+        quote_units: float,
+        fee_frac: float = 0.0,
+        *,
+        fee_stays: bool = False,
     ) -> Pool:
         if not (0.0 < base_units < np.inf and 0.0 < quote_units < np.inf):
             raise DomainError(
@@ -201,7 +211,7 @@ class Pool:
             )
         liquidity = np.array([np.sqrt(base_units) * np.sqrt(quote_units)])
         root = float(np.sqrt(quote_units / base_units))
-        return cls(name, base, quote, root, np.array([0.0, np.inf]), liquidity, fee_frac)
+        return cls(name, base, quote, root, np.array([0.0, np.inf]), liquidity, fee_frac, fee_stays)
 
 
 def add_up(codes: npt.NDArray[Any], weights: Floats, n: int) -> Floats:

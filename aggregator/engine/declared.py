@@ -1,6 +1,6 @@
 """What a result says beside its figures: the conventions they rest on, what was assumed and how large it is, notes.
 
-Reasons of gaps that arise here: no_depth, assumed_depth, followed_quote, pool_off_price, settlement_price
+Reasons of gaps that arise here: no_depth, assumed_depth, discount, followed_quote, pool_off_price, settlement_price
 (docs/engine.md).
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from aggregator.core.ids import USD
 from aggregator.core.rows import Gap
 from aggregator.engine.book import Flags, add_up
+from aggregator.engine.market import EITHER, REDEEM
 from aggregator.engine.run import Cascade
 
 _LEAST_SHOWN_USD, _NEAR_DOLLAR = 0.01, 0.01
@@ -37,10 +38,13 @@ def conventions(run: Cascade) -> dict[str, object]:
         "unrealised_shortfall": "reported beside realised bad debt",
         "impact": "sales move the asset sold and what its pools pay in, sold on; repaid debt is bought at its price",
         "routing": "over quotes at values of the blow; a pool of two volatile tokens is depth of the shallower",
+        "redemption": "a claim within 1 % of its backing is redeemed at once, or sold into its pools where that brings "
+        "more, and follows its backing; any other is sold into its pools alone",
         "cash": "assets within 5 % of one dollar at the cut, without a pool against the dollar itself, are sold at "
         "their price without limit",
         "quotes": "an asset whose pools pay in another token moves with it, sold or not: no other market is read",
-        "costs": "liquidators pay no gas and need no capital; swap fees of pools stay outside their liquidity",
+        "costs": "liquidators pay no gas and need no capital; swap fees stay outside a pool's liquidity, or join its "
+        "reserves after each sale where it has reserves alone",
         "interest": "none accrues, nor funding",
         "option_liquidation": "bought back at the model price of the series' volatility; fees by the market's terms",
         "option_hedging": "pools keep the hedge of the cut: no dealer flow",
@@ -67,6 +71,11 @@ def assumed(run: Cascade) -> list[Gap]:
     out += [_gap(book.assets[a], "assumed_depth", detail, sold[a]) for a in np.flatnonzero(sold > 0.0)]
     held = np.where(book.terms.debt[book.leg_term], 0.0, book.leg_amount)
     units = add_up(book.terms.asset[book.leg_term], held, len(book.assets))
+    below = np.where(~np.isin(depth.how, (EITHER, REDEEM)) & depth.is_claim, state.backing_usd - state.value_usd, 0.0)
+    for a in np.flatnonzero(units * below > _LEAST_SHOWN_USD).tolist():
+        off = 100 * float(below[a] / state.backing_usd[a])
+        detail = f"ends {off:.2f} % below what it stands for: not redeemed, being off its backing or its depth unknown"
+        out.append(_gap(book.assets[a], "discount", detail, float(units[a] * below[a])))
     for a, moved in sorted(depth.followed().items()):
         fall = float(units[a] * state.blow_usd[a] * (1.0 - moved))
         if fall > _LEAST_SHOWN_USD:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 import numpy as np
@@ -125,13 +126,14 @@ def _reserves(snap: Snapshot, market: str, names: Names) -> Pool | None:
     fee = {t.key: t.raw for t in snap.rows("term", market=market)}.get("fee_pips", 0) / 1e6
     base, quote = (names.asset[d.asset] for d in rows)
     units = [d.raw / 10.0 ** names.decimals[names.asset[d.asset]] for d in rows]
-    return Pool.constant_product(market, base, quote, units[0], units[1], fee)
+    return Pool.constant_product(market, base, quote, units[0], units[1], fee, fee_stays=True)
 
 
 def _turned(pool: Pool) -> Pool:
     with np.errstate(divide="ignore"):
         edges = 1.0 / pool.edges[::-1]
-    return Pool(pool.name, pool.quote, pool.base, 1.0 / pool.sqrt_price, edges, pool.liquidity[::-1], pool.fee_frac)
+    turned = Pool(pool.name, pool.quote, pool.base, 1.0 / pool.sqrt_price, edges, pool.liquidity[::-1], pool.fee_frac)
+    return replace(turned, fee_stays=pool.fee_stays)
 
 
 def issuers_of(names: Names, claimed: Flags) -> tuple[tuple[int, int], ...]:

@@ -1,57 +1,149 @@
-"""The one depth that all sellers share: merged pools by asset, how far they are sold, and what that does to prices.
+"""The one depth that all sellers share: merged pools by asset, where they stand, and what that does to prices.
 
-The blow moves every pool along its invariant to the new cross rate (arbitrage), then the walk begins. Units sold into a
+The blow moves every pool along its invariant to the new cross rate (arbitrage), then the sales begin. Units sold into a
 pool move the asset's price by the ratio of the merged book's marginal price. What a pool pays in a token that is not
 cash is sold on through that token's own depth, and the asset's price then follows that token's:
 
-    price(X) / price(X) at the blow = m(sold) / m(0) * sum over quotes g of w_g * price(g) / price(g) at the blow
+    price(X) / price(X) at the blow = m(now) / m(0) * sum over quotes g of w_g * price(g) / price(g) at the blow
 
 with m the marginal price in quotes at their values of the blow and w_g the share of the depth within the next 1 %; for
 one quote this is exact, for several the routing keeps to the blow's values. Selling on ends because a pool is used from
-the shallower token to the deeper one alone (`routes`). A claim's discount to its backing moves by m alone, its value by
-the backing too. A claim without pools that trades within 1 % of par is redeemed and its underlyings are sold. Cash
-sells at its price (`sold_as_cash`). Anything else has no known depth: it is sold at its price (`without_depth`). Both
-amounts are stated as gaps. A pool that pays in a token worth nothing has no depth left.
+the shallower token to the deeper one alone (`routes`). A pool that pays in a token worth nothing has no depth left.
+
+How an asset is sold is settled at the blow:
+
+    AT_PRICE  cash: at its price (`sold_as_cash`)
+    SELL      into its pools. A claim's discount to its backing then moves by m alone, its value by the backing too
+    REDEEM    a claim without pools, within 1 % of its backing: its underlyings are sold
+    EITHER    a claim with pools, within 1 % of its backing, which can be sold: each sale is split between its pools and
+              redemption so that the next unit brings the same both ways. Its price stays where the backing holds it
+    UNKNOWN   at its price, without known depth (`without_depth`)
+
+State is the book that is left (`Bids`), never an amount sold since the start: what a small sale brings is no difference
+of two large ones. One order of a pool whose fee stays in its reserves (Uniswap v2) is one call of `sell`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 
 from aggregator.engine.book import Book, Floats, Pool
+from aggregator.engine.crossing import crossing
 from aggregator.engine.routes import order
 from aggregator.quant.depth import NO_DEPTH, DepthCurve, merge, steps_depth
 
-REDEEM, SELL, AT_PRICE, UNKNOWN = range(4)
-_PAR_BAND = 0.01  # a claim that trades further from its backing than this is taken as not redeemable
+REDEEM, SELL, AT_PRICE, UNKNOWN, EITHER = range(5)
+_PAR_BAND = 0.01  # a claim that trades further from its backing than this is taken as not redeemable at once
 _NEXT = 0.99  # the depth that weighs quotes: down to this share of the price
 _CASH = -1
 
-Ahead = dict[int, float]  # units by asset of sales that are foreseen, beyond what is sold
 
+class Bids:
+    """What buys an asset where its pools stand: one merged book, USD at the blow's values of what they pay in.
 
-class _Venue(NamedTuple):
-    """All pools of an asset against one quote: curve in whole quote (all cash together: quote -1, in USD).
-
-    unit_usd: value of the quote at the blow, 1 for cash.
+    quotes: (venues,) tokens they pay in, all cash together as -1; unit_usd (venues,) their values at the blow.
+    books: each venue's own in USD; share (venues, steps) of each step's depth that is its own. root: square root of the
+    marginal price, NaN where there never was a book, kept where it has ended.
     """
 
-    quote: int
-    curve: DepthCurve
-    unit_usd: float
+    __slots__ = ("_cumulated", "_left", "books", "curve", "quotes", "root", "share", "unit_usd")
+
+    def __init__(self, quotes: tuple[int, ...], unit_usd: Floats, books: list[DepthCurve], root: float = np.nan):
+        self.quotes, self.unit_usd, self.books, self.curve = quotes, unit_usd, books, merge(books)
+        held = np.array([book.liquidity_below(self.curve.root[:-1]) for book in books])
+        with np.errstate(invalid="ignore"):
+            self.share = np.nan_to_num(held / held.sum(axis=0))
+        self._stand(float(self.curve.root[0]) if len(self.curve.liquidity) else root)
+
+    def _stand(self, root: float) -> None:
+        self.root = root
+        self._left: tuple[float, Bids] | None = None
+        self._cumulated: Floats | None = None
+
+    @property
+    def empty(self) -> bool:
+        return not len(self.curve.liquidity)
+
+    def unfilled(self, units: float) -> float:
+        """Of one order, what finds no buyer."""
+        return units if self.empty else max(0.0, units - float(self.curve.base[-1]))
+
+    def paid(self, units: float) -> Floats:
+        """(venues,) whole quote (USD of cash) for one order."""
+        if self.empty:
+            return np.zeros(len(self.quotes))
+        if len(self.quotes) == 1:
+            return np.array([self.curve.proceeds_of(units)]) / self.unit_usd
+        return self.paid_each(np.array([units]))[:, 0]
+
+    def paid_each(self, units: Floats) -> Floats:
+        """(venues, k) the same for (k,) orders that are alternatives."""
+        curve = self.curve
+        if self.empty:
+            return np.zeros((len(self.quotes), len(units)))
+        if self._cumulated is None:
+            self._cumulated = np.zeros((len(self.quotes), len(curve.root)))
+            np.cumsum(self.share * np.diff(curve.quote), axis=1, out=self._cumulated[:, 1:])
+        sold = np.minimum(units, curve.base[-1])
+        at = np.minimum(np.searchsorted(curve.base, sold, side="right") - 1, len(curve.liquidity) - 1)
+        last = curve.walk(sold).proceeds - curve.quote[at]
+        out: Floats = (self._cumulated[:, at] + self.share[:, at] * last) / self.unit_usd[:, None]
+        return out
+
+    def after(self, units: float) -> Bids:
+        """What is left after one order."""
+        if units <= 0.0 or self.empty:
+            return self
+        if self._left is None or self._left[0] != units:
+            root = self.curve.root_after(units)
+            if self.curve.parts:
+                left = Bids(self.quotes, self.unit_usd, [book.down_to(root) for book in self.books], root)
+            else:
+                left = object.__new__(Bids)
+                left.quotes, left.unit_usd, left.books = self.quotes, self.unit_usd, self.books
+                left.curve = self.curve.down_to(root)
+                left.share = self.share[:, len(self.curve.liquidity) - len(left.curve.liquidity) :]
+                left._stand(root)
+            self._left = units, left
+        return self._left[1]
+
+    def next_unit(self) -> Floats:
+        """(venues,) whole quote that the next unit gets."""
+        if self.empty:
+            return np.zeros(len(self.quotes))
+        at = int(np.argmax(self.curve.liquidity > 0.0))
+        out: Floats = self.share[:, at] * float(self.curve.root[at]) ** 2 / self.unit_usd
+        return out
+
+    def within(self, frac: float) -> Floats:
+        """(venues,) base that each buys until the price is down to a share of itself."""
+        if self.empty:
+            return np.zeros(len(self.quotes))
+        base = self.curve.base
+        sold = np.minimum(base, float(self.curve.base_to_price(frac * self.root * self.root)))
+        out: Floats = self.share @ np.diff(sold)
+        return out
+
+
+Ahead = dict[int, tuple[Bids, float]]  # by asset: where its pools are foreseen to stand, and one more order on top
 
 
 class Depth:
-    """State: `sold` (assets,) units that stand in the pools, `ratio` (assets,) price after / before the walk.
+    """State: `bids` by asset, `ratio` (assets,) price after / before the sales.
 
-    paid_units (assets,): what pools paid out in tokens that are not cash; paid_usd (assets,): in cash, by asset sold.
-    without_depth, sold_as_cash (assets,): USD sold at an asset's price, its depth unknown or taken as unlimited.
+    sold (assets,): units that stand in the pools; paid_units (assets,): what pools paid out in tokens that are not
+    cash; paid_usd (assets,): in cash, by asset sold. unfilled (assets,): units that found no buyer. without_depth,
+    sold_as_cash (assets,): USD sold at an asset's price, its depth unknown or taken as unlimited.
+    how (assets,): AT_PRICE, SELL, REDEEM, EITHER or UNKNOWN. curve: the merged books at the blow.
     """
 
-    def __init__(self, book: Book, value_usd: Floats, before_usd: Floats, kept: Floats) -> None:
-        """value_usd, before_usd (assets,) after and before the blow; kept (assets,) share of depth left."""
+    def __init__(self, book: Book, value_usd: Floats, before_usd: Floats, kept: Floats, par: Floats) -> None:
+        """value_usd, before_usd (assets,) after and before the blow; kept (assets,) share of depth left.
+
+        par (assets,): price of each claim relative to its backing after the blow.
+        """
         n = len(book.assets)
         self.book, self.blow_usd = book, value_usd
         self.sold, self.ratio, self.own = np.zeros(n), np.ones(n), np.ones(n)
@@ -60,44 +152,51 @@ class Depth:
         place = order(book, [_within(c) * float(value_usd[p.quote]) for c, p in zip(curves, book.pools, strict=True)])
         claims = book.claims
         self.rows = {a: np.flatnonzero(claims.asset == a) for a in np.unique(claims.asset).tolist()}
-        self.redeems = {a for a, rows in self.rows.items() if all(place[u] < place[a] for u in claims.underlying[rows])}
-        self.venues: dict[int, list[_Venue]] = {}
-        self.in_usd: dict[int, list[DepthCurve]] = {}
-        self.curve: dict[int, DepthCurve] = {}
+        self.backed = {a for a, rows in self.rows.items() if all(place[u] < place[a] for u in claims.underlying[rows])}
+        self.bids: dict[int, Bids] = {}
         for asset in sorted({p.base for p in book.pools if not book.cash[p.base]}, key=lambda a: place[a]):
-            found = [(p, c) for p, c in zip(book.pools, curves, strict=True) if p.base == asset]
-            used = [(p, c) for p, c in found if place[p.quote] < place[asset]]
+            pools = [(p, c) for p, c in zip(book.pools, curves, strict=True) if p.base == asset]
+            used = [(p, c) for p, c in pools if place[p.quote] < place[asset]]
             if used:
-                self.venues[asset] = _venues(book, used, value_usd)
-                self.in_usd[asset] = [_in_usd(v) for v in self.venues[asset]]
-                self.curve[asset] = merge(self.in_usd[asset])
-        self.paid = {asset: np.zeros(len(venues)) for asset, venues in self.venues.items()}
-        self.follow = [a for a, venues in self.venues.items() if any(v.quote != _CASH for v in venues)]
+                self.bids[asset] = _bids(book, used, value_usd)
+        self.fresh = dict(self.bids)
+        self.curve = {asset: bids.curve for asset, bids in self.bids.items()}
+        self.how = [UNKNOWN] * n
+        for asset in np.argsort(place, kind="stable").tolist():
+            self.how[asset] = self._way(asset, par)
+        self.follow = [a for a, bids in self.bids.items() if any(q != _CASH for q in bids.quotes)]
         self.is_claim = np.zeros(n, np.bool_)
         self.is_claim[claims.asset] = True
         self.without_depth, self.sold_as_cash = np.zeros(n), np.zeros(n)
 
-    def kind(self, asset: int, par: Floats) -> int:
-        """How this asset is sold; par (assets,) the claim's price relative to its backing."""
+    def _way(self, asset: int, par: Floats) -> int:
         if self.book.cash[asset]:
             return AT_PRICE
-        if asset in self.curve:
-            return SELL
-        return REDEEM if asset in self.redeems and abs(float(par[asset]) - 1.0) <= _PAR_BAND else UNKNOWN
+        redeems = asset in self.backed and abs(float(par[asset]) - 1.0) <= _PAR_BAND
+        if asset not in self.bids:
+            return REDEEM if redeems else UNKNOWN
+        known = redeems and all(self._known(u) for u in self.book.claims.underlying[self.rows[asset]].tolist())
+        return EITHER if known else SELL
 
-    def sell(self, asset: int, units: float, value_usd: Floats, par: Floats) -> float:
-        """Sell units of asset, moving its price; returns what the seller receives in USD."""
-        kind = self.kind(asset, par)
+    def _known(self, asset: int) -> bool:
+        """Whether what a sale of it would bring is known."""
+        if self.how[asset] == REDEEM:
+            return all(self._known(u) for u in self.book.claims.underlying[self.rows[asset]].tolist())
+        return self.how[asset] != UNKNOWN
+
+    def sell(self, asset: int, units: float, value_usd: Floats) -> float:
+        """Sell units of asset in one order, moving its price; returns what the seller receives in USD."""
+        how = self.how[asset]
         if units <= 0.0:
             return 0.0
-        if kind == SELL:
-            return self._walk(asset, units, value_usd, par)
-        if kind == REDEEM:
-            return sum(
-                self.sell(under, redeemed, value_usd, par)
-                for under, redeemed in self._redeemed(asset, units, value_usd)
-            )
-        book = self.without_depth if kind == UNKNOWN else self.sold_as_cash
+        if how == SELL:
+            return self._walk(asset, units, value_usd)
+        if how in (REDEEM, EITHER):
+            to_pools = self._to_pools(asset, units, value_usd, {}) if how == EITHER else 0.0
+            received = self._walk(asset, to_pools, value_usd) if to_pools else 0.0
+            redeemed = self._redeemed(asset, units - to_pools, value_usd)
+            return received + sum(self.sell(under, amount, value_usd) for under, amount in redeemed)
+        book = self.without_depth if how == UNKNOWN else self.sold_as_cash
         book[asset] += units * float(value_usd[asset])
         return units * float(value_usd[asset])
 
@@ -105,77 +204,115 @@ class Depth:
         """Assets whose pools pay in tokens that are not cash: price / price had sales not moved those tokens."""
         return {a: self._quotes_moved(a) for a in self.follow if not self.is_claim[a]}
 
-    def quote(self, asset: int, units: float, value_usd: Floats, par: Floats, ahead: Ahead) -> float:
-        """What `units` more would bring after the sales in `ahead`, which they join; nothing is sold."""
-        kind = self.kind(asset, par)
-        if kind == SELL:
-            begin = float(self.sold[asset]) + ahead.get(asset, 0.0)
-            ahead[asset] = ahead.get(asset, 0.0) + units
-            more = self._proceeds(asset, begin + units) - self._proceeds(asset, begin)
-            return sum(
-                float(x)
-                if venue.quote == _CASH or x <= 0.0
-                else self.quote(venue.quote, float(x), value_usd, par, ahead)
-                for venue, x in zip(self.venues[asset], more, strict=True)
-            )
-        if kind == REDEEM:
-            return sum(
-                self.quote(under, redeemed, value_usd, par, ahead)
-                for under, redeemed in self._redeemed(asset, units, value_usd)
-            )
+    def quote(self, asset: int, units: float, value_usd: Floats, ahead: Ahead) -> float:
+        """What one order of `units` would bring after the sales in `ahead`, which it joins; nothing is sold."""
+        how = self.how[asset]
+        if units <= 0.0:
+            return 0.0
+        if how == SELL:
+            return self._quote_pools(asset, units, value_usd, ahead)
+        if how == REDEEM:
+            return self._quote_redeemed(asset, units, value_usd, ahead)
+        if how == EITHER:
+            to_pools = self._to_pools(asset, units, value_usd, ahead)
+            received = self._quote_pools(asset, to_pools, value_usd, ahead)
+            return received + self._quote_redeemed(asset, units - to_pools, value_usd, ahead)
         return units * float(value_usd[asset])
 
     def recover(self, frac: float) -> float:
-        """Let a share of what was sold be bought out of the pools by others; returns what they pay in USD."""
+        """Let a share of what was sold be bought out of the pools by others; returns what they pay in USD.
+
+        The pools then stand as if the rest alone had been sold, in one order.
+        """
         if frac == 0.0:
             return 0.0
         before = float(self.paid_usd.sum())
-        for asset in self.curve:
+        for asset in self.bids:
             if self.sold[asset] > 0.0:
-                self.sold[asset] *= 1.0 - frac
-                self._settle(asset)
+                left = float(self.sold[asset]) * (1.0 - frac)
+                self.bids[asset] = self.fresh[asset].after(left)
+                self._book_paid(asset, -self.bids[asset].paid(float(self.sold[asset]) - left))
+                self.sold[asset] = left
         self._follow()
         return before - float(self.paid_usd.sum())
 
-    def _walk(self, asset: int, units: float, value_usd: Floats, par: Floats) -> float:
-        curve = self.curve[asset]
-        if not len(curve.liquidity):
-            self.unfilled[asset] += units
-            return 0.0
-        unfilled = float(curve.walk(self.sold[asset] + units).unfilled)
+    def _walk(self, asset: int, units: float, value_usd: Floats) -> float:
+        bids = self.bids[asset]
+        unfilled = bids.unfilled(units)
         self.unfilled[asset] += unfilled
+        if bids.empty:
+            return 0.0
         self.sold[asset] += units - unfilled
-        more = self._settle(asset)
+        paid, self.bids[asset] = bids.paid(units), bids.after(units)
+        self._book_paid(asset, paid)
         received = sum(
-            float(x) if venue.quote == _CASH else self.sell(venue.quote, float(x), value_usd, par)
-            for venue, x in zip(self.venues[asset], more, strict=True)
+            float(x) if quote == _CASH else self.sell(quote, float(x), value_usd)
+            for quote, x in zip(bids.quotes, paid, strict=True)
         )
         self._follow()
         return received
 
-    def _settle(self, asset: int) -> Floats:
-        """Book what the pools have paid for all that stands in them; returns what is new by venue."""
-        now = self._proceeds(asset, float(self.sold[asset]))
-        more, self.paid[asset] = now - self.paid[asset], now
-        for venue, x in zip(self.venues[asset], more, strict=True):
-            if venue.quote == _CASH:
+    def _book_paid(self, asset: int, paid: Floats) -> None:
+        """paid (venues,): what the pools pay now; the price of the asset is where they stand."""
+        for quote, x in zip(self.bids[asset].quotes, paid.tolist(), strict=True):
+            if quote == _CASH:
                 self.paid_usd[asset] += x
             else:
-                self.paid_units[venue.quote] += x
-        curve = self.curve[asset]
-        self.own[asset] = self.ratio[asset] = float(curve.walk(self.sold[asset]).price) / curve.price
-        return more
+                self.paid_units[quote] += x
+        self.own[asset] = (self.bids[asset].root / self.fresh[asset].root) ** 2
+        self.ratio[asset] = 1.0 if self.how[asset] == EITHER else self.own[asset]
 
-    def _proceeds(self, asset: int, sold: float) -> Floats:
-        """(venues,) whole quote (USD of cash) that all of `sold` brings, routed at the blow's values of the quotes."""
-        venues = self.venues[asset]
-        if not len(self.curve[asset].liquidity):
-            return np.zeros(len(venues))
-        if len(venues) == 1:
-            return np.array([venues[0].curve.proceeds_of(sold)])
-        price = self.curve[asset].walk(sold).price
-        base = [float(c.base_to_price(price)) if len(c.liquidity) else 0.0 for c in self.in_usd[asset]]
-        return np.array([v.curve.proceeds_of(b) for v, b in zip(venues, base, strict=True)])
+    def _foreseen(self, asset: int, ahead: Ahead) -> Bids:
+        bids, units = ahead.get(asset, (self.bids[asset], 0.0))
+        return bids.after(units)
+
+    def _quote_pools(self, asset: int, units: float, value_usd: Floats, ahead: Ahead) -> float:
+        if units <= 0.0:
+            return 0.0
+        bids = self._foreseen(asset, ahead)
+        ahead[asset] = bids, units
+        return sum(
+            x if quote == _CASH else self.quote(quote, x, value_usd, ahead)
+            for quote, x in zip(bids.quotes, bids.paid(units).tolist(), strict=True)
+        )
+
+    def _quote_redeemed(self, asset: int, units: float, value_usd: Floats, ahead: Ahead) -> float:
+        redeemed = self._redeemed(asset, units, value_usd)
+        return sum(self.quote(under, amount, value_usd, ahead) for under, amount in redeemed)
+
+    def _to_pools(self, asset: int, units: float, value_usd: Floats, ahead: Ahead) -> float:
+        """Of one order of a claim, what is sold into its own pools: there the next unit brings as much as redeemed.
+
+        Both ways may end in one token's depth; each is judged after both sales, so the split brings the most.
+        """
+
+        def better_in_pools(own: float) -> float:
+            after = ahead.copy()
+            self._quote_pools(asset, own, value_usd, after)
+            self._quote_redeemed(asset, units - own, value_usd, after)
+            return self._next_in_pools(asset, value_usd, after) - self._next_redeemed(asset, value_usd, after)
+
+        if better_in_pools(0.0) <= 0.0:
+            return 0.0
+        return crossing(better_in_pools, 0.0, units)
+
+    def _next_usd(self, asset: int, value_usd: Floats, ahead: Ahead) -> float:
+        """What the next unit of an asset brings after the sales in `ahead`."""
+        how = self.how[asset]
+        if how in (AT_PRICE, UNKNOWN):
+            return float(value_usd[asset])
+        in_pools = self._next_in_pools(asset, value_usd, ahead) if how != REDEEM else 0.0
+        return max(in_pools, self._next_redeemed(asset, value_usd, ahead)) if how != SELL else in_pools
+
+    def _next_in_pools(self, asset: int, value_usd: Floats, ahead: Ahead) -> float:
+        bids, out = self._foreseen(asset, ahead), 0.0
+        for quote, x in zip(bids.quotes, bids.next_unit().tolist(), strict=True):
+            out += x if quote == _CASH else x * self._next_usd(quote, value_usd, ahead)
+        return out
+
+    def _next_redeemed(self, asset: int, value_usd: Floats, ahead: Ahead) -> float:
+        redeemed = self._redeemed(asset, 1.0, value_usd)
+        return sum(amount * self._next_usd(under, value_usd, ahead) for under, amount in redeemed)
 
     def _follow(self) -> None:
         """Carry the moves of quotes into the assets that are sold for them, deepest first."""
@@ -184,25 +321,21 @@ class Depth:
                 self.ratio[asset] = self.own[asset] * self._quotes_moved(asset)
 
     def _quotes_moved(self, asset: int) -> float:
-        venues = self.venues[asset]
-        moved = np.array([1.0 if v.quote == _CASH else self._moved(v.quote) for v in venues])
-        if len(venues) == 1 or not len(self.curve[asset].liquidity):
-            return float(moved.mean())
-        price = self.curve[asset].price * float(self.own[asset])
-        ends = np.array(
-            [[v.curve.base_to_price(x * price / (v.unit_usd or np.inf)) for x in (1.0, _NEXT)] for v in venues]
-        )
-        depth = np.nan_to_num(ends[:, 1] - ends[:, 0])
+        bids = self.bids[asset]
+        moved = np.array([1.0 if quote == _CASH else self._moved(quote) for quote in bids.quotes])
+        if len(moved) == 1:
+            return float(moved[0])
+        depth = bids.within(_NEXT)
         return float((moved * depth).sum() / depth.sum()) if depth.sum() > 0.0 else float(moved.mean())
 
     def _moved(self, asset: int) -> float:
         """Price / price at the blow by sales alone: a claim moves with its underlyings, not with their write-downs."""
-        if asset not in self.redeems:
+        if asset not in self.backed:
             return float(self.ratio[asset])
         under, rate = self.book.claims.underlying[self.rows[asset]], self.book.claims.rate[self.rows[asset]]
         worth = rate * self.blow_usd[under]
         moved = np.array([self._moved(int(u)) for u in under])
-        return float(self.own[asset] * (worth * moved).sum() / worth.sum()) if worth.sum() > 0.0 else 1.0
+        return float(self.ratio[asset] * (worth * moved).sum() / worth.sum()) if worth.sum() > 0.0 else 1.0
 
     def _redeemed(self, asset: int, units: float, value_usd: Floats) -> list[tuple[int, float]]:
         """Units of each underlying for units of a claim at par: shares of its present value, so write-downs count."""
@@ -214,16 +347,15 @@ class Depth:
         return [(int(u), units * float(r) * kept) for u, r in zip(under, rate, strict=True)]
 
 
-def _in_usd(venue: _Venue) -> DepthCurve:
-    known = venue.quote != _CASH and len(venue.curve.liquidity)
-    return venue.curve.scaled(1.0, venue.unit_usd) if known else venue.curve
-
-
-def _venues(book: Book, used: list[tuple[Pool, DepthCurve]], value_usd: Floats) -> list[_Venue]:
-    cash = [c.scaled(1.0, float(value_usd[p.quote])) if len(c.liquidity) else c for p, c in used if book.cash[p.quote]]
-    out = [_Venue(_CASH, merge(cash), 1.0)] if cash else []
-    others = sorted({p.quote for p, _ in used if not book.cash[p.quote]})
-    return out + [_Venue(q, merge([c for p, c in used if p.quote == q]), float(value_usd[q])) for q in others]
+def _bids(book: Book, used: list[tuple[Pool, DepthCurve]], value_usd: Floats) -> Bids:
+    """One venue for all cash together, one for each other token; a token worth nothing has no depth."""
+    venues: dict[int, list[DepthCurve]] = {}
+    for pool, curve in sorted(used, key=lambda row: -1 if book.cash[row[0].quote] else row[0].quote):
+        usd = float(value_usd[pool.quote])
+        in_usd = curve.scaled(1.0, usd) if len(curve.liquidity) else curve
+        venues.setdefault(_CASH if book.cash[pool.quote] else pool.quote, []).append(in_usd)
+    unit_usd = [1.0 if quote == _CASH else float(value_usd[quote]) or np.inf for quote in venues]
+    return Bids(tuple(venues), np.array(unit_usd), [merge(curves) for curves in venues.values()])
 
 
 def _within(curve: DepthCurve) -> float:
@@ -251,4 +383,6 @@ def _curve(pool: Pool, value_usd: Floats, before_usd: Floats, kept: float) -> De
     roots = np.append(min(root, float(pool.edges[last + 1])), pool.edges[last::-1])
     gamma = 1.0 - pool.fee_frac
     curve = steps_depth(roots * np.sqrt(gamma), pool.liquidity[last::-1] * kept / np.sqrt(gamma))
-    return curve if len(curve.liquidity) else NO_DEPTH
+    if not len(curve.liquidity):
+        return NO_DEPTH
+    return replace(curve, stays_frac=pool.fee_frac) if pool.fee_stays else curve

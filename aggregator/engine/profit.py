@@ -42,7 +42,7 @@ def _shares(state: State, calls: Wave, answers_usd: Floats, ahead: Ahead) -> tup
     Assets by code, then calls that sell several. Absorptions are whole or not at all.
     """
     sale = sale_of(state, calls, answers_usd)
-    book, v, par = state.book, state.value_usd, state.par_now
+    book, v = state.book, state.value_usd
     asset = book.terms.asset[book.leg_term[sale.leg]]
     several = np.bincount(sale.call, minlength=len(calls.account)) > 1
     share = np.zeros(len(calls.account))
@@ -50,12 +50,11 @@ def _shares(state: State, calls: Wave, answers_usd: Floats, ahead: Ahead) -> tup
         rows = np.flatnonzero((asset == code) & ~several[sale.call])
         at = sale.call[rows]
         allow = partial(_allowed, state.book, calls.take(at))
-        share[at] = affordable(state.depth, code, sale.units[rows], sale.cost_usd[at], v, par, ahead, allow)
+        share[at] = affordable(state.depth, code, sale.units[rows], sale.cost_usd[at], v, ahead, allow)
     for call in np.flatnonzero(several).tolist():
         rows, after = np.flatnonzero(sale.call == call), ahead.copy()
         got = sum(
-            state.depth.quote(int(a), float(u), v, par, after)
-            for a, u in zip(asset[rows], sale.units[rows], strict=True)
+            state.depth.quote(int(a), float(u), v, after) for a, u in zip(asset[rows], sale.units[rows], strict=True)
         )
         if got >= sale.cost_usd[call] * _WHOLE:
             share[call], ahead = 1.0, after

@@ -156,7 +156,7 @@ def _sell(state: State, sale: Sale) -> float:
     """One walk for each asset, in order of its code; liquidators keep what finds no buyer."""
     asset = state.book.terms.asset[state.book.leg_term[sale.leg]]
     units = add_up(asset, sale.units, len(state.book.assets))
-    v, par, received = state.value_usd, state.par_now, 0.0
+    v, received = state.value_usd, 0.0
     for code in np.flatnonzero(units > 0.0).tolist():
-        received += state.sell(code, float(units[code]), v, par)
+        received += state.sell(code, float(units[code]), v)
     return received

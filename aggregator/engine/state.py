@@ -43,7 +43,7 @@ class State:
         self.value_usd, self.backing_usd, self.lost_frac, self.claims_residual = self.revalue(None)
         self.blow_usd = self.value_usd.copy()
         self.previous_usd = self.cut_usd  # at the start of the round before: lagged oracles answer it
-        self.depth = Depth(book, self.value_usd, self.cut_usd, blow.depth_kept)
+        self.depth = Depth(book, self.value_usd, self.cut_usd, blow.depth_kept, self.par)
         self._paid = np.zeros(n)
         self.silent = True  # no round has run yet
         self.cash = dict.fromkeys(SECTORS, 0.0)
@@ -70,10 +70,6 @@ class State:
 
     def refresh(self) -> None:
         self.value_usd, self.backing_usd, self.lost_frac, self.claims_residual = self.revalue(self.depth)
-
-    @property
-    def par_now(self) -> Floats:
-        return np.where(self.look.is_claim, self.par * self.depth.ratio, self.par)
 
     def answers(self) -> Floats:
         """(oracles,) what every oracle answers now, USD."""
@@ -115,11 +111,11 @@ class State:
             _, backing, _, _ = self.revalue(None)
             self.par[pinned] = target / np.where(backing[pinned] > 0.0, backing[pinned], np.inf)
 
-    def sell(self, asset: int, units: float, value_usd: Floats, par: Floats) -> float:
+    def sell(self, asset: int, units: float, value_usd: Floats) -> float:
         """Liquidators sell what they hold of an asset; books the buyers, returns USD received."""
         depth, before = self.depth, self.depth.sold - self.depth.paid_units
         unfilled = depth.unfilled.copy()
-        received = depth.sell(asset, units, value_usd, par)
+        received = depth.sell(asset, units, value_usd)
         pools = depth.sold - depth.paid_units - before
         kept = depth.unfilled - unfilled
         self.units["liquidators"][asset] -= units

@@ -42,10 +42,10 @@ def test_no_wave_loses_what_is_foreseen_comes_and_nobody_who_pays_is_left(
     waves = []
 
     def watched(state: Any, sale: Any) -> float:
-        foreseen, ahead = 0.0, dict[int, float]()
+        foreseen, ahead = 0.0, dict[int, Any]()
         asset = state.book.terms.asset[state.book.leg_term[sale.leg]]
         for code, units in zip(asset.tolist(), sale.units.tolist(), strict=True):
-            foreseen += state.depth.quote(code, units, state.value_usd, state.par_now, ahead)
+            foreseen += state.depth.quote(code, units, state.value_usd, ahead)
         received = real(state, sale)
         waves.append((foreseen, received, float(sale.cost_usd.sum())))
         return received

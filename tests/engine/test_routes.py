@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,11 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from aggregator.core.scenario import Scenario
+from aggregator.engine.blow import blow_of
+from aggregator.engine.market import SELL
 from aggregator.engine.outcome import stress_result
 from aggregator.engine.run import cascade
+from aggregator.engine.state import State
 from tests.engine.test_worlds import near
 from tests.engine.worlds import World, conventions, price, run
 
@@ -102,17 +107,126 @@ def test_a_sale_of_x_makes_borrowers_on_weth_due() -> None:
     assert int(run(alone.account("w", "N", WETH=1, USD=1_700)).state.calls[0]) == 0
 
 
-def test_a_wrapper_sold_for_its_backing_moves_the_backing_and_its_own_discount() -> None:
+def test_a_wrapper_below_its_backing_moves_the_backing_and_its_own_discount() -> None:
+    """At 0.95 of its backing it cannot be redeemed at once, so it is sold into its pool against the backing."""
     w = World().pool("WETH/USD", "WETH", *WETH_RESERVES)
-    w.claim("wstETH", "WETH", 1.2, price=2400.0).pool("wstETH/WETH", "wstETH", 1000, 1200, quote="WETH")
-    w.lending("M", "morpho_blue@1", "wstETH", 0.86, 0.04).account("a", "M", wstETH=100, USD=220_000)
+    w.claim("wstETH", "WETH", 1.2, price=2280.0).pool("wstETH/WETH", "wstETH", 1000, 1140, quote="WETH")
+    w.lending("M", "morpho_blue@1", "wstETH", 0.86, 0.04).account("a", "M", wstETH=100, USD=215_000)
     r = run(w)
-    sold = 220_000 * 1.04 / 2400
-    weth = 1200 * sold / (1000 + sold)
+    sold = 215_000 * 1.04 / 2280
+    weth = 1140 * sold / (1000 + sold)
     _, weth_price = in_usd(weth)
     assert price(r, "WETH") == near(weth_price)
-    assert price(r, "wstETH") == near(1000 * 1200 / (1000 + sold) ** 2 * weth_price)
+    assert price(r, "wstETH") == near(1000 * 1140 / (1000 + sold) ** 2 * weth_price)
     assert r.conservation["largest_round_error"] <= 1e-6
+
+
+def staked(*, pool: str, fee: float = 0.0, worth: float = 2400.0) -> World:
+    """wstETH is a claim on 1.2 WETH; WETH has 20,000 against 40 million dollars, wstETH 3,000 if it has a pool."""
+    w = World().pool("PW", "WETH", 20_000, 40_000_000, fee=fee)
+    w.claim("wstETH", "WETH", 1.2, price=worth)
+    if pool:
+        w.pool("PS", "wstETH", 3_000, 3_000 * worth / (1.0 if pool == "USD" else 2_000.0), quote=pool, fee=fee)
+    return w
+
+
+def test_a_share_at_par_is_sold_as_if_both_pools_were_one() -> None:
+    """Without fees the best split is that of the joint reserve; then the share stands where its backing holds it."""
+    w = staked(pool="USD").lending("M", "morpho_blue@1", "wstETH", 0.86, 0.04)
+    r = run(w.account("a", "M", wstETH=5_000, USD=10_500_000))
+    sold, base = 10_500_000 * 1.04 / 2_400, 20_000 / 1.2 + 3_000
+    left = base / (base + sold)
+    assert price(r, "wstETH") == near(2_400 * left**2)
+    assert price(r, "WETH") == near(2_000 * left**2)
+    assert r.state.cash["liquidators"] == near(47_200_000 * (1 - left) - 10_500_000)
+    codes = [r.book.assets.index(name) for name in ("WETH", "wstETH")]
+    assert r.state.depth.sold[codes] / sold == near([20_000 / base, 3_000 / base])
+    assert r.conservation["largest_round_error"] <= 1e-6
+
+
+def quoted(w: World, units: float, *before: tuple[str, float]) -> float:
+    """What wstETH brings after WETH sales, after a fall of 30 %."""
+    book = w.book()
+    state = State(book, blow_of(book, Scenario("s", price={"WETH": -0.3})))
+    for asset, sold in before:
+        state.sell(book.assets.index(asset), sold, state.value_usd)
+    return state.depth.quote(book.assets.index("wstETH"), units, state.value_usd, {})
+
+
+@settings(max_examples=60)
+@given(st.floats(1e-6, 3e4), st.floats(0.0, 3e4), st.floats(0.0, 0.05), st.sampled_from(["USD", "WETH"]), st.booleans())
+def test_a_seller_of_a_share_receives_no_less_where_it_has_a_pool_too(
+    units: float, weth: float, fee: float, pool: str, share_first: bool
+) -> None:
+    """Nor does any other split of the order bring more than the one that is made."""
+    before = (("wstETH", units / 3), ("WETH", weth))[:: 1 if share_first else -1]
+    best = quoted(staked(pool=pool, fee=fee), units, *before)
+    assert best >= quoted(staked(pool="", fee=fee), units, *before) * (1 - 1e-12)
+    w = staked(pool=pool, fee=fee)
+    book = w.book()
+    share, ether = (book.assets.index(name) for name in ("wstETH", "WETH"))
+    state = State(book, blow_of(book, Scenario("s", price={"WETH": -0.3})))
+    for asset, sold in before:
+        state.sell(book.assets.index(asset), sold, state.value_usd)
+    state.depth.how[share] = SELL  # its pools alone
+    for part in (0.0, 0.01, 0.1, 0.3, 0.5, 0.8, 1.0):
+        ahead: dict[int, Any] = {}
+        brings = state.depth.quote(share, part * units, state.value_usd, ahead)
+        brings += state.depth.quote(ether, 1.2 * (1.0 - part) * units, state.value_usd, ahead)
+        assert brings <= best * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("rule", ["aave_v3@3.0", "aave_v3@3.6", "compound_v2@1", "morpho_blue@1", "comet@1"])
+@pytest.mark.parametrize("rounds", ["batch", "sequential"])
+@pytest.mark.parametrize("profit", [False, True])
+def test_a_pool_of_the_share_does_not_raise_bad_debt(rule: str, rounds: str, profit: bool) -> None:
+    """WETH -30 %, 6,000 wstETH pledged; marked down by its own pool and its backing, it fell to 217."""
+
+    def after(pool: str, fee: float) -> tuple[float, float, float]:
+        w = staked(pool=pool, fee=fee)
+        for market, asset in (("M", "wstETH"), ("N", "WETH")):
+            w.lending(market, rule, asset, 0.8, 0.05, storefront=0.5)
+        for i in range(20):
+            w.account(f"a{i:02}", "M", wstETH=300, USD=300 * 2400 * (0.70 + 0.005 * i))
+        r = run(w.account("w", "N", WETH=1_000, USD=1_500_000), conventions(rounds, profit), price={"WETH": -0.3})
+        assert r.conservation["largest_round_error"] <= 1e-6
+        assert price(r, "wstETH") == near(1.2 * price(r, "WETH"))
+        assert r.conservation["liquidators"] >= -1e-6 or not profit
+        return r.bad_debt_usd + r.shortfall_usd, r.bad_debt_usd, price(r, "wstETH")
+
+    for fee in (0.0, 0.003):
+        alone = after("", fee)
+        for pool in ("USD", "WETH"):
+            credit, bad, share = after(pool, fee)
+            assert credit <= alone[0] * (1 + 1e-9)
+            assert bad <= alone[1] * (1 + 1e-9) or rule == "comet@1"
+            assert share >= alone[2] * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(("worth", "depeg"), [(2_400.0, 0.9), (2_160.0, None)])
+def test_a_share_that_is_not_redeemed_has_its_discount_in_the_result(worth: float, depeg: float | None) -> None:
+    w = staked(pool="USD", worth=worth).lending("M", "morpho_blue@1", "wstETH", 0.86, 0.04)
+    w.account("a", "M", wstETH=100, USD=190_000)
+    r = run(w, depeg={"wstETH": depeg} if depeg else {})
+    (gap,) = [g for g in stress_result(r, Scenario("s")).gaps if g["reason"] == "discount"]
+    share = price(r, "wstETH")
+    x = 3_000 * np.sqrt(worth / 2_160)
+    assert share == near(2_160 * (x / (x + 190_000 * 1.04 / 2_160)) ** 2)
+    assert price(r, "WETH") == 2_000
+    assert (gap["subject"], gap["value_usd"]) == ("wstETH", f"{100 * (2_400 - share):.2f}")
+    assert f"{100 * (1 - share / 2_400):.2f} % below" in str(gap["detail"])
+    assert "discount" not in {g["reason"] for g in stress_result(run(staked(pool="USD")), Scenario("s")).gaps}
+
+
+def test_a_share_whose_backing_has_no_known_depth_is_sold_into_its_own_pool() -> None:
+    """Redeemed, it would end where nothing is known of the price; what its own pool pays is known."""
+    w = World()
+    w.add_asset("WETH", 2_000.0)
+    w.claim("wstETH", "WETH", 1.2, price=2_400.0).pool("PS", "wstETH", 3_000, 7_200_000)
+    w.lending("M", "morpho_blue@1", "wstETH", 0.86, 0.04).account("a", "M", wstETH=100, USD=220_000)
+    r = run(w)
+    assert price(r, "wstETH") == near(2_400 * (3_000 / (3_000 + 220_000 * 1.04 / 2_400)) ** 2)
+    assert r.state.depth.without_depth.sum() == 0.0
 
 
 def test_a_pool_of_two_volatile_tokens_is_depth_of_the_shallower_alone() -> None:
