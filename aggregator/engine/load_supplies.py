@@ -57,8 +57,8 @@ def pots_of(snap: Snapshot, names: Names, lent: Lent, supplies: Supplies, units:
         reserve[i] = sum(b.raw for b in backstops) / 10.0 ** names.decimals[a]
     rows = np.flatnonzero((snap.tables["exposure"]["side"] == snap.code("debt")) & np.isfinite(units))
     at = _pot_at(snap, names, lent, rows)
-    owed = np.where(total > 0.0, 0.0, add_up(at[at >= 0], units[rows[at >= 0]], len(lent)))
-    known = np.maximum(total, add_up(supplies.pot, supplies.units, len(lent)))
+    owed = np.where(np.isfinite(total), 0.0, add_up(at[at >= 0], units[rows[at >= 0]], len(lent)))
+    known = np.fmax(total, add_up(supplies.pot, supplies.units, len(lent)))
     markets, assets = (np.array([pair[i] for pair in lent], np.int32) for i in (0, 1))
     missing = np.where(owed > known * (1.0 + _ROUNDING), owed - known, 0.0)
     gaps = [_unlisted(names, m, a, missing[i]) for i, (m, a) in enumerate(lent) if missing[i] > 0.0]
@@ -72,9 +72,10 @@ def _unlisted(names: Names, market: int, asset: int, units: float) -> Gap:
 
 
 def _contract_total(snap: Snapshot, market: str, asset: str) -> float:
+    """Raw units that the contract says were lent, NaN where it does not."""
     totals = [t.raw for t in snap.rows("total", market=market, asset=asset) if t.side == "supply"]
     index = [i for i in snap.rows("index", market=market, asset=asset) if i.side == "supply" and i.den]
-    return float(totals[0] * index[0].num // index[0].den) if totals and index else 0.0
+    return float(totals[0] * index[0].num // index[0].den) if totals and index else np.nan
 
 
 def holdings_of(snap: Snapshot, names: Names, units: Floats, counted: Indices, valued: Flags) -> Holdings:

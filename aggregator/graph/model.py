@@ -125,10 +125,10 @@ def _claims(snap: Snapshot, value: Floats) -> list[_Edges]:
         part = row.num / row.den * float(price[under]) if row.den else nan
         baskets.setdefault(snap.code(row.asset), []).append((under, part))
     split = [
-        (under, asset, part / total if (total := sum(p for _, p in parts)) > 0.0 else nan)
+        (under, asset, part / total if (total := sum(p for _, p in parts)) > 0.0 else 1.0 / len(parts) + total)
         for asset, parts in baskets.items()
         for under, part in parts
-    ]
+    ]  # of a basket that is worth nothing alike, of an unknown one nan
     unders, claims, fractions = (list(column) for column in zip(*split, strict=True)) if split else ([], [], [])
     asset, fraction = np.array(claims, np.int64), np.array(fractions, np.float64)
     found = _edges("asset", np.array(unders, np.int64), "asset", asset, "backs", held[asset] * fraction)

@@ -123,7 +123,7 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
 def _judged_by(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> list[Node]:
     """The market's price of the leg and what weighs it as collateral: its e-mode's where those count."""
     market, rule, scope, keys = account.market, rules.get(account.rule), "", list[str]()
-    prices = sorted((p for p in snap.rows("price", market=market, asset=leg.asset) if p.raw > 0), key=rank)[:1]
+    prices = sorted((p for p in snap.rows("price", market=market, asset=leg.asset) if p.raw >= 0), key=rank)[:1]
     with suppress(CannotJudgeError):
         if isinstance(rule, AaveV3) and rule.in_emode(account, leg):
             scope = f"emode:{account.own['emode']}"

@@ -8,6 +8,7 @@ gap: its Greeks are not zero, they are unknown.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import exp
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def wallet_greeks(snap: Snapshot, holder: str) -> tuple[dict[str, dict[str, floa
 def leg_greeks(snap: Snapshot, leg: OptionLeg) -> dict[str, float] | Gap:
     """Greeks of the whole leg (times signed size)."""
     subject = f"{leg.market}#{leg.holder}"
-    spot = next((p for p in snap.rows("price", market=leg.market, asset=leg.underlying) if p.raw > 0), None)
+    spot = next((p for p in snap.rows("price", market=leg.market, asset=leg.underlying) if p.raw >= 0), None)
     series = f"series:{leg.expiry_s}:{leg.strike}"
     vol = next(iter(snap.rows("term", market=leg.market, scope=series, key="iv")), None)
     rate = next(iter(snap.rows("term", market=leg.market, asset="", scope="", key="rate_and_carry")), None)
@@ -53,17 +54,22 @@ def leg_greeks(snap: Snapshot, leg: OptionLeg) -> dict[str, float] | Gap:
         return Gap(subject, "no_price", f"option {leg.ref} has no {'spot' if spot is None else 'volatility'}")
     if life_s <= 0:
         return Gap(subject, "unread", f"option {leg.ref} has expired and awaits settlement")
+    strike, life_yr = float(Fixed(leg.strike, leg.exp)), life_s / YEAR_S
+    size, rate_yr = float(Fixed(leg.size, leg.exp)), float(Fixed(rate.raw, rate.exp)) if rate else 0.0
+    if spot.raw == 0:  # it stays there: a call is worth nothing, a put its strike
+        worth = 0.0 if leg.right == "C" else strike * exp(-rate_yr * life_yr) * size
+        moves = {"delta": 0.0 if leg.right == "C" else -size, "theta": rate_yr * worth}
+        return dict.fromkeys(NAMES, 0.0) | moves | {"value": worth}
     from aggregator.quant import black  # its compiled kernels take a second to load: not where nobody has options
 
     greeks = black.greeks(
         1 if leg.right == "C" else -1,
         float(Fixed(spot.raw, spot.exp)),
-        float(Fixed(leg.strike, leg.exp)),
-        life_s / YEAR_S,
+        strike,
+        life_yr,
         float(Fixed(vol.raw, vol.exp)),
-        float(Fixed(rate.raw, rate.exp)) if rate else 0.0,
+        rate_yr,
     )
-    size = float(Fixed(leg.size, leg.exp))
     values: dict[str, Any] = {"value": greeks.price, **{n: getattr(greeks, n) for n in NAMES[:-1]}}
     return {name: float(np.asarray(values[name]).reshape(-1)[0]) * size for name in NAMES}
 

@@ -72,7 +72,7 @@ def dollars(snap: Snapshot, asset: str) -> Node | None:
     for row in snap.rows("price", asset=asset):
         step = f"{row.path}@{row.market}" if row.market else row.path
         quote = prices.usd(snap, row.quote)
-        if quote is None or row.raw <= 0:
+        if quote is None or row.raw < 0:
             continue
         if path == step and (row.raw, row.exp) == (price.raw, price.exp):
             return node(name, value, "price / 10^places", "none", [price_leaf(snap, row)])

@@ -214,7 +214,7 @@ def _liquidation_prices(snap: Snapshot, account: Account, rule: Rule, now: Judge
     found = []
     for asset in sorted({leg.asset for leg in account.legs}):
         first = next(leg for leg in account.legs if leg.asset == asset)
-        if first.price is None or first.price.raw <= 0:
+        if first.price is None or first.price.raw <= 0:  # a move is relative: there is none from zero
             continue
         judged = partial(_judged_at, rule, account, asset, first.price.exp)
         try:

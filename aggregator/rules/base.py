@@ -108,16 +108,21 @@ def need(terms: Mapping[str, int], key: str, where: str) -> int:
 
 
 def price_of(leg: Leg, exp: int | None = None) -> int:
-    """Raw price of a leg at `exp` places (any where None); CannotJudgeError where unknown, not positive or elsewise."""
+    """Raw price of a leg at `exp` places (any where None); CannotJudgeError where unknown, below zero or elsewise."""
     if leg.price is None:
         raise CannotJudgeError(f"no price for {leg.asset}", expected="a Price row of the market", found="none")
-    if leg.price.raw <= 0:
-        raise CannotJudgeError(f"price of {leg.asset} is not positive", expected="> 0", found=str(leg.price.raw))
+    if leg.price.raw < 0:
+        raise CannotJudgeError(f"price of {leg.asset} is below zero", expected=">= 0", found=str(leg.price.raw))
     if exp is not None and leg.price.exp != exp:
         raise CannotJudgeError(
             f"price of {leg.asset} is not in the market's unit", expected=f"{exp} places", found=str(leg.price.exp)
         )
     return leg.price.raw
+
+
+def worthless(account: Account) -> str:
+    """The first asset of the account whose oracle answers 0, '' for none: oracles of some protocols may not."""
+    return next((leg.asset for leg in account.legs if leg.price is not None and leg.price.raw == 0), "")
 
 
 def find(account: Account, asset: str, *sides: str) -> Leg:

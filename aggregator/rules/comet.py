@@ -17,7 +17,7 @@ from aggregator.core.account import Account, Judgement, Leg, Liquidation
 from aggregator.core.errors import shown
 from aggregator.core.ids import USD
 from aggregator.core.solmath import mul_div_down, wad_div_down, wad_mul_down
-from aggregator.rules.base import MAX, Calls, Taken, WouldRevertError, find, health, need, price_of, spread
+from aggregator.rules.base import MAX, Calls, Taken, WouldRevertError, find, health, need, price_of, spread, worthless
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,10 @@ class Comet:
     name: str = "comet@1"
 
     def judge(self, account: Account) -> Judgement:
-        """Values at the price feeds' places; liquidatable as isLiquidatable, health floored (the contract has none)."""
+        """Values at the price feeds' places; liquidatable as isLiquidatable, health floored (the contract has none).
+
+        A price of zero counts for nothing, and nobody is absorbed: the contract reverts (BadPrice).
+        """
         exp = next((leg.price.exp for leg in account.side("debt") if leg.price), 8)
         total = limit = 0
         for leg in account.side("collateral"):
@@ -40,7 +43,7 @@ class Comet:
             unit=USD,
             health_factor=wad_div_down(limit, debt) if debt else None,
             threshold_wad=wad_div_down(limit, total) if total else 0,
-            liquidatable=limit < debt,
+            liquidatable=limit < debt and not worthless(account),
         )
 
     def liquidate(self, account: Account, collateral: str, debt: str, to_cover: int = MAX) -> Liquidation:
@@ -48,6 +51,8 @@ class Comet:
 
         repaid: debt cleared by the credit for all collateral; bad_debt: what the reserves pay beyond it.
         """
+        if free := worthless(account):
+            raise WouldRevertError("BadPrice", expected="a price above zero of every asset", found=f"0 of {free}")
         judged = self.judge(account)
         if not judged.liquidatable:
             raise WouldRevertError(

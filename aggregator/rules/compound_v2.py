@@ -20,7 +20,7 @@ from aggregator.core.account import Account, Judgement, Leg, Liquidation
 from aggregator.core.fixed import WAD, rescale
 from aggregator.core.ids import USD
 from aggregator.core.solmath import mul_div_down, wad_div_down, wad_mul_down
-from aggregator.rules.base import MAX, Calls, Taken, WouldRevertError, find, health, need, price_of, spread
+from aggregator.rules.base import MAX, Calls, Taken, WouldRevertError, find, health, need, price_of, spread, worthless
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class CompoundV2:
     def judge(self, account: Account) -> Judgement:
         """Values at 18 places in the oracle's quote; health = (borrow limit) / debt, floored, liquidatable below one.
 
+        A price of zero is an error to the Comptroller (PRICE_ERROR): it counts for nothing, and nobody can be called.
         The contract answers liquidity and shortfall alone: they are `limit - debt` and `debt - limit`, see `liquidity`.
         """
         collateral, limit, debt = self._sums(account)
@@ -40,7 +41,7 @@ class CompoundV2:
             unit=USD,
             health_factor=wad_div_down(limit, debt) if debt else None,
             threshold_wad=wad_div_down(limit, collateral) if collateral else 0,
-            liquidatable=debt > limit,
+            liquidatable=debt > limit and not worthless(account),
         )
 
     def liquidity(self, account: Account) -> tuple[int, int]:
@@ -50,6 +51,8 @@ class CompoundV2:
 
     def liquidate(self, account: Account, collateral: str, debt: str, to_cover: int = MAX) -> Liquidation:
         """liquidateBorrow of as much as the close factor and the seized collateral allow, at most to_cover."""
+        if free := worthless(account):
+            raise WouldRevertError("PRICE_ERROR", expected="a price above zero of every asset", found=f"0 of {free}")
         if not self.liquidity(account)[1]:
             raise WouldRevertError("INSUFFICIENT_SHORTFALL", expected="a shortfall", found=account.holder)
         leg, owed = find(account, collateral, "collateral"), find(account, debt, "debt")

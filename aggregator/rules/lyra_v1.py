@@ -223,6 +223,8 @@ def _position(leg: Leg, margin: Leg | None) -> Position:
         raise CannotJudgeError(f"short position {leg.ref} has no collateral leg", expected="a margin leg", found="none")
     strike = rescale(need(leg.terms, "strike", leg.asset), leg.terms.get("strike_exp", 18), 18)
     spot = price_of(leg)
+    if spot == 0:
+        raise CannotJudgeError(f"spot of {leg.asset} is 0", expected="> 0: the margin takes its logarithm", found="0")
     assert leg.price is not None
     return Position(
         ref=leg.ref,

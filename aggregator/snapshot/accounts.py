@@ -3,7 +3,7 @@
 amount = shares * num / den in the market's own rounding, from the Index row of (market, asset, side). A market of a
 kind in `values.IN_AMOUNTS` without Index rows counts in amounts already. For any other leg without an Index row the
 amount is unknown: it carries its shares, a zero denominator and no price, and cannot be judged.
-Prices are the market's own Price rows (order of `prices.PATHS` where it has several); not positive means unknown.
+Prices are the market's own Price rows (order of `prices.PATHS` where it has several); zero is zero, negative unknown.
 Account.terms holds the market's own terms by key and those of a sub-unit under `scope:key` (emode:1:ltv_bps);
 Leg.terms the same for its asset. Options and perpetuals are legs too (`snapshot.derivatives`).
 Account.own holds AccountTerm by key, under `ref:key` where a ref is given.
@@ -115,7 +115,7 @@ def _market(snap: Snapshot, market: str) -> _Market:
         if not rows:
             raise DomainError("no such market at this cut", expected="the id of a Market row", found=market)
         prices: dict[str, Fixed] = {}
-        for price in sorted((p for p in snap.rows("price", market=market) if p.raw > 0), key=rank):
+        for price in sorted((p for p in snap.rows("price", market=market) if p.raw >= 0), key=rank):
             prices.setdefault(price.asset, Fixed(price.raw, price.exp))
         terms: dict[str, dict[str, int]] = {}
         for asset, group in groupby(snap.rows("term", market=market), key=lambda term: term.asset):

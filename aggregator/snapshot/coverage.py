@@ -27,7 +27,7 @@ _ASSET_SIDES = ("supply", "collateral", "margin", "long")
 
 
 def price_gaps(snap: Snapshot) -> list[tuple[str, Gap]]:
-    """(deployment, Gap) for every price that is not positive or older than its heartbeat at the cut, and every asset
+    """(deployment, Gap) for every price below zero or older than its heartbeat at the cut, and every asset
     held, or underlying a perpetual or option, without a USD price or an index: how many accounts hold it, and what they
     hold in USD where that is known."""
     holdings = _Holdings(snap)
@@ -37,7 +37,7 @@ def price_gaps(snap: Snapshot) -> list[tuple[str, Gap]]:
         deployment = snap.names[table["deployment"][place]]
         where = f"{row.path} in {row.quote.removeprefix('iso4217:')}" + f" read by {row.market}" * bool(row.market)
         age_s = snap.time_s(deployment) - row.updated_s
-        if row.raw <= 0:
+        if row.raw < 0:
             out.append((deployment, Gap(row.asset, "bad_price", f"{where}: raw {row.raw}", *holdings.size(row.asset))))
         elif row.updated_s > 0 and 0 < row.heartbeat_s < age_s:
             detail = f"{where}: {age_s} s old, heartbeat {row.heartbeat_s} s"

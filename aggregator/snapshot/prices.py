@@ -7,8 +7,9 @@ round adds any, also by a market's price in another asset, then by other claims.
 basket of num / den of every underlying.
 Among several rows: reference feeds, then by path in the order of `PATHS`, the youngest, the market's id. Prices in
 another asset come from markets that anybody may open with an oracle of his own, so of those the market that holds most
-of the asset speaks first. A stale price is used and its Gap says so; a price of zero or below is never used, nor one
-that no asset can have (10^60 USD, or 10^-60). What no round reaches is a Gap, not a zero.
+of the asset speaks first. A stale price is used and its Gap says so. Zero is a price. One below zero is never used, nor
+an answer that its reader refused (Gap bad_price of the same source), nor one that no asset can have (10^60 USD, or
+10^-60). What no round reaches is a Gap, not a zero.
 """
 
 from __future__ import annotations
@@ -46,8 +47,13 @@ def all_usd(snap: Snapshot) -> dict[str, Usd]:
 
 def _solve(snap: Snapshot) -> dict[str, Usd]:
     prices: dict[str, list[Price]] = {}
+    refused = {gap.src for gap in snap.rows("gap", reason="bad_price")} - {b""}
     for price in snap.rows("price"):
-        if price.raw > 0 and (not price.market or source_of(price.market) == source_of(price.asset)):
+        if (
+            price.raw >= 0
+            and price.src not in refused
+            and (not price.market or source_of(price.market) == source_of(price.asset))
+        ):
             prices.setdefault(price.asset, []).append(price)
     crossed = {asset: sum(row.quote != USD for row in found) for asset, found in prices.items()}
     held = _held(snap) if any(n > 1 for n in crossed.values()) else {}
@@ -93,9 +99,9 @@ def _held(snap: Snapshot) -> dict[tuple[str, str], float]:
 
 
 def _possible(price: Fixed) -> bool:
-    """Within _PLACES powers of ten of one USD; through quotes of quotes digits could also grow without end."""
+    """Zero, or within _PLACES powers of ten of one USD; through quotes of quotes digits could also grow without end."""
     low, high = (int(10 ** max(price.exp + places, 0)) for places in (-_PLACES, _PLACES))
-    return low <= price.raw < min(high, _LONGEST)
+    return price.raw == 0 or low <= price.raw < min(high, _LONGEST)
 
 
 def rank(row: Price) -> tuple[bool, int, int, str]:
@@ -130,4 +136,4 @@ def _claimed(snap: Snapshot, asset: str, claims: list[Claim], known: dict[str, U
         total, scale = total * den + part * scale, scale * den
         paths.append(f"{claim.kind} > {price[1]}")
     raw = total * 10**CLAIM_EXP // scale
-    return (Fixed(raw, CLAIM_EXP), " + ".join(paths)) if raw > 0 else None
+    return (Fixed(raw, CLAIM_EXP), " + ".join(paths)) if raw or not total else None

@@ -14,6 +14,7 @@ from aggregator.core.ids import USD, erc20
 from aggregator.core.rows import Asset, Gap, Market, Price, Row, Term
 from aggregator.core.table import raw_tables
 from aggregator.sdk.adapter import Where
+from aggregator.snapshot.prices import usd
 from aggregator.snapshot.snapshot import Snapshot, build
 from tests.adapters.reading import Reading, assert_replays, assert_sources, at_address, read
 from tests.devnet.worlds import World
@@ -82,6 +83,7 @@ async def test_an_answer_that_is_no_price_is_kept_and_flagged(world: World, answ
     bad = {erc20(1, asset.address) for asset in (weth, world.vaults["svETH"])}
     assert {(g.subject, g.reason) for g in reading.of(Gap)} == {(asset, "bad_price") for asset in bad}
     assert str(answer) in reading.one(Gap, subject=erc20(1, weth.address)).detail
+    assert usd(snapshot(reading, reading.rows), erc20(1, weth.address)) is None  # a refused answer is no price of zero
 
 
 @pytest.mark.parametrize("hostile", ["RevertingToken", "GasBurner", "OddAnswer", "no code"])

@@ -1,6 +1,8 @@
-"""Books that say too little or two things: missing suppliers, a pool off its price, depth for a dollar token."""
+"""Books that say too little, two things or nought: missing suppliers, pools off their price, prices of zero."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,11 @@ from aggregator.core.rows import Asset, Claim, Depth, Exposure, Index, Market, P
 from aggregator.core.scenario import Conventions, Scenario
 from aggregator.core.table import raw_tables
 from aggregator.engine import stress
-from aggregator.snapshot import build
+from aggregator.ingest.book import read_book
+from aggregator.report.exposure import exposure
+from aggregator.report.wallet import wallet
+from aggregator.snapshot import Snapshot, build
+from aggregator.snapshot.prices import usd
 
 SOURCE = "book:00"
 ETH, COIN, SHARE = (f"{SOURCE}/asset:{name}" for name in ("ETH", "COIN", "SHARE"))
@@ -100,3 +106,72 @@ def test_a_dollar_token_with_a_pool_against_the_dollar_is_sold_there() -> None:
     assert "assumed_depth" not in {g["reason"] for g in r.gaps}
     assert r.rounds[-1].prices_usd[COIN] == pytest.approx((100_000 / 113_608) ** 2, rel=1e-9)
     assert r.rounds[0].sold_usd == pytest.approx(100_000 * 13_608 / 113_608, rel=1e-9)
+
+
+def imported(folder: Path, **tables: str) -> Snapshot:
+    """A book of CSV files as a snapshot; the tables as their lines."""
+    for name, text in tables.items():
+        (folder / f"{name}.csv").write_text(text)
+    read = read_book(folder, 1_750_000_000)
+    facts = [(market, row) for part in (read.cut_rows, read.positions) for market, rows in part.items() for row in rows]
+    return build(raw_tables(facts), read.cut, read.assets)
+
+
+def stressed(snap: Snapshot, **blow: dict[str, float]) -> StressResult:
+    return stress(snap, graph.build(snap), Scenario("s", **blow))
+
+
+RULES = {
+    "aave_v3@3.0": "", "aave_v3@3.6": "", "compound_v2@1": "", "morpho_blue@1": "USDC",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("own", [None, "1.2666"])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("units", "owed"), [("4500000", "4969708.45"), ("0.5", "0.25")])
+def test_a_price_of_zero_is_zero_for_wallet_exposure_and_cascade(
+    tmp_path: Path, rule: str, own: str | None, units: str, owed: str
+) -> None:
+    """All that is owed against collateral worth nothing is a shortfall, whatever the market's own oracle answers."""
+    snap = imported(
+        tmp_path,
+        markets=f"market,rule,loan_asset\nm,{rule},{RULES[rule]}\n",
+        collateral="market,asset,liquidation_threshold\nm,xUSD,0.915\n",
+        prices="asset,price_usd,decimals,market\nxUSD,0,18,\nUSDC,1,6,\nsxUSD,9,18,\n"
+        + (f"xUSD,{own},18,m\n" if own else ""),
+        positions=f"market,account,asset,side,amount\nm,bob,xUSD,collateral,{units}\nm,bob,USDC,debt,{owed}\n"
+        f"m,carol,USDC,supply,{owed}\n",
+        claims="asset,underlying,rate\nsxUSD,xUSD,1.1\n",
+    )
+    asset = next(a for a in snap.assets if a.endswith(":xUSD"))
+    known = usd(snap, asset)
+    assert known is not None
+    assert known[0].raw == 0
+    position = wallet(snap, "bob", 1_750_000_000)["positions"][0]
+    assert {leg["symbol"]: float(leg["value_usd"]) for leg in position["legs"]} == {"xUSD": 0.0, "USDC": float(owed)}
+    weighted = float(units) * float(own or 0) * 0.915
+    assert float(position["health_factor"]) == pytest.approx(weighted / float(owed), rel=1e-5)
+    assert position["debt_usd"] is not None
+    rows = exposure(snap, "xUSD")["rows"]
+    assert [r["value_usd"] for r in rows if r["through"] == "direct"] == [0.0]
+    assert not [g for g in snap.gaps if g.reason in ("no_price", "bad_price")]
+    result = stressed(snap)
+    assert result.totals["unrealised_shortfall_usd"] == pytest.approx(float(owed), rel=1e-9)
+    assert result.totals["accounts"] == 1.0
+    assert result.totals["liquidated_accounts"] == 0.0  # nobody buys it
+
+
+@pytest.mark.parametrize("rule", [r for r in RULES if not r.startswith("morpho")])
+def test_a_debt_that_is_worth_nothing_is_no_debt(tmp_path: Path, rule: str) -> None:
+    snap = imported(
+        tmp_path,
+        markets=f"market,rule\nm,{rule}\n",
+        collateral="market,asset,liquidation_threshold\nm,ETH,0.8\n",
+        prices="asset,price_usd\nETH,2000\nUST,0\n",
+        positions="market,account,asset,side,amount\nm,bob,ETH,collateral,1\nm,bob,UST,debt,9000\n",
+    )
+    position = wallet(snap, "bob", 1_750_000_000)["positions"][0]
+    assert (position["health_factor"], float(position["debt_usd"])) == (None, 0.0)
+    result = stressed(snap)
+    (bob,) = result.wallets
+    assert (bob.equity_before_usd, bob.equity_after_usd, bob.health_after) == (2000.0, 2000.0, None)

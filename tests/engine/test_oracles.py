@@ -249,3 +249,11 @@ def test_an_exchange_rate_that_no_claim_explains_is_said() -> None:
     snap = snapshot([*rows, *market("aave_v3@3.6", LST, "2346.0704", "rate", "1000", capped)])
     unmoved(snap)
     assert [(g.subject, g.reason) for g in from_snapshot(snap).gaps] == [("eip155:1/aave_v3/m", "no_rate")]
+
+
+def test_a_claim_that_trades_though_it_stands_for_nothing_keeps_its_price_and_says_so() -> None:
+    rows = [r._replace(raw=0) if isinstance(r, Price) and r.asset == ETH else r for r in claims("1.18", "5")]
+    snap = snapshot([*rows, *market("aave_v3@3.6", LST, "5", "rate", "1")])
+    unmoved(snap)
+    assert of_asset(snap, LST, price={"LST": -0.5}) == 2.5
+    assert {(g.subject, g.reason) for g in from_snapshot(snap).gaps} >= {(LST, "off_backing")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from fractions import Fraction
+from math import exp
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,24 @@ def test_an_option_on_a_settled_board_is_worth_what_it_pays(
     assert greeks["value"] == pytest.approx(pays_usd, abs=1e-9)
     assert greeks["delta"] == (pytest.approx(-0.26) if margin == WETH else 0.0)
     assert {greeks[name] for name in ("gamma", "vega", "theta")} == {0.0}
+
+
+@pytest.mark.parametrize(("right", "value", "delta"), [("C", 0.0, 0.0), ("P", 2_000 * exp(-0.05 / 2), -1.0)])
+@pytest.mark.parametrize("size", [1, -3])
+def test_an_option_on_what_is_worth_nothing(right: str, value: float, delta: float, size: int) -> None:
+    """At a spot of zero a call is worth nothing and a put its discounted strike; nothing else moves but time."""
+    lyra, expiry_s, strike = "eip155:1/lyra_v1/x/0x01", NOW_S + 365 * 43_200, 2_000 * WAD
+    rows: list[Row] = [
+        Market(lyra, "option", "lyra_v1@1", "x"), price("", USDC, 10**8), price(lyra, WETH, 0, quote=USDC, exp=18),
+        Term(lyra, "", "", "rate_and_carry", 5 * 10**16, 18),
+        Term(lyra, WETH, f"series:{expiry_s}:{strike}", "iv", WAD, 18),
+        OptionLeg(lyra, "0xaa", "7", WETH, USDC, right, "european", USDC, expiry_s, strike, size * WAD, 18),
+    ]  # fmt: skip
+    snap = freeze(rows)
+    greeks = leg_greeks(snap, snap.rows("option")[0])
+    assert isinstance(greeks, dict)
+    expected = {"value": value * size, "delta": delta * size, "theta": 0.05 * value * size, "gamma": 0.0, "vega": 0.0}
+    assert {name: greeks[name] for name in expected} == {k: pytest.approx(x, rel=1e-12) for k, x in expected.items()}
 
 
 def test_the_age_of_a_price_below_a_share_is_told_to_its_holder() -> None:

@@ -168,6 +168,19 @@ def test_unknown_collateral_debt_price_and_term() -> None:
         rule.judge(account._replace(own={"emode": 1}))
 
 
+@pytest.mark.parametrize("version", [f"3.{minor}" for minor in range(8)])
+def test_collateral_worth_nothing_counts_for_nothing_and_cannot_be_seized(version: str) -> None:
+    """_calculateAvailableCollateralToLiquidate divides by its price."""
+    rule = get(f"aave_v3@{version}")
+    assert rule is not None
+    account = one_pair(100 * E18, 0, 155_000 * 10**6)
+    judged = rule.judge(account)
+    assert (judged.collateral, judged.health_factor, judged.liquidatable) == (0, 0, True)
+    assert rule.best_liquidation(account) is None
+    with pytest.raises(WouldRevertError, match="division by zero"):
+        rule.liquidate(account, "weth", "debt")
+
+
 @pytest.mark.parametrize("version", ["3.3", "3.4", "3.5", "3.6", "3.7"])
 def test_all_debts_become_deficit_when_no_collateral_is_left(version: str) -> None:
     """docs/3.3/Aave-v3.3-features.md: bad debt of every reserve of the borrower is burned, not of the repaid alone."""

@@ -70,8 +70,27 @@ def test_refusals() -> None:
     account = book(2000, 16_000 * 10**6)
     with pytest.raises(CannotJudgeError, match="collateral_factor_wad"):
         V2.judge(account._replace(legs=(account.legs[0]._replace(terms={}), account.legs[1])))
-    with pytest.raises(CannotJudgeError, match="not positive"):
+    with pytest.raises(CannotJudgeError, match="below zero"):
         V2.judge(account._replace(legs=(account.legs[0]._replace(price=Fixed(-1, 8)), account.legs[1])))
+
+
+@pytest.mark.parametrize("leg", [0, 1])
+def test_nobody_is_called_while_an_oracle_answers_zero(leg: int) -> None:
+    """The Comptroller answers PRICE_ERROR and Comet reverts; what stands at zero counts for nothing."""
+    account = book(2000, 16_000 * 10**6)
+    legs = [x._replace(price=Fixed(0, 8)) if i == leg else x for i, x in enumerate(account.legs)]
+    free = account._replace(legs=tuple(legs))
+    judged = V2.judge(free)
+    assert (judged.collateral == 0, judged.debt == 0, judged.liquidatable) == (leg == 0, leg == 1, False)
+    assert judged.health_factor == (0 if leg == 0 else None)
+    assert V2.best_liquidation(free) is None
+    with pytest.raises(WouldRevertError, match="PRICE_ERROR"):
+        V2.liquidate(free, "eth", "usdc")
+    comet = absorbable(1000 * 10**6, (WAD, 0, 18, WAD), (WAD, 10**8, 18, WAD))
+    assert (V3.judge(comet).debt > 0, V3.judge(comet).liquidatable) == (True, False)
+    assert V3.best_liquidation(comet) is None
+    with pytest.raises(WouldRevertError, match="BadPrice"):
+        V3.liquidate(comet, "c0", "usdc")
 
 
 def absorbable(debt: int, *collateral: tuple[int, int, int, int]) -> Account:

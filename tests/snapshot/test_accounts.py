@@ -60,11 +60,11 @@ def test_amounts_round_as_named(shares: int, num: int, den: int, rounding: str) 
     assert amount_raw(snap)[0] == pytest.approx(shares * num / den, rel=2**-49)
 
 
-@pytest.mark.parametrize("raw", [0, -1])
-def test_a_price_that_is_not_positive_is_unknown(raw: int) -> None:
+@pytest.mark.parametrize(("raw", "known"), [(0, Fixed(0, 8)), (-1, None)])
+def test_a_price_of_zero_is_known_and_one_below_is_not(raw: int, known: Fixed | None) -> None:
     rows = [r for r in POOL_ROWS if r[:2] != (POOL, WETH) or not hasattr(r, "quote")]
     leg = account(freeze([*rows, price(POOL, WETH, raw)]), POOL, "0xaa").legs[0]
-    assert (leg.asset, leg.price) == (WETH, None)
+    assert (leg.asset, leg.price) == (WETH, known)
 
 
 def test_unknown_index_or_decimals_make_a_leg_unpriced() -> None:

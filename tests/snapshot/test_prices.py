@@ -38,6 +38,32 @@ def test_reference_feed_before_market_before_other_quote_before_claim() -> None:
     assert [a[1] for a in answers if a] == ["lst > feed", f"live@{POOL} > feed", f"live@{POOL}", "feed"]
 
 
+@pytest.mark.parametrize("step", range(4))
+def test_a_price_of_zero_is_zero_at_every_step_of_the_ladder(step: int) -> None:
+    """Whoever speaks first says it; one that comes later is not asked."""
+    ladder: list[list[Row]] = [
+        [price("", WETH, 0, exp=0, path="feed")],
+        [price(POOL, WETH, 0, exp=0)],
+        [price("", WETH, 0, quote=USDC, exp=3), price("", USDC, 1, exp=0)],
+        [Claim(WETH, USDC, "receipt", 10**6, 10**18, ""), price("", USDC, 0, exp=0)],
+    ]
+    snap = freeze([*POOL_ROWS[:3], *ladder[step], price("eip155:1/aave_v3/late", WETH, 7, exp=0, quote=VAULT)])
+    assert value(usd(snap, WETH)) == 0
+    assert {g.reason for g in snap.gaps if g.subject == WETH} <= {"unread"}
+    (basket,) = [freeze([*ladder[step], Claim(VAULT, WETH, "vault", 3, 7, "")])]
+    assert value(usd(basket, VAULT)) == 0
+
+
+def test_an_answer_that_its_reader_refused_is_not_a_price_of_zero() -> None:
+    """AggregatorV3Interface answers 0 where it has no price; the gap names the very answer that the row came from."""
+    rows: list[Row] = [price("", WETH, 0)._replace(src=b"a"), price(POOL, WETH, 5, exp=0)]
+    refused = Gap(WETH, "bad_price", "feed answers 0", src=b"a")
+    assert value(usd(freeze(rows), WETH)) == 0
+    assert value(usd(freeze([*rows, refused]), WETH)) == 5
+    assert usd(freeze([rows[0], refused]), WETH) is None
+    assert value(usd(freeze([*rows, refused._replace(src=b"")]), WETH)) == 0  # of some other answer
+
+
 def test_within_a_step_path_then_youngest_then_market() -> None:
     rows: list[Row] = [price("", WETH, 1, path="constant", at=9), price("", WETH, 2, path="live", at=5)]
     assert value(usd(freeze(rows), WETH)) == Fraction(2, 10**8)
