@@ -247,7 +247,7 @@ class _Builder:
         loan = market.line["loan_asset"]
         loan_raw = self._price_line(name, loan, market.line).exact("price_usd", PRICE_PLACES)
         if loan_raw == 0:
-            raise market.line.error(f"the loan asset {loan!r} is worth nothing", "a price above 0 to quote in", "0")
+            raise market.line.error(f"the loan asset {loan!r} has no price to quote in", "a price above 0", "0")
         exp = 36 + self._decimals[loan] - self._decimals[asset]
         raw = line.exact("price_usd", PRICE_PLACES) * 10**exp // loan_raw
         _fits(line, "price_usd in the loan asset", raw, I256_MAX)
