@@ -7,8 +7,8 @@ divisions cut towards zero, the account value is floored to the settlement token
 
 Account: per perpetual a leg (side long or short, decimals 18, price its reference price at 18 places: the mark, or the
 closed price) with terms size and open_notional (signed, makers' ranges included), optional open (0 where trading is
-halted: nobody can be liquidated there); margin legs, of which those with a
-term `collateral_ratio_pips` are non-settlement collateral at the leg's price. Terms: mm_ratio_pips,
+halted: nobody can be liquidated there); margin legs: the settlement token has no price of the market's, the others
+count at theirs times `collateral_ratio_pips`. Terms: mm_ratio_pips,
 liquidation_penalty_pips, settlement_decimals, insurance_fund_capacity (settlement raw). Own: owed_realized_pnl,
 pending_fee, and one `pending_funding` per perpetual (any key that begins so), 18 places; optional settlement_balance
 (signed raw, where the vault's balance is negative), has_order. The fund's own fee counts towards its capacity, which is
@@ -141,7 +141,10 @@ class PerpCurie:
     def _cash(self, account: Account) -> int:
         """Everything of the account value but the positions, 18 places."""
         own, unit = account.own, self._unit(account)
-        settlement = [x for x in account.side("margin") if "collateral_ratio_pips" not in x.terms]
+        settlement = [x for x in account.side("margin") if _settles(x)]
+        for leg in settlement:  # another token whose ratio and price are both unknown looks like the settlement token
+            if len(settlement) > 1 or leg.decimals != need(account.terms, "settlement_decimals", account.market):
+                need(leg.terms, "collateral_ratio_pips", leg.asset)
         balance = own.get("settlement_balance", sum(leg.amount for leg in settlement))
         funding = sum(raw for key, raw in own.items() if key.startswith("pending_funding") or ":pending_funding" in key)
         cash = balance * unit + own.get("owed_realized_pnl", 0) + own.get("pending_fee", 0) - funding
@@ -153,10 +156,10 @@ class PerpCurie:
 
     def _settlement(self, account: Account) -> str:
         """The token that the vault counts in; '' where the account has none of it, only other collateral."""
-        return next((x.asset for x in account.side("margin") if "collateral_ratio_pips" not in x.terms), "")
+        return next((x.asset for x in account.side("margin") if _settles(x)), "")
 
     def _others_collateral(self, account: Account) -> list[Leg]:
-        return [x for x in account.side("margin") if "collateral_ratio_pips" in x.terms and x.amount]
+        return [x for x in account.side("margin") if not _settles(x) and x.amount]
 
     def _unit(self, account: Account) -> int:
         return int(10 ** (18 - need(account.terms, "settlement_decimals", account.market)))
@@ -187,6 +190,11 @@ def batch(
     )
 
 
+def _settles(leg: Leg) -> bool:
+    """The token that the vault counts in: the one margin that the market neither prices nor takes at a ratio."""
+    return "collateral_ratio_pips" not in leg.terms and leg.price is None
+
+
 def _size(leg: Leg) -> int:
     return need(leg.terms, "size", leg.asset)
 
@@ -203,4 +211,4 @@ def _collateral(leg: Leg) -> int:
         value = leg.amount * price // 10**leg.price.exp // int(10 ** (leg.decimals - 18))
     else:
         value = leg.amount * int(10 ** (18 - leg.decimals)) * price // 10**leg.price.exp
-    return int(value) * leg.terms["collateral_ratio_pips"] // PIPS
+    return int(value) * need(leg.terms, "collateral_ratio_pips", leg.asset) // PIPS
