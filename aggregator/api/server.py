@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import time
 from collections import OrderedDict
@@ -23,6 +22,7 @@ from aggregator import __version__
 from aggregator.api.current import Current, Held
 from aggregator.api.openapi import document
 from aggregator.app import App
+from aggregator.core import strict_json
 from aggregator.core.errors import ConfigError, DatabaseError, SpilloverError, StoreError, near_miss
 from aggregator.core.scenario import Scenario, parse_scenario
 from aggregator.report.coverage import coverage_json
@@ -132,7 +132,7 @@ def _answer(held: Held, data: Any, links: dict[str, str]) -> web.Response:
     coverage = coverage_json(held.snapshot)
     meta = {
         "cut": cut_json(held.snapshot.cut),
-        "age_s": max(0, int(time.time()) - held.snapshot.cut.time_s),
+        "age_s": int(time.time()) - held.snapshot.cut.time_s,
         "coverage": coverage,
         "degraded": [f"{c['chain']}/{c['protocol']}/{c['deployment']}" for c in coverage if c["level"] != "full"],
         "version": __version__,
@@ -157,7 +157,7 @@ async def _health(request: web.Request) -> web.Response:
     try:
         held = await request.app[_CURRENT].get()
         cut = held.snapshot.cut
-        state = {"status": "ok", "cut": cut.digest, "age_s": max(0, int(time.time()) - cut.time_s)}
+        state = {"status": "ok", "cut": cut.digest, "age_s": int(time.time()) - cut.time_s}
         state["detail"] = request.app[_CURRENT].trouble
     except DatabaseError as error:
         state |= {"status": "unavailable", "detail": error.message}
@@ -204,7 +204,7 @@ async def _stress_named(request: web.Request) -> web.Response:
 
 async def _stress_posted(request: web.Request) -> web.Response:
     try:
-        data = json.loads(await request.read())
+        data = strict_json.loads(await request.read())
     except (ValueError, RecursionError, web.RequestPayloadError) as error:
         raise ConfigError("the body is not JSON", expected="a scenario as a JSON object", found=str(error)) from error
     if not isinstance(data, dict):

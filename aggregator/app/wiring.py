@@ -18,6 +18,7 @@ from aggregator.app.address import typed_address
 from aggregator.app.config import Config, data_dir, load_config
 from aggregator.core.block import Cut
 from aggregator.core.errors import ConfigError, DatabaseError, StoreError, near_miss
+from aggregator.core.ids import holder_name, is_address, source_of
 from aggregator.core.result import StressResult, job
 from aggregator.core.scenario import Scenario, load_scenario
 from aggregator.report.coverage import coverage_json
@@ -217,6 +218,7 @@ class App:
         data = {
             "run": self.store.cut(cut.digest).number,
             "cut": cut_json(cut),
+            "age_s": int(time.time()) - cut.time_s,
             "coverage": coverage_json(snap),
             "reconciliation": self.reconciliation(snap),
         }
@@ -250,35 +252,41 @@ class App:
         return wallet(snap, holder, int(time.time()))
 
     def age_s(self, at: str = "") -> int:
-        """Seconds since the cut."""
-        return max(0, int(time.time()) - self.snapshot(at).cut.time_s)
+        """Seconds since the cut, negative for one dated after this machine's clock."""
+        return int(time.time()) - self.snapshot(at).cut.time_s
 
     def _held(self, text: str, at: str) -> tuple[Snapshot, str]:
-        if _is_address(text):
-            typed_address(text)  # a typing error is found out before the store is read
-        snap = self.snapshot(at)
+        try:
+            snap = self.snapshot(at)
+        except StoreError:
+            if _is_address(text):
+                typed_address(text)  # a typing error is told even where there is no store yet
+            raise
         return snap, self.holder_in(snap, text)
 
     def holder_in(self, snap: Snapshot, text: str) -> str:
-        """EVM addresses, checksum tested; names that a venue or an imported book uses as they stand."""
+        """The holder that a person means: an account of a venue or book in the cut, else an EVM address, its checksum
+        tested. ConfigError for what is neither."""
         from aggregator.report.wallet import wallet_accounts
 
-        if _is_address(text):
+        kinds = ("exposure", "perp", "option")
+        name = holder_name(text.strip())
+        address = is_address(name)
+        accounts = wallet_accounts(snap, name)
+        if address:  # a book may write addresses in any case; on a chain a wrong checksum is a typing error
+            accounts = (a for a in accounts if source_of(a.market).startswith("book:"))
+        if next(accounts, None) is not None:
+            return name
+        held = {snap.names[h] for kind in kinds for h in set(snap.tables[kind]["holder"].tolist())}
+        near = "" if address else near_miss(name, sorted(h for h in held if not is_address(h)))
+        if _is_address(text) and not near:
             return typed_address(text)
-        if next(wallet_accounts(snap, text), None) is None:
-            kinds = ("exposure", "perp", "option")
-            held = {snap.names[h] for kind in kinds for h in set(snap.tables[kind]["holder"].tolist())}
-            raise ConfigError(
-                f"{text!r} holds nothing at this cut",
-                expected="an EVM address, or an account of a venue or book in it",
-                found=repr(text),
-                fix=near_miss(
-                    text,
-                    (name for name in held if not _is_address(name)),
-                    "names such as ENS are not resolved; pass the address",
-                ),
-            )
-        return text
+        raise ConfigError(
+            f"{text!r} holds nothing at this cut",
+            expected="an EVM address, or an account of a venue or book in it",
+            found=repr(text),
+            fix=near or "names such as ENS are not resolved; pass the address",
+        )
 
     def explain_wallet(self, address: str, figure: str, at: str = "") -> dict[str, Any]:
         from aggregator.report.explain import explain_wallet

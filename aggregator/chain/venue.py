@@ -16,6 +16,7 @@ from aggregator.chain.endpoint import Endpoint, Failed, dumps, send
 from aggregator.chain.redact import Redactor, check_url
 from aggregator.chain.session import SessionOwner
 from aggregator.chain.stats import Stats
+from aggregator.core import strict_json
 from aggregator.core.block import BlockRef
 from aggregator.core.errors import MalformedAnswerError, RateLimitedError, SourceError, shown
 from aggregator.core.ids import venue_source
@@ -125,14 +126,17 @@ class Venue(SessionOwner):
 
 
 def parse_json(text: str, what: str) -> Any:
-    """JSON with exact numbers: integers as int, all others as Decimal. MalformedAnswerError for NaN and broken text."""
+    """JSON with exact numbers: integers as int, all others as Decimal.
+
+    MalformedAnswerError for NaN, for a key that is there twice and for broken text.
+    """
     try:
         orjson.loads(text)  # refuses deep nesting, which overflows the C stack of the exact parser
-        return json.loads(text, parse_float=Decimal, parse_constant=_not_a_number)
-    except (ValueError, RecursionError):
-        raise MalformedAnswerError(
-            f"{what} is not JSON", expected="a JSON document", found=text[:80].replace("\n", " ")
-        ) from None
+        return strict_json.loads(text, parse_float=Decimal, parse_constant=_not_a_number)
+    except (ValueError, RecursionError) as error:
+        repeated = isinstance(error, strict_json.RepeatedKeyError)
+        found = str(error) if repeated else text[:80].replace("\n", " ")
+        raise MalformedAnswerError(f"{what} is not JSON", expected="a JSON document", found=found) from None
 
 
 def question(method: str, path: str, params: Mapping[str, Any]) -> str:

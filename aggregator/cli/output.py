@@ -16,6 +16,7 @@ from rich.text import Text
 
 from aggregator.core.errors import SpilloverError
 
+_AHEAD_S = 60
 OFF_TERMINAL_WIDTH = 160  # no figure is folded in a file or a pipe
 out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else OFF_TERMINAL_WIDTH)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -111,6 +112,13 @@ def amount(exact: str | None) -> str:
 
 
 def age(seconds: float) -> str:
+    """ "2 days old", or that the clocks disagree: blocks run ahead of a good clock by seconds at most."""
+    if seconds < -_AHEAD_S:
+        return f"dated {_span(-seconds)} AFTER this machine's clock"
+    return f"{_span(max(seconds, 0))} old"
+
+
+def _span(seconds: float) -> str:
     for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"

@@ -14,7 +14,7 @@ MOST_NAMESAKES = 5
 def collect(data: dict[str, Any], gaps: list[dict[str, Any]]) -> None:
     cut = data["cut"]
     table(
-        f"cut {cut['digest'][:12]} (skew {cut['skew_s']} s)",
+        f"cut {cut['digest'][:12]}, {age(data['age_s'])} (skew {cut['skew_s']} s)",
         ["source", "block", "finality"],
         [[str(b["chain"]), str(b["number"]), b["finality"]] for b in cut["blocks"]],
         right=frozenset({1}),
@@ -65,7 +65,7 @@ def stress(r: dict[str, Any], age_s: int | None = None) -> None:
     settled = f"settled after {count(c['rounds'], 'round')}" if c["converged"] else f"NOT settled ({c['why']})"
     out.print(
         f"{printable(r['scenario']['name'])} at cut {r['cut_digest'][:12]}"
-        + ("" if age_s is None else f", {age(age_s)} old")
+        + ("" if age_s is None else f", {age(age_s)}")
         + f": {settled}",
         style="bold",
         markup=False,
@@ -148,7 +148,7 @@ def wallet(w: dict[str, Any]) -> None:
     """Positions, what each is away from liquidation, Greeks, and what is not known."""
     from aggregator.report.names import chain_name
 
-    out.print(f"{w['address']} at cut {w['cut']['digest'][:12]}, {age(w['age_s'])} old", style="bold", markup=False)
+    out.print(f"{w['address']} at cut {w['cut']['digest'][:12]}, {age(w['age_s'])}", style="bold", markup=False)
     for p in w["positions"]:
         chain = chain_name(p["market"])
         state = "" if p["health_factor"] is None else f" · health factor {float(p['health_factor']):.6f}"
@@ -218,7 +218,7 @@ def exposure(e: dict[str, Any]) -> None:
         sums[key] = (sums.get(key) or 0.0) + row["value_usd"] if known else None
     several = f" ({len(e['assets'])} assets of that symbol)" if len(e["assets"]) > 1 else ""
     table(
-        f"exposure to {printable(e['symbol'])}{several} at cut {e['cut']['digest'][:12]}, {age(e['age_s'])} old",
+        f"exposure to {printable(e['symbol'])}{several} at cut {e['cut']['digest'][:12]}, {age(e['age_s'])}",
         ["chain", "market", "side", "through", "USD"],
         [
             [short(chain_name(market)), short_market(market), side, through, "-" if value is None else whole(value)]

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 
 from aggregator.core.errors import ConfigError
 
 USD = "iso4217:USD"
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
+_HEX = re.compile(r"0[xX][0-9a-fA-F]+\Z")
 
 
 def chain_source(chain: int) -> str:
@@ -77,6 +79,16 @@ def address_of(asset: str) -> str:
     if not found:
         raise ConfigError("asset has no contract address", expected="eip155:<chain>/erc20:0x...", found=asset)
     return found.group()
+
+
+def is_address(text: str) -> bool:
+    """An EVM address by its form, checksum aside."""
+    return bool(_ADDRESS.match(text))
+
+
+def holder_name(text: str) -> str:
+    """An account as it is stored and looked up: hexadecimal in lower case, accents of other names composed."""
+    return text.lower() if _HEX.match(text) else unicodedata.normalize("NFC", text)
 
 
 def parse_address(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import near_miss
 from aggregator.core.fixed import I256_MAX, U256_MAX, WAD
-from aggregator.core.ids import USD, deployment_id
+from aggregator.core.ids import USD, deployment_id, holder_name
 from aggregator.core.rows import Asset, Claim, Depth, Exposure, Index, Market, PositionRow, Price, Row, Term
 from aggregator.ingest.tables import Line, Spec, read_folder
 
@@ -199,7 +199,7 @@ class _Builder:
             market, asset = self._market(line), self._known(line, "asset", self._decimals)
             name, side, account = line["market"], line["side"], line["account"]
             self._check_side(line, market, asset, side)
-            holder = account.lower() if account[:2].lower() == "0x" else account
+            holder = holder_name(account)
             if (key := (name, holder, asset, side)) in seen:
                 raise line.error("position is there twice", "once", f"{account} {asset}")
             seen.add(key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -215,7 +216,7 @@ def _csv_rows(name: str, data: bytes) -> Iterator[tuple[int, list[str]]]:
     try:
         for row in reader:
             if row:
-                yield number, [cell.strip() for cell in row]
+                yield number, list(map(_text, row))
             number = reader.line_num + 1
     except UnicodeDecodeError as error:
         raise ImportDataError(f"{name} is not UTF-8", expected="UTF-8 text", found=str(error), fix=_AGAIN) from error
@@ -277,4 +278,9 @@ def _texts(column: pa.Array) -> list[str]:
 
     if t.is_decimal(column.type):  # str() of one may have an exponent
         return ["" if v is None else format(v, "f") for v in values]
-    return ["" if v is None else str(v).strip() for v in values]
+    return ["" if v is None else _text(str(v)) for v in values]
+
+
+def _text(cell: str) -> str:
+    """Without space around it, accents composed: two forms of one name are one name."""
+    return unicodedata.normalize("NFC", cell.strip())

@@ -48,7 +48,7 @@ def wallet(snap: Snapshot, address: str, now_s: int) -> dict[str, Any]:
     return {
         "address": address,
         "cut": cut_json(snap.cut),
-        "age_s": max(0, now_s - snap.cut.time_s),
+        "age_s": now_s - snap.cut.time_s,
         "coverage": coverage_json(snap),
         "positions": positions,
         "totals": {

@@ -157,6 +157,23 @@ async def test_wrong_requests_get_one_problem_object(
         assert str(status) in operation["responses"]
 
 
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (b'{"name": "x", "price": {"WETH": -0.2, "WETH": -0.5}}', "WETH"),
+        (b'{"name": "x", "price": {"WETH": -0.2}, "price": {"WETH": -0.2}}', "price"),
+        (b'{"name": "x", "conventions": {"rounds": "batch", "max_rounds": 9, "rounds": "batch"}}', "rounds"),
+        (b'{"name": "x", "depth": {"*": 0.5, "\\u002a": 0.5}}', "*"),  # one key, written in two ways
+    ],
+)
+async def test_a_body_that_says_one_key_twice_is_refused_by_its_name(collected: App, body: bytes, key: str) -> None:
+    async with client_of(collected) as client:
+        answer = await client.post("/v1/stress", data=body)
+        problem = await answer.json(content_type="application/problem+json")
+        assert answer.status == 422
+        assert problem["found"] == f"key {key!r} is there twice"
+
+
 @pytest.mark.parametrize("header", [("Content-Encoding", "gzip"), ("Content-Type", "application/json; charset=utf-99")])
 async def test_a_body_that_is_not_what_its_header_says_is_no_defect_of_ours(
     collected: App, header: tuple[str, str]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
+from aggregator.api import make_app
 from aggregator.app.demo import Demo
 from aggregator.app.wiring import App
-from aggregator.core.errors import ConfigError
+from aggregator.cli import show
+from aggregator.core.errors import ConfigError, ImportDataError
 
 BOOK = {
     "markets": "market,rule\nmain,compound_v2@1\n",
@@ -37,14 +44,98 @@ def test_an_unknown_cut_is_told_every_way_to_name_one(demo: Demo) -> None:
             assert all(str(word) in told for word in (cut.digest[:12], cut.time_s, *(b.number for b in cut.blocks)))
 
 
-def test_an_account_of_a_book_is_named_with_the_nearest(tmp_path: Path) -> None:
-    config, book = tmp_path / "config.toml", tmp_path / "book"
-    config.write_text(f'[store]\nurl = "sqlite:///{tmp_path / "store.db"}"\n')
+def book_app(folder: Path, **tables: str) -> App:
+    config, book = folder / "config.toml", folder / "book"
+    config.write_text(f'[store]\nurl = "sqlite:///{folder / "store.db"}"\n')
     book.mkdir()
-    for name, text in BOOK.items():
-        (book / f"{name}.csv").write_text(text)
-    with App.open(config) as app:
-        app.import_book(book)
+    for name, text in (BOOK | tables).items():
+        (book / f"{name}.csv").write_text(text, encoding="utf-8")
+    app = App.open(config)
+    app.import_book(book)
+    return app
+
+
+def test_an_account_of_a_book_is_named_with_the_nearest(tmp_path: Path) -> None:
+    with book_app(tmp_path) as app:
         assert app.wallet("alice")["positions"][0]["health_factor"].startswith("1.142857")
         with pytest.raises(ConfigError, match="did you mean 'alice'"):
             app.wallet("alic")
+
+
+LONG, MIXED = (
+    "0x" + "Ab" * 32,
+    "0xAbababababababababababababababababababAb",
+)  # the second is an address, its checksum wrong
+COMPOSED, SPLIT = "Caf\u00e9 \u00c5", "Cafe\u0301 A\u030a"
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("0xMyDesk", ["0xMyDesk", " 0xMyDesk "]),
+        ("0x", ["0x"]),
+        ("0X12", ["0x12", "0X12"]),
+        (LONG, [LONG, LONG.lower(), "0x" + LONG[2:].upper()]),
+        (MIXED, [MIXED, MIXED.lower()]),
+        (COMPOSED, [COMPOSED, SPLIT]),
+        (SPLIT, [COMPOSED, SPLIT]),
+        ("desk 7/a?b#c", ["desk 7/a?b#c"]),
+    ],
+)
+def test_an_account_of_a_book_is_found_before_anybody_calls_it_no_address(
+    tmp_path: Path, written: str, asked: list[str]
+) -> None:
+    async def serve(app: App) -> list[int]:
+        async with TestClient(TestServer(make_app(app))) as client:
+            paths = [URL(f"/v1/wallets/{quote(text, safe='')}", encoded=True) for text in asked]
+            return [(await client.get(path)).status for path in paths]
+
+    with book_app(tmp_path, positions=BOOK["positions"].replace("alice", written)) as app:
+        for text in asked:
+            assert app.wallet(text)["positions"][0]["health_factor"].startswith("1.142857")
+            assert app.explain_wallet(text, "health_factor")["positions"][0]["value"].startswith("1.142857")
+        assert asyncio.run(serve(app)) == [200] * len(asked)
+
+
+def test_what_is_no_account_of_the_book_is_told_by_its_form(tmp_path: Path) -> None:
+    with book_app(tmp_path, positions=BOOK["positions"].replace("alice", "0xMyDesk")) as app:
+        for text, said in (
+            ("0xMyDesc", "did you mean '0xMyDesk'"),
+            ("0x12", "not an EVM address"),
+            (LONG, "not an EVM address"),
+            (MIXED, "checksum"),
+            ("bob", "holds nothing at this cut"),
+        ):
+            with pytest.raises(ConfigError, match=said):
+                app.wallet(text)
+        assert app.wallet(MIXED.lower())["positions"] == []
+
+
+@pytest.mark.parametrize("forms", [(COMPOSED, SPLIT), (SPLIT, COMPOSED)])
+def test_two_forms_of_one_name_are_one_account_and_one_asset(tmp_path: Path, forms: tuple[str, str]) -> None:
+    one, other = forms
+    apart = BOOK["positions"].replace("alice,ETH", f"{one},ETH").replace("alice,USDC", f"{other},USDC")
+    with book_app(tmp_path, positions=apart) as app:
+        assert app.wallet(one)["positions"][0]["health_factor"].startswith("1.142857")
+    twice = BOOK["positions"].replace("alice", one) + f"main,{other},ETH,collateral,1\n"
+    (tmp_path / "twice").mkdir()
+    with pytest.raises(ImportDataError, match="position is there twice"):
+        book_app(tmp_path / "twice", positions=twice)
+    named = {name: text.replace("ETH", other if name == "positions" else one) for name, text in BOOK.items()}
+    (tmp_path / "asset").mkdir()
+    with book_app(tmp_path / "asset", **named) as app:
+        assert [row["value_usd"] for row in app.exposure(other)["rows"]] == [20_000.0]
+
+
+@pytest.mark.parametrize(("ahead_s", "said"), [(3 * 86_400 + 60, "3 days"), (7_260, "2 hours"), (230, "3 minutes")])
+def test_a_table_that_is_dated_in_the_future_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ahead_s: int, said: str
+) -> None:
+    at = int(time.time()) + ahead_s
+    with book_app(tmp_path, prices=f"asset,price_usd,time_s\nETH,2000,{at}\nUSDC,1,{at}\n") as app:
+        assert -ahead_s <= app.wallet("alice")["age_s"] == app.exposure("ETH")["age_s"] < -ahead_s + 60
+        show.wallet(app.wallet("alice"))
+        show.exposure(app.exposure("ETH"))
+        show.stress(app.stress("mild", "", lambda *_: None), app.age_s())
+        show.collect(app.import_book(tmp_path / "book").data, [])
+    assert capsys.readouterr().out.count(f"dated {said} AFTER this machine's clock") == 4

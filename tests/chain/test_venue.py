@@ -173,6 +173,12 @@ def test_json_is_exact_or_refused():
             parse_json(broken, "x")
 
 
+def test_a_key_that_an_answer_holds_twice_is_named():
+    for twice in ('{"index_price": 1, "index_price": 2}', '{"result": [{"index_price": 1.5, "index_price": 1.5}]}'):
+        with pytest.raises(MalformedAnswerError, match="'index_price' is there twice"):
+            parse_json(twice, "x")
+
+
 def test_questions_are_canonical():
     assert (
         question("GET", "a/b", {"z": 1, "a": False})
