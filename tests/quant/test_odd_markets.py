@@ -52,6 +52,10 @@ ARRAY_FORMS: dict[str, Form] = {
         crypto_curve.crypto_sale,
         {"amount": 1, "base": 10, "quote": 12, "price_scale": 1.1, "amplification": 100, "gamma": 1e-4},
     ),
+    "crypto of three": (
+        crypto_curve.crypto_sale,
+        {"amount": 1, "base": 10, "quote": 12, "price_scale": 1.1, "amplification": 100, "gamma": 1e-4, "third": 9},
+    ),
     "walk": (BOOK.walk, {"amount": 5}),
     "to price": (BOOK.base_to_price, {"price": 0.5}),
     "for proceeds": (BOOK.base_for, {"proceeds": 5}),

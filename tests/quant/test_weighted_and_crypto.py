@@ -147,10 +147,11 @@ def test_crypto_invariant_solves_its_equation(log_ann: float, log_gamma: float, 
     assert residual(sold, crypto_balance(ann, gamma, (sold, x[1]), d, 1), d) < 1e-12
 
 
-def test_crypto_price_is_the_derivative() -> None:
+@pytest.mark.parametrize("third", [None, 9e5])
+def test_crypto_price_is_the_derivative(third: float | None) -> None:
     for size in (1e3, 1e5, 6e5):
         h = size * 1e-4
-        three = crypto_sale([size - h, size, size + h], 1e6, 8e5, 0.75, 540.0, 2e-5)
+        three = crypto_sale([size - h, size, size + h], 1e6, 8e5, 0.75, 540.0, 2e-5, third=third)
         assert (three.out[2] - three.out[0]) / (2 * h) == pytest.approx(float(three.price[1]), rel=1e-6)
 
 
