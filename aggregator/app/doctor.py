@@ -149,11 +149,15 @@ def _database(config: Config) -> list[Finding]:
 
     try:
         with Store.open(config.store.url) as store:
-            store.migrate()
-            cuts = store.cuts()
+            store.migrate(writing=False)
+            cuts, unwritable = store.cuts(), store.unwritable
     except SpilloverError as error:
         fix = error.fix if "doctor" not in error.fix else ""  # that is where we are
         said = " ".join(f"{error.message}: {error.found}".split()) if error.found else error.message
         return [_finding("database", "fail", said, fix or "check store.url or SPILLOVER_STORE_URL")]
-    detail = f"schema is current, {count(len(cuts), 'cut')}" + (f", newest {cuts[0].cut.digest[:12]}" if cuts else "")
+    newest = f", newest {cuts[0].cut.digest[:12]}" if cuts else ""
+    detail = f"{count(len(cuts), 'cut')}{newest}" if cuts else "no cut yet; the first run makes what it needs"
+    if unwritable:
+        fix = "let this user write the file and its folder on a disk with space, or set [store] url to another"
+        return [_finding("database", "warn", f"can be read and not written ({unwritable}): {detail}", fix)]
     return [_finding("database", "ok", detail)]

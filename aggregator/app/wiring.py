@@ -54,10 +54,13 @@ class App:
 
     @classmethod
     def open(cls, path: Path | None = None) -> App:
-        """Configuration read and checked, database opened and brought to the current schema."""
+        """Configuration read and checked, database opened; one of an older version is brought to the current schema.
+
+        A database that is not there yet is made by what writes into it: who only asks leaves nothing behind.
+        """
         config = load_config(path)
         store = Store.open(config.store.url)
-        store.migrate()
+        store.migrate(writing=False)
         return cls(config, store)
 
     def __enter__(self) -> Self:
@@ -133,6 +136,7 @@ class App:
                 fix="copy that recording, or name another --config",
             )
         recorder = Recording() if record and _output(record) else None
+        self.store.migrate()  # what cannot be written is said before anything is asked
         result = asyncio.run(self._collect(tick, recorder))
         if record and recorder:
             recorder.save(record)
@@ -230,6 +234,7 @@ class App:
         from aggregator.ingest.book import read_book
 
         book = read_book(directory)
+        self.store.migrate()
         with self.store.write_run(book.cut, version=__version__) as writer:
             writer.assets(book.assets)
             for deployment in sorted({*book.cut_rows, *book.positions}):

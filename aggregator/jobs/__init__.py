@@ -46,10 +46,11 @@ def _quiet(name: str, done: int, total: int) -> None:
 def schedule(app: App, *, once: bool = False) -> bool:
     """Run rounds on the configured interval until SIGINT or SIGTERM; with `once`, one round now.
 
-    ConfigError before the first round if a standing scenario cannot be read.
+    ConfigError before the first round if a standing scenario cannot be read, StoreError if the store cannot be written.
     """
     for scenario in app.config.schedule.scenarios:
         app.scenario(scenario)
+    app.store.migrate()
     if once:
         return run_round(app)
     asyncio.run(_forever(app))

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from aggregator.core.errors import ConfigError, StoreError
 
@@ -62,17 +62,17 @@ def open_engine(url: URL) -> Engine:
             ) from error
         event.listen(engine, "connect", _check_encoding)
         return engine
-    memory = url.database in (None, "", ":memory:")
-    if not memory and not Path(url.database or "").resolve().parent.is_dir():
+    file = _file(url)
+    if file is not None and not file.resolve().parent.is_dir():
         raise StoreError(
             "the folder of the database does not exist",
             expected="an existing folder",
-            found=str(Path(url.database or "").resolve().parent),
+            found=str(file.resolve().parent),
             fix="create it or set [store] url",
         )
     engine = create_engine(
         url,
-        poolclass=StaticPool if memory else QueuePool,  # opening and, above all, closing the last one costs files
+        poolclass=StaticPool if file is None else QueuePool,  # opening and, above all, closing the last one costs files
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
     )
 
@@ -108,14 +108,75 @@ def _check_encoding(connection: Any, _record: object) -> None:
         )
 
 
+def frozen_engine(file: Path) -> Engine:
+    """Reads a SQLite file and nothing beside it: SQLite makes an index beside a write-ahead log to read as usual.
+
+    That takes a folder that can be written and space on the disk. `unchanged` finds out a writer who comes meanwhile.
+    """
+    frozen = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(frozen, uri=True, check_same_thread=False),
+        poolclass=NullPool,  # what one connection has read it would answer for ever
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+
+    return engine.execution_options(spillover_frozen=file)
+
+
+@contextmanager
+def unchanged(engine: Engine) -> Iterator[None]:
+    """StoreError if the file of a frozen engine was not left alone meanwhile, or is not all there is to read."""
+    file: Path | None = engine.get_execution_options().get("spillover_frozen")
+    if file is None:
+        yield
+        return
+    log = file.with_name(f"{file.name}-wal")
+
+    def state() -> tuple[int, int, int]:
+        now = file.stat()
+        return now.st_mtime_ns, now.st_size, log.stat().st_size if log.exists() else 0
+
+    before = state()
+    if before[2]:
+        raise StoreError(
+            "the last run into this database can be read by one who can write alone",
+            expected=f"a folder that can be written, on a disk with space, or no {log.name}",
+            found=f"{log.name} of {before[2]} bytes",
+            fix=f"make room, or copy {file.name} and {log.name} to another folder and name it in [store] url",
+        )
+    yield
+    if state() != before:
+        raise StoreError(
+            "the database changed while it was read",
+            expected="nobody who writes it, as this user cannot lock it",
+            found=f"{file.name} of another time",
+            fix="run again",
+        )
+
+
+def file_of(engine: Engine) -> Path | None:
+    """The file of a SQLite database, None for one in memory and for a server."""
+    return _file(engine.url)
+
+
+def _file(url: URL) -> Path | None:
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database))
+
+
 @contextmanager
 def one_writer(engine: Engine) -> Iterator[None]:
     """Keeps other writers of this database out, processes and threads, until the block ends; StoreError if one stays.
 
     SQLite: a lock on the file `<database>-writer`. PostgreSQL locks inside the transaction (`Store._writer`).
     """
-    path = engine.url.database
-    if engine.dialect.name != "sqlite" or path in (None, "", ":memory:") or fcntl is None:
+    path = file_of(engine)
+    if path is None or fcntl is None:
         yield
         return
     with _lock_file(f"{path}-writer") as file:

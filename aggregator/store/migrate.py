@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -32,6 +33,7 @@ def alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
+@cache
 def head() -> str:
     return str(ScriptDirectory.from_config(alembic_config()).get_current_head())
 
@@ -89,6 +91,13 @@ def _tables(path: Path, mode: str) -> list[tuple[str]]:
     finally:
         connection.close()
     return _tables(path, "rw")
+
+
+def for_want_of_writing(error: DatabaseError) -> bool:
+    """Whether SQLite refused because it cannot write, as in a folder of others or on a full disk."""
+    cause = getattr(error.__cause__, "orig", None) or error.__cause__
+    codes = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
+    return getattr(cause, "sqlite_errorcode", -1) & 0xFF in codes
 
 
 _TO_MEND = (

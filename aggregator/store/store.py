@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlmodel import Session, select
 
 from aggregator.core.block import BlockRef, Cut
-from aggregator.core.errors import StoreError
+from aggregator.core.errors import DatabaseError, StoreError
 from aggregator.core.rows import Asset
 from aggregator.core.table import RawTable
 from aggregator.store import discovery, migrate, models, read, rewind
-from aggregator.store.database import BUSY_TIMEOUT_S, Raw, one_writer, open_engine, parse_url, write_ahead
+from aggregator.store.database import (
+    BUSY_TIMEOUT_S,
+    Raw,
+    file_of,
+    frozen_engine,
+    one_writer,
+    open_engine,
+    parse_url,
+    unchanged,
+    write_ahead,
+)
 from aggregator.store.discovery import StoredDiscovery
 from aggregator.store.read import StoredCoverage, StoredCut
 from aggregator.store.write import RunWriter, TargetKey
@@ -26,40 +36,72 @@ _WRITERS_LOCK = 0x5350494C4C  # any number that only we use: PostgreSQL's adviso
 class Store:
     """Synchronous; one writer at a time, any number of readers. Every method is one transaction.
 
-    Driver failures are StoreError. A database of a newer version is refused before anything is written to it.
+    Driver failures are StoreError. A database of a newer version is refused before anything is written to it. One that
+    is not there yet, or holds no table, reads as an empty store and is made by the first writer. One whose file or disk
+    takes no writing can still be read (`database.frozen_engine`).
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._ready = False
+        self._engine = self._reads = engine
+        self._revision: str | None = None  # None: nothing is there yet
+        self._unwritable: DatabaseError | None = None
 
     @classmethod
     def open(cls, url: str) -> Store:
         """sqlite:///relative/path, sqlite:////absolute/path, sqlite:// (in memory), postgresql://..."""
-        parsed = parse_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-            migrate.check_file(Path(str(parsed.database)))
-        store = cls(open_engine(parsed))
+        store = cls(open_engine(parse_url(url)))
         try:
-            with store._connect() as connection:
-                store._ready = migrate.current(connection) == migrate.head()
+            store._look()
         except BaseException:
             store.close()
             raise
         return store
 
-    def migrate(self) -> None:
-        """Create or bring the schema to head, atomically."""
-        if self._ready:
+    @property
+    def unwritable(self) -> str:
+        """Why it can be read alone, '' where nothing is known against writing."""
+        return "" if self._unwritable is None else self._unwritable.found
+
+    def migrate(self, *, writing: bool = True) -> None:
+        """Bring the schema to head, atomically.
+
+        writing: for one who will write. A database that is empty is then created, and one that cannot be written is
+        refused; for others the one stays as it is, and the other is only refused where its schema is older.
+        """
+        if writing and self._unwritable is not None:
+            raise self._unwritable
+        if self._revision == migrate.head() or (self._revision is None and not writing):
             return
         with migrate.translated(self._engine):
             write_ahead(self._engine)
-        with self._writer() as connection:
+        with self._lock() as connection:
             migrate.upgrade(connection)
-        self._ready = True
+        self._revision = migrate.head()
+
+    def _look(self) -> None:
+        """Which schema is there; for a file that cannot be opened as usual, whether it can be read without writing."""
+        file = file_of(self._engine)
+        if file is not None and (not file.exists() or file.stat().st_size == 0):
+            self._revision = None
+            return
+        try:
+            if file is not None:
+                migrate.check_file(file)
+            with self._connect() as connection:
+                self._revision = migrate.current(connection)
+        except DatabaseError as error:
+            if file is None or not migrate.for_want_of_writing(error):
+                raise
+            self._reads, self._unwritable = frozen_engine(file), error
+            try:
+                with self._connect() as connection:
+                    self._revision = migrate.current(connection)
+            except DatabaseError:
+                raise error from None
 
     def close(self) -> None:
-        self._engine.dispose()
+        for engine in {self._engine, self._reads}:
+            engine.dispose()
 
     def __enter__(self) -> Store:
         return self
@@ -224,17 +266,33 @@ class Store:
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
-        with migrate.translated(self._engine), self._engine.connect() as connection:
+        with migrate.translated(self._reads), unchanged(self._reads), self._reads.connect() as connection:
             yield connection
 
     @contextmanager
     def _reader(self) -> Iterator[Raw]:
-        self._require_schema()
+        if self._revision != migrate.head():
+            self._look()  # somebody else may have made it meanwhile
+        if self._revision is None:
+            with _nothing()._reader() as raw:
+                yield raw
+            return
+        if self._revision != migrate.head():
+            raise StoreError(
+                "the database has no current schema", expected=migrate.head(), found="older", fix="Store.migrate()"
+            )
         with self._connect() as connection, connection.begin():
             yield Raw(connection)
 
     @contextmanager
     def _writer(self) -> Iterator[Connection]:
+        self.migrate()
+        with self._lock() as connection:
+            yield connection
+
+    @contextmanager
+    def _lock(self) -> Iterator[Connection]:
+        """A transaction that no other writer is in."""
         options: dict[str, Any] = {"spillover_write": True}
         if self._engine.dialect.name == "postgresql":
             options["isolation_level"] = "READ COMMITTED"  # to see what the writer before us committed while we waited
@@ -244,15 +302,6 @@ class Store:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{int(BUSY_TIMEOUT_S * 1000)}ms'")
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})")
             yield connection
-
-    def _require_schema(self) -> None:
-        if not self._ready:
-            raise StoreError(
-                "the database has no current schema",
-                expected=migrate.head(),
-                found="older or empty",
-                fix="Store.migrate()",
-            )
 
     @staticmethod
     def _check_follows(raw: Raw, cut: Cut) -> None:
@@ -269,6 +318,14 @@ class Store:
                     found=f"{block.number} {block.hash}",
                     fix="another run was faster, or the chain was reorganised meanwhile: run again",
                 )
+
+
+@cache
+def _nothing() -> Store:
+    """What a database without a table holds."""
+    store = Store(open_engine(parse_url("sqlite://")))
+    store.migrate()
+    return store
 
 
 def _number(raw: Raw, cut: Cut) -> int:

@@ -69,10 +69,29 @@ def test_migrating_twice_is_nothing(url: str) -> None:
             assert store.cuts() == []
 
 
-def test_reading_before_migrating_says_so(url: str) -> None:
-    with Store.open(url) as store, pytest.raises(StoreError, match="no current schema") as caught:
-        store.cuts()
-    assert caught.value.expected == head()
+def test_what_is_not_there_yet_reads_as_empty_and_stays_away(url: str) -> None:
+    file = Path(url.removeprefix("sqlite:///"))
+    with Store.open(url) as store, Store.open(url) as other:
+        store.migrate(writing=False)
+        assert (store.cuts(), store.known_targets("a/b/c"), store.cursor("a/b/c")) == ([], [], None)
+        assert not (url.startswith("sqlite") and list(file.parent.glob(f"{file.name}*")))
+        with pytest.raises(StoreError, match="no such cut"):
+            store.load(cut_at(1))
+        write(other, cut_at(1))  # the first writer makes it, and it is seen by whoever looked before
+        assert [found.cut for found in store.cuts()] == [cut_at(1)]
+
+
+def test_an_older_schema_is_read_after_it_is_brought_to_head(url: str) -> None:
+    with Store.open(url) as store:
+        write(store, cut_at(1))
+        with store._writer() as connection:
+            command.downgrade(alembic_config(connection), "0001")
+    with Store.open(url) as store:
+        with pytest.raises(StoreError, match="no current schema") as caught:
+            store.cuts()
+        assert caught.value.expected == head()
+        store.migrate(writing=False)
+        assert len(store.cuts()) == 1
 
 
 def test_a_newer_database_is_refused_and_untouched(url: str) -> None:
