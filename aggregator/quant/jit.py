@@ -8,9 +8,13 @@ so nothing depends on the number of threads, which is numba's (``NUMBA_NUM_THREA
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -34,7 +38,7 @@ class _SharedCache(FunctionCache):  # type: ignore[misc]  # numba has no types
             return super().load_overload(*signature)
 
     def save_overload(self, *compiled: Any) -> None:
-        with self._alone():
+        with self._alone(), suppress(OSError):  # on a full disk every process compiles anew
             super().save_overload(*compiled)
 
     @contextmanager
@@ -54,10 +58,37 @@ class _SharedCache(FunctionCache):  # type: ignore[misc]  # numba has no types
 
 
 def jit(function: Kernel) -> Kernel:
-    """Compile a kernel, with the machine code cached on disk."""
-    kernel = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    kernel._cache = _SharedCache(function)
+    """Compile a kernel, with the machine code cached on disk where that can be done.
+
+    Numba caches beside the code or in the user's home. Where it can write neither, in a folder of this user's own
+    among the temporary ones; where not even there, every process compiles anew.
+    """
+    kernel = numba.njit(nogil=True, error_model="numpy")(function)
+    kernel._cache = _cache_of(function) or (_cache_elsewhere() and _cache_of(function)) or kernel._cache
     return cast(Kernel, kernel)
+
+
+def _cache_of(function: Callable[..., object]) -> _SharedCache | None:
+    try:
+        return _SharedCache(function)
+    except RuntimeError:  # no folder can be written
+        return None
+
+
+@cache
+def _cache_elsewhere() -> bool:
+    """Whether a folder among the temporary ones was made numba's. What lies in it is run: nobody else may write it."""
+    user = os.geteuid() if hasattr(os, "geteuid") else None
+    try:
+        folder = Path(tempfile.gettempdir()) / f"spillover-{'' if user is None else user}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return False
+    if user is not None and (not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o077):
+        return False
+    numba.config.CACHE_DIR = str(folder)
+    return True
 
 
 def in_chunks(work: Callable[[int, int], int], n: int) -> int:
