@@ -83,7 +83,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
         log.error("%s %s: %s", request.method, request.path, error)  # what it names is not for everybody
         return _problem(503, error.problem() | {"found": "", "fix": "try again later"})
     except StoreError as error:
-        return _problem(503, error.problem())
+        return _problem(503, error.problem() | {"found": ""})  # where the store lies is not, either
     except ConfigError as error:
         return _problem(422, error.problem())
     except SpilloverError as error:

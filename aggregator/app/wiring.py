@@ -26,6 +26,7 @@ from aggregator.report.plain import cut_json, gap_json
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.totals import reconcile
 from aggregator.store import Store
+from aggregator.store.database import parse_url
 
 if TYPE_CHECKING:
     from aggregator.app.sources import OpenSource
@@ -96,8 +97,8 @@ class App:
             raise StoreError(
                 "the store holds no cut yet",
                 expected="at least one run",
-                found="none",
-                fix="spillover collect, or demo",
+                found=f"none in {parse_url(self.config.store.url).render_as_string()}",
+                fix="`spillover collect` reads one, `spillover demo` shows one",
             )
         if not at:
             return cuts[0]

@@ -20,8 +20,10 @@ import pytest
 import typer.main
 
 from aggregator import cli
+from aggregator.app.demo import RECORDING, Demo
 from tests.cli.calling import call
 from tests.report.fixtures import Venued
+from tests.store.unwritable import STATES, read_only_folder, remove
 
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 HOLDER = "0x79d55e13c647319f21bdd3092fa0e99010f1258b"
@@ -129,3 +131,88 @@ def test_a_verb_on_a_chain_and_a_venue(
     if words == ["eth_down_30"]:  # chains by their number, then the others by name
         named = [said.out.index(f"\n{chain}") for chain in ("Ethereum ", "Optimism ", "Arbitrum ", "venue:deribit")]
         assert named == sorted(named)
+
+
+READING = (
+    ["wallet", HOLDER],
+    ["stress", "vol_spike"],
+    ["exposure", "WETH"],
+    ["explain", "wallet", HOLDER, "health_factor"],
+    ["doctor"],
+    ["collect", "--dry-run"],
+    ["serve", "--port", "PORT"],
+)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_what_only_reads_answers_where_nothing_can_be_written(
+    state: str,
+    words: list[str],
+    with_venue: Venued,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asked_over_http: Asked,
+) -> None:
+    """Once as whoever may write, so that what is imported on the way is there; then the same words, and answer."""
+    folder = read_only_folder(with_venue.config, with_venue.store, with_venue.config.parent / RECORDING)
+    monkeypatch.setenv("SPILLOVER_STORE_URL", f"sqlite:///{folder / with_venue.store.name}")
+    monkeypatch.chdir(folder)
+    words = [*words, "--config", str(folder / "config.toml")]
+    try:
+        if words[0] != "serve":
+            first = call(capsys, *words)
+        with STATES[state]():
+            said = call(capsys, *[asked_over_http.begin() if word == "PORT" else word for word in words])
+        assert said.code == 0, said
+        if words[0] in ("wallet", "stress", "exposure", "explain"):
+            assert said == first
+        assert sorted(file.name for file in folder.iterdir() if file.stat().st_size) == sorted(
+            [with_venue.config.name, with_venue.store.name, RECORDING]
+        )
+    finally:
+        remove(folder)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("words", [["collect"], ["schedule", "--once"], ["import", "."]], ids=" ".join)
+def test_what_writes_says_at_once_that_it_cannot(
+    state: str,
+    words: list[str],
+    with_venue: Venued,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    book = [tmp_path / f"{name}.csv" for name in BOOK]
+    for file, text in zip(book, BOOK.values(), strict=True):
+        file.write_text(text)
+    folder = read_only_folder(with_venue.config, with_venue.store, with_venue.config.parent / RECORDING, *book)
+    monkeypatch.setenv("SPILLOVER_STORE_URL", f"sqlite:///{folder / with_venue.store.name}")
+    monkeypatch.chdir(folder)
+    try:
+        with STATES[state]():
+            said = call(capsys, *words, "--config", str(folder / "config.toml"))
+        assert said.code == 1, said
+        assert "SPL-300" in said.err
+        assert "to mend" in said.err
+    finally:
+        remove(folder)
+
+
+@pytest.mark.parametrize(
+    "words", [*READING[:-1], ["graph", "-o", "g.json"], ["wallet", "0x12"], ["stress", "mild", "--report", "r.html"]]
+)
+def test_who_only_asks_leaves_nothing_behind(
+    words: list[str], demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing was collected yet: no database, no lock, no report."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPILLOVER_STORE_URL", "sqlite:///spillover.db")
+    said = call(capsys, *words, "--config", str(demo.config))
+    if words[0] not in ("doctor", "collect"):
+        assert said.code != 0
+    if words[0] not in ("doctor", "collect") and "0x12" not in words:
+        assert "the store holds no cut yet" in said.err
+        assert "spillover.db" in said.err
+    assert list(tmp_path.iterdir()) == []
