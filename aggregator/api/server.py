@@ -24,8 +24,9 @@ from aggregator.api.openapi import document
 from aggregator.app import App
 from aggregator.core import strict_json
 from aggregator.core.errors import ConfigError, DatabaseError, SpilloverError, StoreError, near_miss
+from aggregator.core.result import unread
 from aggregator.core.scenario import Scenario, parse_scenario
-from aggregator.report.coverage import coverage_json
+from aggregator.report.coverage import coverage_json, coverage_of
 from aggregator.report.plain import cut_json
 
 log = logging.getLogger("spillover.api")
@@ -128,13 +129,14 @@ def _problem(status: int, members: dict[str, Any]) -> web.Response:
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/problem+json")
 
 
-def _answer(held: Held, data: Any, links: dict[str, str]) -> web.Response:
+def _answer(held: Held, data: Any, links: dict[str, str], degraded: list[str] | None = None) -> web.Response:
+    """degraded: what is wanting in data; what was not read in full otherwise."""
     coverage = coverage_json(held.snapshot)
     meta = {
         "cut": cut_json(held.snapshot.cut),
         "age_s": int(time.time()) - held.snapshot.cut.time_s,
         "coverage": coverage,
-        "degraded": [f"{c['chain']}/{c['protocol']}/{c['deployment']}" for c in coverage if c["level"] != "full"],
+        "degraded": unread(coverage_of(held.snapshot)) if degraded is None else degraded,
         "version": __version__,
     }
     answer = {"data": data, "meta": meta, "links": links}
@@ -220,4 +222,4 @@ async def _stress(request: web.Request, scenario: Scenario) -> web.Response:
             kept[key] = await asyncio.to_thread(request.app[_APP].stress_of, held.snapshot, scenario)
             while len(kept) > KEPT_RESULTS:
                 kept.popitem(last=False)
-    return _answer(held, kept[key], {"self": "/v1/stress"})
+    return _answer(held, kept[key], {"self": "/v1/stress"}, kept[key]["degraded"])

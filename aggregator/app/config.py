@@ -89,7 +89,10 @@ class DeploymentConfig:
 
 @dataclass(frozen=True, slots=True)
 class CollectConfig:
-    """slice_size: targets per `read`. allowed_gap_frac: share of unread accounts above which `collect` exits with 3."""
+    """slice_size: targets per `read`.
+
+    allowed_gap_frac: share of unread accounts above which `collect` and `stress` exit with 3.
+    """
 
     slice_size: int = 500
     concurrency: int = 4

@@ -217,8 +217,6 @@ class App:
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
     def _collected(self, cut: Cut, failed: Any = ()) -> CollectAnswer:
-        from aggregator.snapshot.coverage import hidden_frac
-
         snap = self.snapshot(cut.digest)
         data = {
             "run": self.store.cut(cut.digest).number,
@@ -227,8 +225,12 @@ class App:
             "coverage": coverage_json(snap),
             "reconciliation": self.reconciliation(snap),
         }
-        too_many = bool(failed) or hidden_frac(snap) > self.config.collect.allowed_gap_frac
-        return CollectAnswer(data, too_many, self.gaps(snap))
+        return CollectAnswer(data, bool(failed) or self._hides_too_much(snap), self.gaps(snap))
+
+    def _hides_too_much(self, snap: Snapshot) -> bool:
+        from aggregator.snapshot.coverage import hidden_frac
+
+        return hidden_frac(snap) > self.config.collect.allowed_gap_frac
 
     def import_book(self, directory: Path) -> CollectAnswer:
         """A folder of tables as a cut of its own, at the time that they give (`read_book`)."""
@@ -357,6 +359,12 @@ class App:
             report.with_suffix(".json").write_bytes(body)
         answer: dict[str, Any] = json.loads(body)
         return answer
+
+    def wanting(self, answer: dict[str, Any], at: str) -> bool:
+        """Whether what a stress says of the cut `at` is not to be relied on, exit code 3: it read nobody's account, or
+        hides more of them than `collect.allowed_gap_frac`, or did not settle."""
+        read = any(c["accounts"] for c in answer["coverage"])
+        return not read or not answer["convergence"]["converged"] or self._hides_too_much(self.snapshot(at))
 
     @staticmethod
     def job(snap: Snapshot, scenario: Scenario) -> str:

@@ -1,4 +1,5 @@
-"""The command `spillover`. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 done with too many gaps.
+"""The command `spillover`. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 done with more gaps
+than allowed, or a stress that read nothing or did not settle.
 
 Imports of the numeric and chain libraries happen inside commands: `--help` and usage errors answer at once.
 """
@@ -198,10 +199,11 @@ def stress(
 
     with App.open(config) as spill, progress(as_json) as tick:
         answer = spill.stress(scenario, at, tick, report)
-        age_s = spill.age_s(at)
+        age_s, wanting = spill.age_s(at), spill.wanting(answer, at)
     print_json(answer) if as_json else show.stress(answer, age_s)
     if report is not None:
         err.print(f"report {report}", markup=False)
+    raise typer.Exit(3 if wanting else 0)
 
 
 @app.command()

@@ -54,7 +54,10 @@ def coverage(coverage: list[dict[str, Any]]) -> None:
 
 
 def stress(r: dict[str, Any], age_s: int | None = None) -> None:
-    """The answer, then one line a protocol, then who is closest to the edge. age_s: of the cut."""
+    """The answer, then one line a protocol, then who is closest to the edge; no figure where nothing was read.
+
+    age_s: of the cut.
+    """
     from aggregator.report.names import count
 
     c = r["convergence"]
@@ -66,15 +69,15 @@ def stress(r: dict[str, Any], age_s: int | None = None) -> None:
     out.print(
         f"{printable(r['scenario']['name'])} at cut {r['cut_digest'][:12]}"
         + ("" if age_s is None else f", {age(age_s)}")
-        + f": {settled}",
+        + f" (stress {r['job'][:12]}): {settled}",
         style="bold",
         markup=False,
     )
-    out.print(
-        f"USD {whole(seized)} of collateral is seized in {accounts}; USD {whole(bad)} of debt is written off"
-        + (f", USD {whole(latent)} more is not booked" if latent else "")
-    )
-    out.print(f"amplification {r['amplification']:.2f} (credit loss at the fixed point / after the first round)")
+    booked = f"; {f'USD {whole(bad)}' if latent and bad else 'all' if bad else 'none'} is written off"
+    out.print(printable(r["headline"]) + booked * bool(bad or latent), markup=False)
+    if not read_nothing(r):
+        out.print(f"USD {whole(seized)} of collateral is seized in {accounts}")
+        out.print(f"amplification {r['amplification']:.2f} (credit loss at the fixed point / after the first round)")
     for note in r["notes"]:
         out.print(printable(note), markup=False)
     full, gaps = sum(c["level"] == "full" for c in r["coverage"]), len(r["gaps"])
@@ -89,6 +92,8 @@ def stress(r: dict[str, Any], age_s: int | None = None) -> None:
         ],
         right=frozenset(range(3, 8)),
     )
+    if read_nothing(r):
+        return
     table(
         "\nmost fragile wallets",
         ["wallet", "health before", "after", "seized USD", "loss USD"],
@@ -99,6 +104,11 @@ def stress(r: dict[str, Any], age_s: int | None = None) -> None:
         ],
         right=frozenset({1, 2, 3, 4}),
     )  # fmt: skip
+
+
+def read_nothing(r: dict[str, Any]) -> bool:
+    """Whether a stress says nothing of debt, for nobody's account was read."""
+    return not any(c["accounts"] for c in r["coverage"])
 
 
 MONEY = (

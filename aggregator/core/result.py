@@ -7,7 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+
+from aggregator.core.words import first_of, usd
+
+UNJUDGED = ("unjudged", "unknown_version")  # reasons of gaps that leave whole accounts out
+_LEAST_USD = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +125,65 @@ class StressResult:
     def job(self) -> str:
         return job(self.snapshot_digest, self.scenario_digest, self.version)
 
+    @property
+    def read_nothing(self) -> bool:
+        """Nobody's account was read: no figure of it says anything of debt."""
+        return not any(c.accounts for c in self.coverage)
+
+    @property
+    def degraded(self) -> list[str]:
+        """Why the figures are less than the whole: deployments that were not read in full, markets that hold accounts
+        which nobody could judge, a cascade that did not settle. Empty where nothing is wanting."""
+        out = unread(self.coverage)
+        if self.read_nothing:
+            out.append("nothing was read")
+        out += [f"not judged: {where}" for where in self._unjudged()]
+        if not self.convergence.converged:
+            out.append(f"the cascade did not settle: {self.convergence.why}")
+        return out
+
+    def _unjudged(self) -> list[str]:
+        return sorted({str(gap["subject"]) for gap in self.gaps if gap["reason"] in UNJUDGED})
+
+    @property
+    def credit_loss_usd(self) -> float:
+        """Bad debt that was booked, and shortfall that nobody has booked."""
+        return sum(m.bad_debt_usd + m.unrealised_shortfall_usd for m in self.markets)
+
+    @property
+    def at_least(self) -> bool:
+        """Whether figures are of a part of what there is."""
+        return bool(unread(self.coverage) or self._unjudged())
+
+    @property
+    def headline(self) -> str:
+        """One sentence with the number, as far as what was read carries it. Names in it come from anybody."""
+        if self.read_nothing:
+            where = f" of {first_of(unread(self.coverage))}" if unread(self.coverage) else ""
+            return f"Nothing was read{where}: no account, and nothing is said of debt"
+        credit, unjudged = self.credit_loss_usd, self._unjudged()
+        some = credit > _LEAST_USD
+        if unjudged and not self.markets and not some:
+            return f"No account could be judged in {first_of(unjudged)}: nothing is said of debt"
+        left = f"USD {usd(credit) if some else 0} of debt is left uncovered"
+        if some and self.amplification >= 1.05:
+            left += f", {self.amplification:.1f} times the first round alone"
+        if self.at_least:
+            unread_ = f"not read in full: {first_of(unread(self.coverage))}" if unread(self.coverage) else ""
+            not_judged = f"not judged: {first_of(unjudged)}" if unjudged else ""
+            left = f"At least {left} ({'; '.join(filter(None, (unread_, not_judged)))})"
+        elif not some:
+            left = "No debt is left uncovered"
+        return left if self.convergence.converged else f"{left}, and the cascade did not settle"
+
     def json(self) -> bytes:
-        said = asdict(self) | {"job": self.job}
+        said = asdict(self) | {"job": self.job, "headline": self.headline, "degraded": self.degraded}
         return json.dumps(said, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def unread(coverage: Iterable[Coverage]) -> list[str]:
+    """Deployments that were not read in full: chain/protocol/name."""
+    return [f"{c.chain}/{c.protocol}/{c.deployment}" for c in coverage if c.level != "full"]
 
 
 def job(row_digest: str, scenario_digest: str, version: str, level_digest: str = "") -> str:

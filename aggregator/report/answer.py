@@ -13,7 +13,7 @@ from aggregator.snapshot.symbols import key_meaning, standing, symbols_of
 
 _LEAST_USD = 0.005
 _LEAST_GROWTH = 0.005  # shown as 1.00
-_UNJUDGED = ("unjudged", "unknown_version")
+_MOST_TITLE = 300
 _PAYERS = {
     "socialised to winners": "is taken from the winners of",
     "suppliers unknown": "is borne by suppliers whom nobody could list in",
@@ -23,24 +23,15 @@ _PAYERS = {
 
 def title(result: StressResult) -> str:
     """One sentence with the number."""
-    credit = credit_usd(result)
-    if credit <= _LEAST_USD:
-        unjudged = any(g["reason"] in _UNJUDGED for g in result.gaps)
-        if unjudged and not result.markets:
-            return "No account could be judged"
-        return f"No debt {'that could be judged ' if unjudged else ''}is left uncovered"
-    more = f", {result.amplification:.1f} times the first round alone" if result.amplification >= 1.05 else ""
-    return f"USD {usd(credit)} of debt is left uncovered{more}"
+    return clean(result.headline, _MOST_TITLE)
 
 
 def answer(result: StressResult, snap: Snapshot, names: Names) -> list[str]:
-    """Five lines: the blow, what breaks, who bears it, how it spreads, how sure."""
+    """Five lines: the blow, what breaks, who bears it, how it spreads, how sure. The first and the last of a run that
+    read nothing."""
+    if result.read_nothing:
+        return [_blow(result, snap), sure(result, snap)]
     return [_blow(result, snap), _breaks(result), _bears(result, names), _spreads(result), sure(result, snap)]
-
-
-def credit_usd(result: StressResult) -> float:
-    """Bad debt that was booked and shortfall that nobody has booked."""
-    return sum(m.bad_debt_usd + m.unrealised_shortfall_usd for m in result.markets)
 
 
 def read_share(snap: Snapshot) -> str:
@@ -100,7 +91,7 @@ def _breaks(result: StressResult) -> str:
 def _bears(result: StressResult, names: Names) -> str:
     paid = [x for x in result.losses if x.kind == "market" and x.loss_usd > _LEAST_USD]
     if not paid:
-        booked = credit_usd(result) <= _LEAST_USD
+        booked = result.credit_loss_usd <= _LEAST_USD
         return "No layer pays: losses are of market value alone." if booked else "No layer pays yet: nothing is booked."
     worst = max(paid, key=lambda x: (x.loss_usd, x.node))
     share, where = worst.loss_usd / sum(x.loss_usd for x in paid), names.market(worst.node)
@@ -110,7 +101,7 @@ def _bears(result: StressResult, names: Names) -> str:
 
 
 def _spreads(result: StressResult) -> str:
-    first, last = result.totals.get("credit_loss_first_round_usd", 0.0), credit_usd(result)
+    first, last = result.totals.get("credit_loss_first_round_usd", 0.0), result.credit_loss_usd
     if last <= _LEAST_USD:
         return "No round leaves debt uncovered: there is nothing to amplify."
     if first <= _LEAST_USD:

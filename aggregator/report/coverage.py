@@ -11,10 +11,10 @@ from aggregator.snapshot import Snapshot, coverage
 
 
 @lru_cache(maxsize=4)
-def _coverage(snap: Snapshot) -> tuple[Coverage, ...]:
+def coverage_of(snap: Snapshot) -> tuple[Coverage, ...]:
     return tuple(coverage.coverage(snap))
 
 
 def coverage_json(snap: Snapshot) -> list[dict[str, Any]]:
     """Per deployment; value_usd is what its positions own, of what could be priced (float lane, two places)."""
-    return [asdict(row) for row in _coverage(snap)]
+    return [asdict(row) for row in coverage_of(snap)]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aggregator.core.ids import adapter_of, chain_or_source
+from aggregator.core.words import count as count
+from aggregator.core.words import usd as usd
 
 if TYPE_CHECKING:
     from aggregator.snapshot import Snapshot
@@ -87,13 +89,3 @@ class Names:
         head, _, holder = text.partition("#")
         shown = self.node(head).text
         return Cell(f"{shown} {short(holder)}" if holder else shown, clean(text, MOST_TITLE))
-
-
-def usd(value: float) -> str:
-    """Dollars for a person: whole above a thousand, two places below."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
-
-
-def count(number: int, what: str) -> str:
-    """1 account, 2 accounts."""
-    return f"{number:,} {what}{'s' * (number != 1)}"

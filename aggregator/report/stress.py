@@ -8,7 +8,7 @@ from typing import Any
 
 from aggregator.core.result import StressResult, WalletOutcome
 from aggregator.report import plots
-from aggregator.report.answer import answer, blow_of, credit_usd, read_share, title
+from aggregator.report.answer import answer, blow_of, read_share, title
 from aggregator.report.coverage import coverage_json
 from aggregator.report.names import Cell, Names, chain_name, clean, count, short, usd
 from aggregator.report.page import Section, render
@@ -26,17 +26,16 @@ _LEAST_USD = 0.005
 def html(result: StressResult, snap: Snapshot) -> str:
     """One self-contained page; the same bytes for the same result and snapshot."""
     names = Names(snap)
-    sections = [
-        _as_of(result, snap),
-        _scenario(result),
-        _rounds(result, snap, names),
-        _payers(result, names),
-        _markets(result, names),
-        _wallets(result),
-        _derivatives(result, names),
-        _unknown(result, snap, names),
-        _method(result),
-    ]
+    sections = [_as_of(result, snap), _scenario(result)]
+    if not result.read_nothing:
+        sections += [
+            _rounds(result, snap, names),
+            _payers(result, names),
+            _markets(result, names),
+            _wallets(result),
+            _derivatives(result, names),
+        ]
+    sections += [_unknown(result, snap, names), _method(result)]
     name = clean(str(result.scenario["name"]))
     return render(name, title(result), answer(result, snap, names), _tiles(result, snap), sections)
 
@@ -52,11 +51,17 @@ def _tiles(result: StressResult, snap: Snapshot) -> list[dict[str, str]]:
     bad, latent = (sum(getattr(m, k) for m in result.markets) for k in ("bad_debt_usd", "unrealised_shortfall_usd"))
     seized, error = sum(m.liquidated_usd for m in result.markets), _worst_error(result)
     accounts = count(sum(m.liquidated_accounts for m in result.markets), "account")
+
+    def figure(value: float) -> str:
+        least = "≥\N{NO-BREAK SPACE}" if result.at_least else ""
+        return "-" if result.read_nothing else least + usd(value)
+
+    grown = "-" if result.read_nothing else f"{result.amplification:.2f}×"
     return [
-        {"value": usd(bad), "label": "bad debt, USD", "note": "written off by liquidations"},
-        {"value": usd(latent), "label": "unbooked shortfall, USD", "note": "debt above its collateral"},
-        {"value": usd(seized), "label": "collateral seized, USD", "note": f"in {accounts}"},
-        {"value": f"{result.amplification:.2f}×", "label": "amplification", "note": "fixed point / first round"},
+        {"value": figure(bad), "label": "bad debt, USD", "note": "written off by liquidations"},
+        {"value": figure(latent), "label": "unbooked shortfall, USD", "note": "debt above its collateral"},
+        {"value": figure(seized), "label": "collateral seized, USD", "note": f"in {accounts}"},
+        {"value": grown, "label": "amplification", "note": "fixed point / first round"},
         {"value": read_share(snap), "label": "read in full", "note": "deployments"},
         {"value": f"{error:.0e}", "label": "conservation error, USD", "note": "worst round"},
     ]
@@ -186,7 +191,7 @@ def _payers(result: StressResult, names: Names) -> Section:
     credit = sorted((x for x in result.losses if x.kind == "market"), key=lambda x: (-x.loss_usd, x.node, x.layer))
     holders = sorted(value, key=lambda h: (-value[h], h))
     unrealised = sum(m.unrealised_shortfall_usd for m in result.markets)
-    first, all_usd_ = totals.get("credit_loss_first_round_usd", 0.0), credit_usd(result)
+    first, all_usd_ = totals.get("credit_loss_first_round_usd", 0.0), result.credit_loss_usd
     lost, relieved, unlisted = (totals.get(k, 0.0) for k in ("losses_usd", "reliefs_usd", "unlisted_lender_loss_usd"))
     at_first = sum(totals.get(k, 0.0) for k in ("losses_first_round_usd", "unlisted_lender_loss_first_round_usd"))
     text = f"Two losses, never added up: what holders lose at market value (USD {usd(lost)}"

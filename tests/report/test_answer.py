@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from aggregator import engine, graph
@@ -11,7 +9,7 @@ from aggregator.app.demo import Demo
 from aggregator.app.wiring import App
 from aggregator.core.result import StressResult
 from aggregator.core.scenario import parse_scenario
-from aggregator.report.answer import answer, title
+from aggregator.report.answer import answer
 from aggregator.report.names import Names
 from aggregator.report.stress import html
 from aggregator.snapshot import Snapshot
@@ -42,15 +40,6 @@ def test_nothing_is_said_to_spread_or_to_be_paid_where_nothing_does(snap: Snapsh
         "No layer pays: losses are of market value alone.",
         "No round leaves debt uncovered: there is nothing to amplify.",
     ]
-
-
-def test_no_debt_is_called_covered_that_nobody_could_judge(snap: Snapshot) -> None:
-    result = _run(snap, vol={"sETH": 0.3})
-    hidden = {"subject": "m", "reason": "unjudged", "detail": "no price", "accounts": 3, "value_usd": None}
-    assert title(result) == "No debt is left uncovered"
-    partly = replace(result, gaps=[*result.gaps, hidden])
-    assert title(partly) == "No debt that could be judged is left uncovered"
-    assert title(replace(partly, markets=[])) == "No account could be judged"
 
 
 def test_who_pays_is_a_share_of_what_defaults_cost_and_not_of_what_options_lost(snap: Snapshot) -> None:
