@@ -1,6 +1,6 @@
 """Was a VaR or ES forecast right?
 
-Kupiec 1995 (unconditional coverage), N violations in T days at rate p, pi = N/T:
+Kupiec 1995 (unconditional coverage), N violations in T days at rate p = 1 - level, pi = N/T:
 
     LR_uc = -2 ln[(1-p)^(T-N) p^N / ((1-pi)^(T-N) pi^N)]  ~ chi2(1)                                    (1)
 
@@ -29,7 +29,7 @@ from scipy import stats
 from scipy.special import xlogy
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import broadcast, floats, representable, require
+from aggregator.quant._checks import broadcast, check_level, floats, representable, require
 
 Flags = npt.NDArray[np.bool_]
 # Supplement of the multiplication factor, by violations in 250 days at 99 % (Basel Committee, January 1996, table 2).
@@ -60,15 +60,15 @@ class TrafficLight(NamedTuple):
     plus: float
 
 
-def kupiec(violations: int, days: int, rate: float) -> Verdict:
-    """Equation (1).  DomainError unless 0 <= violations <= days, days > 0 and 0 < rate < 1."""
-    _check_counts(violations, days, rate)
+def kupiec(violations: int, days: int, level: float) -> Verdict:
+    """Equation (1) with p = 1 - level.  DomainError unless 0 <= violations <= days, days > 0 and 0.5 <= level < 1."""
+    rate = _rate(violations, days, level)
     share = violations / days
     likelihood = float(_log(days - violations, violations, share) - _log(days - violations, violations, rate))
     return _chi2(2.0 * likelihood, 1)
 
 
-def christoffersen(violated: npt.ArrayLike, rate: float) -> Coverage:
+def christoffersen(violated: npt.ArrayLike, level: float) -> Coverage:
     """Equations (1) and (2) on daily flags (T,), T >= 2.
 
     With no violation on the day after one, or none at all, the likelihoods take their limits 0 ln 0 = 0.
@@ -81,18 +81,18 @@ def christoffersen(violated: npt.ArrayLike, rate: float) -> Coverage:
     n00, n01, n10, n11 = (int(c) for c in counts.ravel())
     pooled = (n01 + n11) / (len(hit) - 1)
     free = _log(n00, n01, _ratio(n01, n00 + n01)) + _log(n10, n11, _ratio(n11, n10 + n11))
-    alone = kupiec(int(hit.sum()), len(hit), rate)
+    alone = kupiec(int(hit.sum()), len(hit), level)
     independence = _chi2(2.0 * (free - _log(n00 + n10, n01 + n11, pooled)), 1)
     return Coverage(alone, independence, _chi2(alone.statistic + independence.statistic, 2), counts)
 
 
-def traffic_light(violations: int, days: int = 250, rate: float = 0.01) -> TrafficLight:
-    """Basel zone of a violation count; `plus` is defined for 250 days at 1 % only."""
-    _check_counts(violations, days, rate)
+def traffic_light(violations: int, days: int = 250, level: float = 0.99) -> TrafficLight:
+    """Basel zone of a violation count; `plus` is defined for 250 days at 99 % only."""
+    rate = _rate(violations, days, level)
     cumulative = float(stats.binom.cdf(violations, days, rate))
     zone = "green" if cumulative < 0.95 else "yellow" if cumulative < 0.9999 else "red"
     plus = float("nan")
-    if (days, rate) == (250, 0.01):
+    if (days, level) == (250, 0.99):
         plus = 0.0 if violations < 5 else _PLUS.get(violations, 1.0)
     return TrafficLight(zone, cumulative, plus)
 
@@ -107,14 +107,13 @@ class ShortfallTest(NamedTuple):
 
 
 @representable
-def acerbi_szekely(profit: npt.ArrayLike, var: npt.ArrayLike, es: npt.ArrayLike, tail: float = 0.025) -> ShortfallTest:
-    """Equations (3).  profit (T,), var and es (T,) or scalar, 0 < var <= es; tail: alpha, the share beyond VaR."""
+def acerbi_szekely(profit: npt.ArrayLike, var: npt.ArrayLike, es: npt.ArrayLike, level: float = 0.975) -> ShortfallTest:
+    """Equations (3) with alpha = 1 - level.  profit (T,), var and es (T,) or scalar, 0 < var <= es."""
+    tail = 1.0 - check_level(level)
     length = floats("profit", profit).shape
     x, v, s = broadcast(profit=profit, var=var, es=es)
-    if x.ndim != 1 or x.shape != length or not len(x) or not 0.0 < tail < 1.0:
-        raise DomainError(
-            "profits are out of range", expected="(T >= 1,), 0 < tail < 1", found=f"{length}, tail {tail}"
-        )
+    if x.ndim != 1 or x.shape != length or not len(x):
+        raise DomainError("profits are no line", expected="(T >= 1,)", found=f"{length}")
     require("profit", x, np.isfinite(x), "a finite number")
     require("var", v, v > 0.0, "> 0")
     require("es", s, (s >= v) & np.isfinite(s), "finite, at least VaR")
@@ -124,14 +123,14 @@ def acerbi_szekely(profit: npt.ArrayLike, var: npt.ArrayLike, es: npt.ArrayLike,
     return ShortfallTest(total / count + 1.0 if count else float("nan"), z2, count, z2 < -0.70)
 
 
-def _check_counts(violations: int, days: int, rate: float) -> None:
+def _rate(violations: int, days: int, level: float) -> float:
+    """The expected share of violations, 1 - level; DomainError if the counts are none."""
     whole = 0 < days < np.inf and 0 <= violations <= days and days % 1 == 0 and violations % 1 == 0
-    if not whole or not 0.0 < rate < 1.0:
+    if not whole:
         raise DomainError(
-            "counts are out of range",
-            expected="whole 0 <= violations <= days, 0 < rate < 1",
-            found=f"{violations}, {days}, {rate}",
+            "counts are out of range", expected="whole 0 <= violations <= days", found=f"{violations}, {days}"
         )
+    return 1.0 - check_level(level)
 
 
 def _log(quiet: int, hits: int, rate: float) -> float:

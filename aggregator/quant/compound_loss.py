@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import floats
+from aggregator.quant._checks import check_level, floats
 from aggregator.quant.jit import jit
 
 Floats = npt.NDArray[np.float64]
@@ -41,14 +41,17 @@ class LossLaw(NamedTuple):
         return float((units - self.mean) ** 2 @ self.pmf)
 
 
-def panjer_poisson(rate: float, severity: npt.ArrayLike, units: int) -> LossLaw:
-    """Compound Poisson.  rate >= 0; severity (m,): probability of 0..m-1 units a claim; table of `units` >= 1."""
+def panjer_poisson(frequency: float, severity: npt.ArrayLike, units: int) -> LossLaw:
+    """Compound Poisson.
+
+    frequency >= 0: claims expected; severity (m,): probability of 0..m-1 units a claim; table of `units` >= 1.
+    """
     f = _severity(severity)
-    if not 0.0 <= rate < np.inf:
-        raise DomainError("frequency is out of range", expected="0 <= rate < inf", found=str(rate))
+    if not 0.0 <= frequency < np.inf:
+        raise DomainError("frequency is out of range", expected="0 <= frequency < inf", found=str(frequency))
     _check_units(units)
-    halvings = max(int(np.ceil(np.log2(rate / 500.0))), 0) if rate > 0.0 else 0
-    part = rate / 2.0**halvings
+    halvings = max(int(np.ceil(np.log2(frequency / 500.0))), 0) if frequency > 0.0 else 0
+    part = frequency / 2.0**halvings
     g = recursion(0.0, part, float(np.exp(-part * (1.0 - f[0]))), f, units)
     for _ in range(halvings):
         g = np.convolve(g, g)[:units]
@@ -71,9 +74,7 @@ def panjer_negative_binomial(r: float, success: float, severity: npt.ArrayLike, 
 
 def loss_quantile(law: LossLaw, level: float) -> int:
     """Least total whose cumulative probability reaches `level`; DomainError if the table ends before."""
-    if not 0.0 < level < 1.0:
-        raise DomainError("level is out of range", expected="0 < level < 1", found=str(level))
-    at = int(np.searchsorted(np.cumsum(law.pmf), level * (1.0 - 1e-15)))
+    at = int(np.searchsorted(np.cumsum(law.pmf), check_level(level) * (1.0 - 1e-15)))
     if at >= len(law.pmf):
         raise DomainError(
             "the table ends before the level",

@@ -18,7 +18,7 @@ from scipy import stats
 from scipy.special import xlogy
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import broadcast, floats, representable, require
+from aggregator.quant._checks import broadcast, check_level, floats, representable, require
 from aggregator.quant.backtests import Verdict
 
 Floats = npt.NDArray[np.float64]
@@ -72,25 +72,30 @@ class ConfidenceSet(NamedTuple):
 
 @representable
 def model_confidence_set(
-    losses: npt.ArrayLike, names: list[str], seed: int, size: float = 0.1, reps: int = 1000, block: int | None = None
+    losses: npt.ArrayLike,
+    names: list[str],
+    *,
+    seed: int,
+    level: float = 0.9,
+    reps: int = 1000,
+    block: int | None = None,
 ) -> ConfidenceSet:
-    """Models that cannot be told from the best at 1 - size.  losses (n, models); seeded block bootstrap, T_R."""
+    """Models that cannot be told from the best at the level.  losses (n, models); seeded block bootstrap, T_R."""
     from arch.bootstrap import MCS  # 0.5 s to import; only this needs it
 
-    table = _numbers("losses", losses)
+    table, size = _numbers("losses", losses), 1.0 - check_level(level)
     if (
         table.ndim != 2
         or table.shape[1] != len(set(names))
         or not 2 <= len(names) == len(set(names))
         or len(table) < 2
-        or not 0.0 < size < 1.0
         or reps < 1
         or not (block is None or 1 <= block <= len(table))
     ):
         raise DomainError(
             "losses do not match the names",
-            expected="(n >= 2, models >= 2), a name for each, 0 < size < 1, reps and block from 1",
-            found=f"{table.shape}, {names}, size {size}, {reps} reps, block {block}",
+            expected="(n >= 2, models >= 2), a name for each, reps and block from 1",
+            found=f"{table.shape}, {names}, {reps} reps, block {block}",
         )
     for i, name in enumerate(names):
         for j in range(i):

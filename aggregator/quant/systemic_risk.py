@@ -3,7 +3,7 @@
     dCoVaR_q = CoVaR(sys | i at VaR_q) - CoVaR(sys | i at its median)                                  (1)
     Gaussian:   CoVaR = s_sys*(rho*z_q + sqrt(1-rho^2)*z_q),   dCoVaR = z_q*rho*s_sys                   (2)
     empirical:  quantile regression of the system's return on i's (Koenker and Bassett 1978, a linear programme)
-    MES = -E[r_i | r_sys <= VaR_sys];   Gaussian: rho*s_i*phi(z_a)/a                                   (3)
+    MES = -E[r_i | r_sys in its worst q];   Gaussian: rho*s_i*phi(z_q)/q                                 (3)
     LRMES = 1 - exp(beta*ln(1-d)),   SRISK = k*Debt - (1-k)*Equity*(1-LRMES)                           (4)
 
 Adrian and Brunnermeier 2016, doi:10.1257/aer.20120555; Acharya et al. 2017, doi:10.1093/rfs/hhw088; Brownlees and Engle
@@ -20,8 +20,8 @@ from scipy import sparse, stats
 from scipy.optimize import linprog
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import broadcast, floats, representable, require
-from aggregator.quant.tail_risk import MIN_TAIL
+from aggregator.quant._checks import broadcast, check_level, floats, representable, require
+from aggregator.quant.tail_risk import MIN_TAIL, rank
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,23 +33,27 @@ class CoVaR(NamedTuple):
     delta: float
 
 
-def gaussian_covar(correlation: float, sigma_system: float, tail: float) -> CoVaR:
-    """Equations (2); tail q in (0, 0.5), for example 0.05."""
+def gaussian_covar(correlation: float, sigma_system: float, level: float) -> CoVaR:
+    """Equations (2); level 1 - q, for example 0.95: the firm is at the loss that it exceeds in the worst 5 %."""
     if not -1.0 <= correlation <= 1.0 or not 0.0 < sigma_system < np.inf:
         raise DomainError(
             "law is out of range", expected="|rho| <= 1, sigma > 0", found=f"{correlation}, {sigma_system}"
         )
-    z = float(stats.norm.ppf(_tail(tail)))
+    z = float(stats.norm.ppf(1.0 - check_level(level)))
     spread = float(np.sqrt(1.0 - correlation**2))
     return CoVaR(sigma_system * z * (correlation + spread), z * correlation * sigma_system)
 
 
-def empirical_covar(own: npt.ArrayLike, system: npt.ArrayLike, tail: float, min_tail: int = MIN_TAIL) -> CoVaR:
-    """Quantile regression of system (n,) on own (n,) returns; refuses fewer than min_tail outcomes in the tail."""
+def empirical_covar(own: npt.ArrayLike, system: npt.ArrayLike, level: float, *, min_tail: int = MIN_TAIL) -> CoVaR:
+    """Quantile regression of system (n,) on own (n,) returns at 1 - level; quantiles of own as `tail_risk` has VaR.
+
+    DomainError for fewer than min_tail outcomes in the tail.
+    """
     x, y = _pair(own, system)
-    _enough(len(x), tail, min_tail)
-    intercept, slope = quantile_regression(x, y, tail)
-    low, middle = np.quantile(x, [tail, 0.5])
+    _enough(len(x), level, min_tail)
+    intercept, slope = quantile_regression(x, y, 1.0 - level)
+    falling = np.sort(-x)
+    low, middle = (-float(falling[rank(q, len(x))]) for q in (level, 0.5))
     return CoVaR(float(intercept + slope * low), float(slope * (low - middle)))
 
 
@@ -73,20 +77,26 @@ def quantile_regression(x: npt.ArrayLike, y: npt.ArrayLike, quantile: float) -> 
     return float(found.x[0]), float(found.x[1])
 
 
-def gaussian_mes(correlation: float, sigma: float, tail: float) -> float:
+def gaussian_mes(correlation: float, sigma: float, level: float) -> float:
     """Equation (3), a positive loss."""
     if not -1.0 <= correlation <= 1.0 or not 0.0 < sigma < np.inf:
         raise DomainError("law is out of range", expected="|rho| <= 1, sigma > 0", found=f"{correlation}, {sigma}")
-    z = float(stats.norm.ppf(_tail(tail)))
-    return float(correlation * sigma * stats.norm.pdf(z) / tail)
+    z = float(stats.norm.ppf(1.0 - check_level(level)))
+    return float(correlation * sigma * stats.norm.pdf(z) / (1.0 - level))
 
 
-def empirical_mes(own: npt.ArrayLike, system: npt.ArrayLike, tail: float, min_tail: int = MIN_TAIL) -> float:
-    """Mean own loss over the worst share `tail` of system returns, both (n,); a positive loss."""
+def empirical_mes(own: npt.ArrayLike, system: npt.ArrayLike, level: float, *, min_tail: int = MIN_TAIL) -> float:
+    """Mean own loss over the worst 1 - level of system returns, both (n,); a positive loss.
+
+    Days on which the system lost the same count alike: those at the edge of the tail share what room is left in it, so
+    the order of the rows means nothing (Acerbi and Tasche 2002, as in `tail_risk`).
+    """
     x, y = _pair(own, system)
-    _enough(len(x), tail, min_tail)
-    worst = np.argsort(y, kind="stable")[: int(np.floor(tail * len(y) + 1e-9))]
-    return float(-x[worst].mean())
+    beyond = _enough(len(y), level, min_tail)
+    edge = np.sort(y)[rank(beyond / len(y), len(y))]
+    worse, tied = y < edge, y == edge
+    part = (beyond - np.count_nonzero(worse)) / np.count_nonzero(tied)
+    return float(-(np.sum(x[worse]) + part * np.sum(x[tied])) / beyond)
 
 
 @representable
@@ -112,15 +122,12 @@ def srisk(
     return np.asarray(capital_ratio * d - (1.0 - capital_ratio) * e * (1.0 - loss))
 
 
-def _tail(tail: float) -> float:
-    if not 0.0 < tail < 0.5:
-        raise DomainError("tail is out of range", expected="0 < tail < 0.5", found=str(tail))
-    return tail
-
-
-def _enough(n: int, tail: float, min_tail: int) -> None:
-    if _tail(tail) * n < min_tail * (1.0 - 1e-12):
-        raise DomainError("the tail holds too few outcomes", expected=f"{min_tail}", found=f"{tail * n:.3g} of {n}")
+def _enough(n: int, level: float, min_tail: int) -> float:
+    """Outcomes that lie beyond the level."""
+    beyond = (1.0 - check_level(level)) * n
+    if beyond < min_tail * (1.0 - 1e-12):
+        raise DomainError("the tail holds too few outcomes", expected=f"{min_tail}", found=f"{beyond:.3g} of {n}")
+    return beyond
 
 
 def _pair(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Floats, Floats]:

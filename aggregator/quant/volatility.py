@@ -119,7 +119,8 @@ class Garch(NamedTuple):
 def fit_garch(returns: npt.ArrayLike, *, asymmetric: bool = False, presample_mean: bool = False) -> Garch:
     """GARCH(1,1) or GJR(1,1,1) with constant mean and normal errors, through `arch`.
 
-    returns (T,), T >= 100, best in per cent: `arch` needs variances near one.  presample_mean: h_0 = e_0^2 = mean(e^2),
+    returns (T,), T >= 100, in any unit: they are fitted in units of their own deviation, because `arch` stops early at
+    variances far from one, and the answer is in the unit of the returns.  presample_mean: h_0 = e_0^2 = mean(e^2),
     which moves with mu as in the FCP benchmark; `arch` holds its start fixed, so the fit is then finished from there.
     """
     from arch import arch_model  # 0.5 s to import; only fitting needs it
@@ -127,6 +128,8 @@ def fit_garch(returns: npt.ArrayLike, *, asymmetric: bool = False, presample_mea
     r = _returns(returns)
     if r.ndim != 1 or len(r) < 100 or not float(np.var(r)) > 0.0:
         raise DomainError("series is too short or constant", expected="(T >= 100,) that moves", found=str(r.shape))
+    unit = float(np.std(r))
+    r = r / unit
     model = arch_model(r, mean="Constant", vol="GARCH", p=1, o=1 if asymmetric else 0, q=1, rescale=False)
     start = float(np.mean((r - r.mean()) ** 2)) if presample_mean else None
     fitted = model.fit(disp="off", show_warning=False, backcast=start, tol=1e-12)
@@ -143,8 +146,20 @@ def fit_garch(returns: npt.ArrayLike, *, asymmetric: bool = False, presample_mea
     mu, omega, alpha, gamma, beta = (float(value) for value in p)
     last = float(r[-1]) - mu
     ahead = omega + (alpha + gamma * (last < 0.0)) * last**2 + beta * float(h[-1])
-    errors = {str(name): float(error) for name, error in fitted.std_err.items()}
-    return Garch(mu, omega, alpha, gamma, beta, likelihood, h, ahead, errors, converged)
+    size = {"mu": unit, "omega": unit**2}
+    errors = {str(name): float(error) * size.get(str(name), 1.0) for name, error in fitted.std_err.items()}
+    return Garch(
+        mu * unit,
+        omega * unit**2,
+        alpha,
+        gamma,
+        beta,
+        likelihood - len(r) * float(np.log(unit)),
+        h * unit**2,
+        ahead * unit**2,
+        errors,
+        converged,
+    )
 
 
 def _put(p: Floats, at: npt.NDArray[np.int64], values: Floats) -> Floats:

@@ -147,7 +147,7 @@ def tails() -> None:
     count = np.arange(0, 13)
     line_figure(
         "risk_backtests", "Kupiec, 250 days at 99 %", "violations", "p-value",
-        {"p-value": (count.astype(float), np.array([kupiec(int(k), 250, 0.01).p_value for k in count]))},
+        {"p-value": (count.astype(float), np.array([kupiec(int(k), 250, 0.99).p_value for k in count]))},
     )  # fmt: skip
     beta = np.linspace(0, 2.5, 100)
     line_figure(

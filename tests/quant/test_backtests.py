@@ -24,20 +24,20 @@ WORKED = [
 
 @pytest.mark.parametrize(("rate", "days", "low", "high"), REGIONS)
 def test_kupiec_regions(rate: float, days: int, low: int, high: int) -> None:
-    rejected = [n for n in range(days + 1) if kupiec(n, days, rate).p_value < 0.05]
+    rejected = [n for n in range(days + 1) if kupiec(n, days, 1 - rate).p_value < 0.05]
     assert max(n for n in rejected if n < rate * days) == low
     assert min(n for n in rejected if n > rate * days) == high
 
 
 def test_the_one_published_row_that_does_not_reproduce() -> None:
     """T = 255, p = 1 % is printed as N < 7 with no lower bound; N = 0 is rejected too, at 2.4 %."""
-    assert kupiec(0, 255, 0.01).p_value < 0.05
-    assert kupiec(7, 255, 0.01).p_value < 0.05 <= kupiec(6, 255, 0.01).p_value
+    assert kupiec(0, 255, 0.99).p_value < 0.05
+    assert kupiec(7, 255, 0.99).p_value < 0.05 <= kupiec(6, 255, 0.99).p_value
 
 
 @pytest.mark.parametrize(("days", "violations", "rate", "statistic", "p"), WORKED)
 def test_kupiec_statistic(days: int, violations: int, rate: float, statistic: float, p: float) -> None:
-    found = kupiec(violations, days, rate)
+    found = kupiec(violations, days, 1 - rate)
     assert found.statistic == pytest.approx(statistic, abs=1e-8)
     assert found.p_value == pytest.approx(p, abs=1e-8)
 
@@ -45,7 +45,7 @@ def test_kupiec_statistic(days: int, violations: int, rate: float, statistic: fl
 def test_christoffersen_statistics() -> None:
     flags = np.zeros(250, int)
     flags[[10, 11, 12, 50, 51, 90, 140, 200, 201, 240]] = 1
-    found = christoffersen(flags, 0.01)
+    found = christoffersen(flags, 0.99)
     assert found.transitions.tolist() == [[233, 6], [6, 4]]
     assert found.unconditional.statistic == pytest.approx(12.955491062356018, abs=1e-8)
     assert found.independence.statistic == pytest.approx(14.365484585187318, abs=1e-8)
@@ -54,11 +54,11 @@ def test_christoffersen_statistics() -> None:
 
 
 def test_christoffersen_at_its_limits_and_its_size() -> None:
-    quiet = christoffersen(np.zeros(100, bool), 0.01)
+    quiet = christoffersen(np.zeros(100, bool), 0.99)
     assert quiet.independence.statistic == 0
     assert quiet.joint.statistic == pytest.approx(-200 * np.log(0.99))
     rng = np.random.default_rng(3)
-    rejected = [christoffersen(rng.random(1000) < 0.05, 0.05).joint.p_value < 0.05 for _ in range(400)]
+    rejected = [christoffersen(rng.random(1000) < 0.05, 0.95).joint.p_value < 0.05 for _ in range(400)]
     assert 0.02 < np.mean(rejected) < 0.10
 
 
@@ -131,7 +131,7 @@ def test_acerbi_szekely_one_in_ten_thousand() -> None:
 
 
 def test_acerbi_szekely_by_hand() -> None:
-    found = acerbi_szekely([-3.0, 1.0, -2.0, 0.5], 1.0, 2.0, tail=0.25)
+    found = acerbi_szekely([-3.0, 1.0, -2.0, 0.5], 1.0, 2.0, level=0.75)
     assert found.z1 == pytest.approx(1 - (3 + 2) / 2 / 2)
     assert found.z2 == pytest.approx(1 - (3 + 2) / 2 / (4 * 0.25))
     assert found.rejected
@@ -143,11 +143,11 @@ def test_acerbi_szekely_by_hand() -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: kupiec(3, 2, 0.01),
-        lambda: kupiec(0, 0, 0.01),
-        lambda: kupiec(0, 10, 0.0),
-        lambda: christoffersen([0, 2], 0.1),
-        lambda: christoffersen([1], 0.1),
+        lambda: kupiec(3, 2, 0.99),
+        lambda: kupiec(0, 0, 0.99),
+        lambda: kupiec(0, 10, 0.01),
+        lambda: christoffersen([0, 2], 0.9),
+        lambda: christoffersen([1], 0.9),
         lambda: traffic_light(-1),
         lambda: acerbi_szekely([1.0], 2.0, 1.0),
         lambda: acerbi_szekely([float("nan")], 1.0, 1.0),

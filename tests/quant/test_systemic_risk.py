@@ -9,6 +9,7 @@ from scipy import stats
 from aggregator.core.errors import DomainError
 from aggregator.quant import compound_loss as cl
 from aggregator.quant import systemic_risk as sr
+from aggregator.quant.tail_risk import historical
 
 # (rho, sigma system, sigma own, tail, CoVaR, delta, MES): closed forms, MES also by 2e6 draws; 1e-9.
 GAUSSIAN = [
@@ -27,10 +28,43 @@ SRISK = [
 def test_gaussian_forms(
     rho: float, system: float, own: float, tail: float, covar: float, delta: float, mes: float
 ) -> None:
-    found = sr.gaussian_covar(rho, system, tail)
+    found = sr.gaussian_covar(rho, system, 1 - tail)
     assert found.covar == pytest.approx(covar, abs=1e-9)
     assert found.delta == pytest.approx(delta, abs=1e-9)
-    assert sr.gaussian_mes(rho, own, tail) == pytest.approx(mes, abs=1e-9)
+    assert sr.gaussian_mes(rho, own, 1 - tail) == pytest.approx(mes, abs=1e-9)
+
+
+def test_tied_system_returns_count_alike_in_any_order() -> None:
+    """Half of the tied days are in the tail, whichever they are: 0.5 where own returns are -1 and 0 by halves."""
+    system = np.zeros(40)
+    own = np.repeat([0.0, -1.0], 20)
+    for order in (slice(None), slice(None, None, -1), np.random.default_rng(0).permutation(40)):
+        assert sr.empirical_mes(own[order], system, 0.5) == pytest.approx(0.5, abs=1e-15)
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        x, y, level = rng.normal(size=200), rng.integers(-4, 4, 200).astype(float), float(rng.uniform(0.5, 0.94))
+        permuted = rng.permutation(200)
+        found = sr.empirical_mes(x, y, level)
+        assert sr.empirical_mes(x[permuted], y[permuted], level) == pytest.approx(found, abs=1e-12)
+        # the mean over random ways of breaking the ties, each day weighted as the tail mean of a line of losses is
+        broken = [tail_mean(x[np.lexsort((rng.random(200), y))], 200 * (1 - level)) for _ in range(400)]
+        assert found == pytest.approx(np.mean(broken), abs=5 * np.std(broken) / 20 + 1e-12)
+
+
+def tail_mean(sorted_own: np.ndarray, beyond: float) -> float:
+    weights = np.clip(beyond - np.arange(len(sorted_own)), 0.0, 1.0)
+    return float(-weights @ sorted_own / beyond)
+
+
+def test_quantile_of_own_is_the_var_of_tail_risk() -> None:
+    """CoVaR at own VaR: the same number that `historical` gives, also where the quantile falls on an outcome."""
+    rng = np.random.default_rng(3)
+    for n in (200, 333, 1000):
+        own = rng.normal(size=n)
+        found = sr.empirical_covar(own, 0.25 + 2.0 * own, 0.95)
+        assert found.covar == pytest.approx(0.25 - 2.0 * historical(-own, 0.95, min_tail=1).var, abs=1e-9)
+        median = historical(-own, 0.5, min_tail=1).var
+        assert found.delta == pytest.approx(found.covar - 0.25 + 2.0 * median, abs=1e-9)
 
 
 @pytest.mark.parametrize(("debt", "equity", "beta", "loss", "missing"), SRISK)
@@ -43,9 +77,9 @@ def test_empirical_forms_reach_the_gaussian_ones() -> None:
     rng = np.random.default_rng(6)
     system = rng.normal(0, 0.03, 20_000)
     own = 0.05 * (0.6 * system / 0.03 + 0.8 * rng.standard_normal(20_000))
-    assert sr.empirical_mes(own, system, 0.05) == pytest.approx(sr.gaussian_mes(0.6, 0.05, 0.05), rel=0.03)
-    small = sr.empirical_covar(own[:4000], system[:4000], 0.05)
-    exact = sr.gaussian_covar(0.6, 0.03, 0.05)
+    assert sr.empirical_mes(own, system, 0.95) == pytest.approx(sr.gaussian_mes(0.6, 0.05, 0.95), rel=0.03)
+    small = sr.empirical_covar(own[:4000], system[:4000], 0.95)
+    exact = sr.gaussian_covar(0.6, 0.03, 0.95)
     assert small.covar == pytest.approx(exact.covar, rel=0.06)
     assert small.delta == pytest.approx(exact.delta, rel=0.15)
 
@@ -119,10 +153,10 @@ def test_panjer_beyond_underflow() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sr.gaussian_covar(1.5, 1, 0.05), "law"),
-        (lambda: sr.gaussian_mes(0.5, 1, 0.6), "tail"),
-        (lambda: sr.empirical_mes(np.zeros(50), np.zeros(50), 0.05), "too few"),
-        (lambda: sr.empirical_covar(np.zeros(50), np.zeros(49), 0.3), "pair"),
+        (lambda: sr.gaussian_covar(1.5, 1, 0.95), "law"),
+        (lambda: sr.gaussian_mes(0.5, 1, 0.05), "0.95"),
+        (lambda: sr.empirical_mes(np.zeros(50), np.zeros(50), 0.95), "too few"),
+        (lambda: sr.empirical_covar(np.zeros(50), np.zeros(49), 0.7), "pair"),
         (lambda: sr.lrmes(1.0, 1.0), "drop"),
         (lambda: sr.srisk(-1, 1, 0.1), "debt"),
         (lambda: cl.panjer_poisson(1, [0.5, 0.4], 10), "distribution"),

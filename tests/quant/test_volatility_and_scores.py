@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from arch import arch_model
 from arch.univariate import HARX
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +67,31 @@ def test_garch_benchmark() -> None:
         h = found.omega + (found.alpha * (e[t - 1] ** 2 if t else start) + found.beta * h)
         assert found.variance[t] == pytest.approx(h, rel=1e-9)
     assert found.next_variance == pytest.approx(found.omega + found.alpha * e[-1] ** 2 + found.beta * h, rel=1e-9)
+
+
+@pytest.mark.parametrize(("asymmetric", "presample_mean"), [(False, False), (True, False), (False, True)])
+def test_garch_does_not_depend_on_the_unit(asymmetric: bool, presample_mean: bool) -> None:
+    rng = np.random.default_rng(1)
+    h, r = 1.0, np.empty(1000)
+    for t in range(len(r)):
+        r[t] = np.sqrt(h) * rng.standard_normal()
+        h = 0.1 + 0.2 * r[t] ** 2 + 0.7 * h
+    if not asymmetric and not presample_mean:
+        theirs = arch_model(r / 100, mean="Constant", vol="GARCH", p=1, q=1, rescale=True).fit(disp="off")
+        assert fit_garch(r / 100).alpha == pytest.approx(theirs.params["alpha[1]"], rel=1e-3)
+        assert fit_garch(r / 100).alpha == pytest.approx(0.2215, abs=1e-4)
+    one = fit_garch(r, asymmetric=asymmetric, presample_mean=presample_mean)
+    assert one.converged
+    for unit in (1e-4, 0.003, 100.0, 1e4):
+        found = fit_garch(r * unit, asymmetric=asymmetric, presample_mean=presample_mean)
+        assert found.converged
+        plain = (found.alpha, found.gamma, found.beta, found.mu / unit, found.omega / unit**2)
+        assert plain == pytest.approx((one.alpha, one.gamma, one.beta, one.mu, one.omega), rel=1e-4, abs=1e-6)
+        assert found.loglikelihood + 1000 * np.log(unit) == pytest.approx(one.loglikelihood, abs=1e-5)
+        assert found.next_variance == pytest.approx(one.next_variance * unit**2, rel=1e-4)
+        np.testing.assert_allclose(found.variance, one.variance * unit**2, rtol=1e-4)
+        assert found.errors["mu"] == pytest.approx(one.errors["mu"] * unit, rel=1e-2)
+        assert found.errors["omega"] == pytest.approx(one.errors["omega"] * unit**2, rel=1e-2)
 
 
 def test_gjr_finds_the_asymmetry_it_was_given() -> None:
