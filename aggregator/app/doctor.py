@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aggregator.app.config import ChainConfig, Config, load_config
+from aggregator.app.running import run
 from aggregator.core.errors import SpilloverError
 from aggregator.report.names import count
 
@@ -28,7 +29,7 @@ def examine(path: Path | None) -> list[Finding]:
         findings = [_finding("configuration", "warn", f"{counts}: collect has nothing to read", "add [[deployments]]")]
     findings += [_stray(name) for name in stray_endpoints(config)]
     findings += _adapters(config)
-    findings += [_recording(config)] if config.replay.recording else asyncio.run(_chains(config))
+    findings += [_recording(config)] if config.replay.recording else run(_chains(config))
     findings += _database(config)
     return findings
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from aggregator import __version__
 from aggregator.app.address import typed_address
 from aggregator.app.config import Config, data_dir, load_config
+from aggregator.app.running import run
 from aggregator.core.block import Cut
 from aggregator.core.errors import ConfigError, DatabaseError, StoreError, near_miss
 from aggregator.core.ids import holder_name, is_address, source_of
 from aggregator.core.result import StressResult, job
 from aggregator.core.scenario import Scenario, load_scenario
 from aggregator.report.coverage import coverage_json
-from aggregator.report.plain import cut_json, gap_json
+from aggregator.report.plain import cut_json, gap_json, utc
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.totals import reconcile
 from aggregator.store import Store
@@ -81,7 +83,10 @@ class App:
         return self._stored("")
 
     def snapshot(self, at: str = "") -> Snapshot:
-        """The cut `at` (digest prefix, number, or unix time: the last cut not younger), the newest by default."""
+        """The cut `at`, the newest by default: digest prefix, block, or a time, as unix seconds or as pages print it.
+
+        A time is that of one of the cut's blocks, or names the last cut not younger.
+        """
         stored = self._stored(at)
         if self._snapshot is None or self._snapshot[0] != stored:
             from aggregator.snapshot import build
@@ -102,22 +107,25 @@ class App:
             )
         if not at:
             return cuts[0]
-        if at.isdigit():
-            number = int(at)
-            by_block = [c for c in cuts if any(b.number == number for b in c.cut.blocks)]
-            by_time = [c for c in cuts if c.cut.time_s <= number] if number > 10**9 else []
-            if by_block or by_time:
-                return (by_block or by_time)[0]
+        time_s = int(at) if at.isdigit() else _time_s(at)
+        if at.isdigit() and (by_block := [c for c in cuts if any(b.number == time_s for b in c.cut.blocks)]):
+            return by_block[0]
         found = [c for c in cuts if c.cut.digest.startswith(at.lower())]
         if len(found) == 1:
             return found[0]
+        if time_s is not None and time_s > 10**9:
+            by_time = [c for c in cuts if any(b.time_s == time_s for b in c.cut.blocks)]
+            by_time += [c for c in cuts if c.cut.time_s <= time_s]
+            if by_time:
+                return by_time[0]
         named = (
-            f"{c.digest[:12]} (unix time {c.time_s}, blocks {', '.join(str(b.number) for b in c.blocks)})"
+            f"{c.digest[:12]} ({utc(c.time_s)}, unix time {c.time_s}, blocks "
+            f"{', '.join(str(b.number) for b in c.blocks)})"
             for c in (one.cut for one in (found or cuts)[:_MOST_CUTS])
         )
         raise ConfigError(
             "several cuts begin so" if found else "no such cut",
-            expected="the start of a cut's digest, one of its blocks, or a unix time not before it: "
+            expected="the start of a cut's digest, one of its blocks, or a time not before it, in UTC or unix seconds: "
             + "; ".join(named),
             found=at,
             fix="give more of the digest" if found else "leave --at out for the newest",
@@ -138,7 +146,7 @@ class App:
             )
         recorder = Recording() if record and _output(record) else None
         self.store.migrate()  # what cannot be written is said before anything is asked
-        result = asyncio.run(self._collect(tick, recorder))
+        result = run(self._collect(tick, recorder))
         if record and recorder:
             recorder.save(record)
         return self._collected(result.cut, result.failed)
@@ -160,7 +168,7 @@ class App:
 
     def dry_run(self, tick: Tick) -> list[dict[str, Any]]:
         """What a run would cost by deployment; nothing is written."""
-        return [e._asdict() for e in asyncio.run(self._estimate(tick))]
+        return [e._asdict() for e in run(self._estimate(tick))]
 
     async def _estimate(self, tick: Tick) -> list[Estimate]:
         from aggregator.ingest.estimate import estimate
@@ -389,23 +397,39 @@ class App:
         )
 
 
+def _time_s(text: str) -> int | None:
+    """Unix seconds of a time such as 2026-03-01 12:00:00, with T, Z or an offset too, UTC where it has none."""
+    try:
+        time = datetime.fromisoformat(text.strip().removesuffix("UTC").strip())
+    except ValueError:
+        return None
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
+
+
 def _is_address(text: str) -> bool:
     return text.strip().lower().startswith("0x")
 
 
 def _output(file: Path, *suffixes: str) -> Path:
-    """A file that can be written, its folder made; ConfigError before any work is done for it."""
+    """A file that can be written; ConfigError before any work is done for it. No folder is made for it."""
     if not file.name.endswith(suffixes or "") or file.is_dir():
         wanted = f"a file name ending in {' or '.join(suffixes)}" if suffixes else "a file"
         raise ConfigError("cannot write there", expected=wanted, found=str(file))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(file if file.exists() else file.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
+    if not file.parent.is_dir():
+        there = "no folder" if file.parent.exists() else "not there"
         raise ConfigError(
-            "cannot write there", expected="a folder that can be written", found=f"{file}: {error.strerror}"
-        ) from error
+            "cannot write there",
+            expected="a folder that exists",
+            found=f"{file.parent}: {there}",
+            fix=f"mkdir -p {shlex.quote(str(file.parent))}, or name another file",
+        )
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise ConfigError(
+            "cannot write there",
+            expected="a folder that can be written",
+            found=f"{file}: {os.strerror(errno.EACCES)}",
+            fix="name a file in a folder of yours",
+        )
     return file
 
 

@@ -36,7 +36,9 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file; config/default.toml otherwise.", show_default=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-AtOption = Annotated[str, typer.Option("--at", help="Cut: digest prefix, unix time or block; the last one otherwise.")]
+AtOption = Annotated[
+    str, typer.Option("--at", help="Cut: digest prefix, block, or a time in UTC or unix seconds; else the last.")
+]
 
 
 def main() -> NoReturn:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aggregator.core.block import Cut
 from aggregator.core.ids import adapter_of, chain_or_source
 from aggregator.core.rows import Gap
+
+
+def utc(time_s: int) -> str:
+    """A time as pages and errors print it, and as --at takes it."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def cut_json(cut: Cut) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 from aggregator.core.result import StressResult, WalletOutcome
@@ -12,6 +11,7 @@ from aggregator.report.answer import answer, blow_of, read_share, title
 from aggregator.report.coverage import coverage_json
 from aggregator.report.names import Cell, Names, chain_name, clean, count, short, usd
 from aggregator.report.page import Section, render
+from aggregator.report.plain import utc
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.prices import all_usd
 from aggregator.snapshot.symbols import symbols_of
@@ -73,7 +73,7 @@ def _worst_error(result: StressResult) -> float:
 
 def _as_of(result: StressResult, snap: Snapshot) -> Section:
     rows = [
-        [chain_name(b.source), f"{b.number:,}", _utc(b.time_s), b.finality, Cell(short(b.hash), b.hash)]
+        [chain_name(b.source), f"{b.number:,}", utc(b.time_s), b.finality, Cell(short(b.hash), b.hash)]
         for b in snap.cut.blocks
     ]
     digests = (
@@ -336,7 +336,3 @@ def _small(value: float) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _utc(time_s: int) -> str:
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%S")

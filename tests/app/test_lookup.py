@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,10 +13,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from aggregator.api import make_app
-from aggregator.app.demo import Demo
+from aggregator.app.demo import RECORDING, Demo
+from aggregator.app.doctor import examine
+from aggregator.app.running import run
 from aggregator.app.wiring import App
 from aggregator.cli import show
+from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import ConfigError, ImportDataError
+from tests.report.fixtures import quiet
 
 BOOK = {
     "markets": "market,rule\nmain,compound_v2@1\n",
@@ -33,9 +38,39 @@ def test_a_cut_is_found_by_digest_block_and_time(demo: Demo) -> None:
             assert app.snapshot(at).cut.digest == cut.digest
 
 
+WRITTEN = ("{0:%Y-%m-%d %H:%M:%S}", "{0:%Y-%m-%dT%H:%M:%SZ}", "{0:%Y-%m-%d %H:%M:%S} UTC", "{0}", "{1}")
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_a_cut_is_found_by_every_time_that_a_report_prints_of_it(tmp_path: Path, written: str) -> None:
+    """Those of its older blocks too, beside a cut between them; and any later one, until the next cut begins."""
+    old = BlockRef("eip155:1", 7, "0x07", 1_750_000_000, "safe")
+    new, newest = (
+        old._replace(number=9, hash="0x09", time_s=1_750_000_030),
+        BlockRef("eip155:10", 8, "0x08", 1_750_000_090, "safe"),
+    )
+    first, second = Cut.of([old]), Cut.of([new, newest])
+    named = {
+        first: [1_750_000_000, 1_750_000_029, 1_750_000_089],
+        second: [1_750_000_030, 1_750_000_090, 1_760_000_000],
+    }
+    (tmp_path / "c.toml").write_text(f'[store]\nurl = "sqlite:///{tmp_path}/s.db"\n')
+    with App.open(tmp_path / "c.toml") as app:
+        for cut in named:
+            with app.store.write_run(cut):
+                pass
+        for cut, times in named.items():
+            for time_s in times:
+                at = written.format(datetime.fromtimestamp(time_s, UTC), time_s)
+                assert app.snapshot(at).cut.digest == cut.digest, at
+        with pytest.raises(ConfigError, match="no such cut"):
+            app.snapshot("2025-06-15 15:06:39")
+
+
 def test_an_unknown_cut_is_told_every_way_to_name_one(demo: Demo) -> None:
     with App.open(demo.config) as app:
         (cut,) = app.cuts()
+        assert "2025-06-22 " in f"{datetime.fromtimestamp(cut.time_s, UTC)}"
         for at in ("foo", "2025-06-22", "7", str(cut.time_s - 86_400)):
             with pytest.raises(ConfigError, match="no such cut") as raised:
                 app.snapshot(at)
@@ -133,9 +168,33 @@ def test_a_table_that_is_dated_in_the_future_is_said(
 ) -> None:
     at = int(time.time()) + ahead_s
     with book_app(tmp_path, prices=f"asset,price_usd,time_s\nETH,2000,{at}\nUSDC,1,{at}\n") as app:
-        assert -ahead_s <= app.wallet("alice")["age_s"] == app.exposure("ETH")["age_s"] < -ahead_s + 60
+        for age_s in (app.wallet("alice")["age_s"], app.exposure("ETH")["age_s"]):
+            assert -ahead_s <= age_s < -ahead_s + 60
         show.wallet(app.wallet("alice"))
         show.exposure(app.exposure("ETH"))
         show.stress(app.stress("mild", "", lambda *_: None), app.age_s())
         show.collect(app.import_book(tmp_path / "book").data, [])
     assert capsys.readouterr().out.count(f"dated {said} AFTER this machine's clock") == 4
+
+
+async def test_a_notebook_can_collect_and_ask_the_doctor(demo: Demo, tmp_path: Path) -> None:
+    """A loop runs already there, as in this test."""
+    for file in (demo.config, demo.config.parent / RECORDING):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    text = (tmp_path / "config.toml").read_text().split("[store]")[0]
+    (tmp_path / "config.toml").write_text(f'{text}[store]\nurl = "sqlite:///{tmp_path}/x.db"\n')
+    asyncio.get_running_loop()
+    with App.open(tmp_path / "config.toml") as app:
+        assert sum(row["calls"] for row in app.dry_run(quiet)) > 0
+        answer = app.collect(quiet)
+        assert answer.data["cut"]["digest"] == demo.summary["cut_digest"]
+    (tmp_path / "dead.toml").write_text(f'[store]\nurl = "sqlite:///{tmp_path}/x.db"\n[[chains]]\nid = 1\n')
+    assert {f["check"] for f in examine(tmp_path / "dead.toml")} >= {"chain 1", "database"}
+
+
+async def test_what_fails_in_a_running_loop_fails_as_itself() -> None:
+    async def broken() -> None:
+        raise ConfigError("as it is")
+
+    with pytest.raises(ConfigError, match="as it is"):
+        run(broken())
