@@ -55,7 +55,6 @@ def crowd(accounts: int, seed: int = 7) -> columns.Book:
             np.ones(assets),
             np.zeros(assets, np.int32),
             np.full(assets, np.inf),
-            np.zeros(assets, np.int32),
             np.full(assets, np.nan),
         ),
     )

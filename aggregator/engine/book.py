@@ -17,7 +17,7 @@ import numpy.typing as npt
 from aggregator.core.errors import DomainError
 from aggregator.core.rows import Gap
 from aggregator.engine.check import check
-from aggregator.rules import FLOORED
+from aggregator.rules import FLOORED, KEEPS_BAD_DEBT
 from aggregator.rules.lyra_v1_arrays import Penalties, Shocks
 
 Floats = npt.NDArray[np.float64]
@@ -26,16 +26,16 @@ Flags = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
 
 # what an oracle reads: the market price, the market price at the start of the previous round, the look-through value of
-# a claim at par, nothing (a constant in units of `quote`)
-LIVE, LAGGED, RATE, CONSTANT = range(4)
+# a claim at par, the market price (but never above its cap), nothing (a constant in units of `quote`)
+LIVE, LAGGED, RATE, CAPPED, CONSTANT = range(5)
 
 
 class Oracles(NamedTuple):
     """(o,) columns. answer_usd = level * what it reads of `source`; CONSTANT: level * value of `quote`.
 
-    An answer is never above cap * value of `cap_asset`: the dollar for a cap on a price, the underlying for a cap on an
-    exchange rate; inf for no cap. before_usd: what a LAGGED oracle answers in the first round (NaN: the price before
-    the blow).
+    Of whatever path, an answer is never above cap * value of `quote`: the dollar for a cap on a price, the underlying
+    for a cap on an exchange rate; inf for no cap. before_usd: what a LAGGED oracle answers in the first round (NaN: the
+    price before the blow).
     """
 
     path: npt.NDArray[np.int8]
@@ -43,7 +43,6 @@ class Oracles(NamedTuple):
     level: Floats
     quote: Codes
     cap: Floats
-    cap_asset: Codes
     before_usd: Floats
 
 
@@ -252,7 +251,8 @@ class Book:
     keepers: holders that are a market's own contract; what they hold is their users', counted there.
     standing: of assets that share a symbol, by id (`snapshot.symbols`); those not in it are vouched for.
     Of each market's rule: rule_code its place in rule_names ('' for none), judged whether there is one, floors whether
-    it cuts the average threshold to basis points, absorbs whether it takes accounts whole.
+    it cuts the average threshold to basis points, absorbs whether it takes accounts whole, keeps_bad_debt as in
+    `rules.LendingRule`.
     """
 
     assets: tuple[str, ...]
@@ -296,6 +296,7 @@ class Book:
     judged: Flags = field(init=False)
     floors: Flags = field(init=False)
     absorbs: Flags = field(init=False)
+    keeps_bad_debt: Flags = field(init=False)
 
     def __post_init__(self) -> None:
         names = tuple(sorted(set(self.rules)))
@@ -304,6 +305,8 @@ class Book:
         object.__setattr__(self, "judged", np.array([bool(rule) for rule in self.rules], np.bool_))
         object.__setattr__(self, "floors", np.array([rule in FLOORED for rule in self.rules], np.bool_))
         object.__setattr__(self, "absorbs", np.array([r.startswith("comet@") for r in self.rules], np.bool_))
+        kept = np.array([rule in KEEPS_BAD_DEBT for rule in self.rules], np.bool_)
+        object.__setattr__(self, "keeps_bad_debt", kept)
         if not self.perp_rules:
             object.__setattr__(self, "perp_rules", ("",) * len(self.markets))
         for name, size in (("close_frac", 0.5), ("storefront_frac", np.nan), ("shielded", False)):

@@ -63,7 +63,7 @@ def _check_codes(book: Book) -> None:
     n = {"asset": len(book.assets), "market": len(book.markets), "holder": len(book.holders)}
     limits = {
         "terms.asset": n["asset"], "terms.market": n["market"], "terms.oracle": len(book.oracles.path),
-        "oracles.source": n["asset"], "oracles.quote": n["asset"], "oracles.cap_asset": n["asset"],
+        "oracles.source": n["asset"], "oracles.quote": n["asset"],
         "claims.asset": n["asset"],
         "claims.underlying": n["asset"], "lps.asset": n["asset"], "lps.base": n["asset"], "lps.quote": n["asset"],
         "pots.market": n["market"], "pots.asset": n["asset"], "supplies.pot": len(book.pots.market),

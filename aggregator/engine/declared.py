@@ -32,6 +32,8 @@ def conventions(run: Cascade) -> dict[str, object]:
         "lagged_oracle": "market price at the start of the previous round",
         "loss_booking": "bad debt writes claims down from the next "
         + ("call on" if run.conventions.rounds == "sequential" else "round on"),
+        "receipt_rates": "an exchange rate falls where its market's rule takes bad debt off the books; where it stays "
+        "owed (Compound v2, Aave before 3.3) rates stand, and its suppliers' loss is at what they can be paid",
         "queue": "no withdrawals are modelled",
         "bankrupt_order": "all at once; fund first, then winners in proportion to profit; by the rule of Perp Curie "
         "the fund alone, in order of the book, and what it cannot cover stays open and unrealised",
@@ -123,6 +125,12 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
         out.append(
             f"{len(at)} accounts stood within 1e-9 of their threshold, where the contract's rounding decides and not "
             f"float64: {', '.join(names)}{more}."
+        )
+    kept_usd = float(run.state.lost_usd[run.state.unbooked_units() > 0.0].sum())
+    if kept_usd > _LEAST_SHOWN_USD:
+        out.append(
+            f"{kept_usd:,.2f} USD of the bad debt stays owed until somebody writes it off: exchange rates of receipts "
+            "there have not fallen, what their holders can be paid has."
         )
     if run.derivatives.refused.any():
         refused = int(run.derivatives.refused.sum())

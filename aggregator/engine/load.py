@@ -37,7 +37,7 @@ def from_snapshot(snap: Snapshot) -> Book:
     accounts, left_out = accounts_of(snap, names, terms, units)
     lent = sorted(terms.lent)
     supplies, supplied = supplies_of(snap, names, lent, units, accounts.row)
-    pots, unlisted = pots_of(snap, names, lent, supplies, units)
+    pots, unlisted = pots_of(snap, names, lent, supplies, units, claims)
     options, option_pools, option_pots, unpriced = options_of(snap, names)
     shocks, fees, unread = margin_rules_of(snap, names, options)
     perps = perps_of(snap, names)

@@ -15,7 +15,6 @@ such Terms is taken as capped at what it answers at the cut: a claim's at that r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from aggregator.core.errors import DomainError
 from aggregator.core.fixed import Fixed
 from aggregator.core.ids import USD
 from aggregator.core.rows import Gap, Price, Term
-from aggregator.engine.book import CONSTANT, LAGGED, LIVE, RATE, Claims, Flags, Floats, Oracles, table
+from aggregator.engine.book import CAPPED, CONSTANT, LAGGED, LIVE, RATE, Claims, Flags, Floats, Oracles, table
 from aggregator.engine.names import Names
 from aggregator.rules import Rule
 from aggregator.rules.aave_v3 import AaveV3
@@ -32,17 +31,8 @@ from aggregator.snapshot import Snapshot
 from aggregator.snapshot.prices import rank
 
 PROBE = 10**30  # raw units of a rebuilt leg: rounding of the contract is 1e-12 of it or less
-CAPPED = "capped"
 _BINDS, _SAME = 1e-9, 1e-12  # relative: an answer at its cap; one level
-_PATHS = {"lagged": LAGGED, "rate": RATE, "constant": CONSTANT}
-
-
-class _Capped(NamedTuple):
-    """level: the answer without its cap, as a share of what is read; the cap in whole `of`."""
-
-    level: float
-    cap: float
-    of: int
+_PATHS = {"lagged": LAGGED, "rate": RATE, "capped": CAPPED, "constant": CONSTANT}
 
 
 class OracleTable:
@@ -54,7 +44,7 @@ class OracleTable:
     def __init__(self, snap: Snapshot, names: Names, claims: Claims, claimed: Flags, backing_usd: Floats) -> None:
         self.snap, self.names, self.claimed, self.backing_usd = snap, names, claimed, backing_usd
         self.unrated: set[tuple[str, str]] = set()
-        self._rows: list[tuple[int, int, float, int, float, int, float]] = []
+        self._rows: list[tuple[int, int, float, int, float, float]] = []
         self._base: dict[int, int] = {}  # claim on one asset alone -> that asset
         for asset, under in zip(claims.asset.tolist(), claims.underlying.tolist(), strict=True):
             self._base[asset] = -1 if asset in self._base else under
@@ -83,7 +73,8 @@ class OracleTable:
         path, usd = _PATHS.get(row.path, LIVE), in_quote * float(price_usd[quote])
         terms = {t.key: t for t in self.snap.rows("term", market=market, asset=leg.asset) if not t.scope}
         base = self._base.get(a, -1)
-        of_ratio = "ratio_snapshot" in terms or (row.path == CAPPED and base >= 0 and "price_cap" not in terms)
+        of_ratio = "ratio_snapshot" in terms or (path == CAPPED and base >= 0 and "price_cap" not in terms)
+        capped = path == CAPPED or "price_cap" in terms
         if of_ratio:
             path = RATE
         if path == RATE and not self.claimed[a]:
@@ -91,30 +82,29 @@ class OracleTable:
         reads = float(self.backing_usd[a] if path == RATE else price_usd[a])
         if path == CONSTANT or reads == 0.0:  # nothing follows a price of zero: it has no moves
             return self._add(CONSTANT, a, in_quote, quote)
-        capped = _Capped(usd / reads, np.inf, quote)
+        level = usd / reads
         if of_ratio and base >= 0:
-            capped = _ratio_capped(terms, account.time_s, usd, reads, base, float(price_usd[base]))
-        elif row.path == CAPPED or "price_cap" in terms:
-            cap = _number(terms["price_cap"]) if "price_cap" in terms else in_quote
-            level = max(capped.level, 1.0) if in_quote >= cap * (1.0 - _BINDS) else capped.level
-            capped = _Capped(level, cap, quote)
-        return self._add(path, a, capped.level, quote, capped.cap, capped.of)
+            level, cap = _ratio_cap(terms, account.time_s, usd, reads, float(price_usd[base]))
+            return self._add(path, a, level, base, cap)
+        if not capped:
+            return self._add(path, a, level, quote)
+        cap = _number(terms["price_cap"]) if "price_cap" in terms else in_quote
+        binds = in_quote >= cap * (1.0 - _BINDS)  # then the market itself is what it would answer
+        return self._add(path, a, max(level, 1.0) if binds else level, quote, cap)
 
-    def _add(
-        self, path: int, source: int, level: float, quote: int, cap: float = np.inf, cap_asset: int | None = None
-    ) -> int:
+    def _add(self, path: int, source: int, level: float, quote: int, cap: float = np.inf) -> int:
         level = 1.0 if abs(level - 1.0) < _SAME else level
-        cap_asset = quote if cap_asset is None else cap_asset
-        self._rows.append((path, source, level, quote, cap, cap_asset, float("nan")))
+        self._rows.append((path, source, level, quote, cap, float("nan")))
         return len(self._rows) - 1
 
 
-def _ratio_capped(
-    terms: Mapping[str, Term], time_s: int, usd: float, backing_usd: float, base: int, base_usd: float
-) -> _Capped:
-    """usd: the answer at the cut, for one whole claim that stands for backing_usd of the asset `base`.
+def _ratio_cap(
+    terms: Mapping[str, Term], time_s: int, usd: float, backing_usd: float, base_usd: float
+) -> tuple[float, float]:
+    """(level of the backing without the cap, the cap in whole base asset).
 
-    The base price of the oracle is the one that makes this of its capped ratio; it moves with `base`.
+    usd: the answer at the cut, for one whole claim that stands for backing_usd of an asset of base_usd. The base price
+    of the oracle is the one that makes usd of its capped ratio.
     """
     own = backing_usd / base_usd
     ratio = _number(terms["ratio"]) if "ratio" in terms else own
@@ -126,9 +116,9 @@ def _ratio_capped(
         cap = min(ratio, usd / base_usd)
     counted = min(ratio, cap)
     if counted <= 0.0:
-        return _Capped(usd / backing_usd, np.inf, base)
+        return usd / backing_usd, np.inf
     scale = usd / (counted * base_usd)
-    return _Capped(scale * ratio / own, scale * cap, base)
+    return scale * ratio / own, scale * cap
 
 
 def _number(term: Term) -> float:

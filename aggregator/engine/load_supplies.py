@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import sparse
 
 from aggregator.core.rows import Gap
-from aggregator.engine.book import Flags, Floats, Holdings, Indices, Pots, Supplies, add_up
+from aggregator.engine.book import Claims, Flags, Floats, Holdings, Indices, Pots, Supplies, add_up
 from aggregator.engine.names import Names
 from aggregator.snapshot import Snapshot
 
 Lent = Sequence[tuple[int, int]]  # (market, asset) of each pot
 _ROUNDING = 1e-9  # of the sums of floats
+_STEPS = 32  # claims on claims: more than anybody builds, and an end to those that stand on each other
 
 
 def supplies_of(snap: Snapshot, names: Names, lent: Lent, units: Floats, legs: Indices) -> tuple[Supplies, Indices]:
@@ -44,10 +46,14 @@ def _pot_at(snap: Snapshot, names: Names, lent: Lent, rows: Indices) -> Indices:
     return np.where((market >= 0) & (asset >= 0), pot[market * n + asset], -1)
 
 
-def pots_of(snap: Snapshot, names: Names, lent: Lent, supplies: Supplies, units: Floats) -> tuple[Pots, list[Gap]]:
+def pots_of(
+    snap: Snapshot, names: Names, lent: Lent, supplies: Supplies, units: Floats, claims: Claims
+) -> tuple[Pots, list[Gap]]:
     """As large as their contracts say, and at least as what their suppliers are known to hold.
 
-    Where no contract says it, at least as what is owed, for somebody lent it: the suppliers missing are a gap.
+    Where no contract says it: what is listed as supplied, plainly or by receipts, or else what all other claims stand
+    for (a vault may be listed as a supplier or by its shares); and at least what is owed, for somebody lent it: the
+    suppliers missing are a gap.
     """
     total, reserve = np.zeros(len(lent)), np.zeros(len(lent))
     for i, (m, a) in enumerate(lent):
@@ -58,11 +64,42 @@ def pots_of(snap: Snapshot, names: Names, lent: Lent, supplies: Supplies, units:
     rows = np.flatnonzero((snap.tables["exposure"]["side"] == snap.code("debt")) & np.isfinite(units))
     at = _pot_at(snap, names, lent, rows)
     owed = np.where(np.isfinite(total), 0.0, add_up(at[at >= 0], units[rows[at >= 0]], len(lent)))
-    known = np.fmax(total, add_up(supplies.pot, supplies.units, len(lent)))
+    listed = add_up(supplies.pot, supplies.units, len(lent))
+    receipts, others = _claimed(snap, names, claims, lent, units)
+    known = np.where(np.isfinite(total), np.fmax(total, listed), np.maximum(listed + receipts, others))
     markets, assets = (np.array([pair[i] for pair in lent], np.int32) for i in (0, 1))
     missing = np.where(owed > known * (1.0 + _ROUNDING), owed - known, 0.0)
     gaps = [_unlisted(names, m, a, missing[i]) for i, (m, a) in enumerate(lent) if missing[i] > 0.0]
     return Pots(markets, assets, known + missing, reserve, np.zeros(len(lent))), gaps
+
+
+def _claimed(snap: Snapshot, names: Names, claims: Claims, lent: Lent, units: Floats) -> tuple[Floats, Floats]:
+    """(pots,) units lent by whoever is listed with a receipt of the pot, and with any other claim, through its steps.
+
+    A receipt is what the market gives its supplier; behind other claims stands somebody who supplies in his own name.
+    Claims that are owed count less.
+    """
+    table, n = snap.tables["exposure"], len(names.assets)
+    place = names.asset_of[table["asset"]]
+    owned = np.where(table["side"] == snap.code("debt"), -units, units)
+    known = np.flatnonzero((place >= 0) & np.isfinite(units))
+    held = np.maximum(add_up(place[known], owned[known], n), 0.0)
+    receipt = snap.tables["claim"]["asset"][snap.tables["claim"]["kind"] == snap.code("receipt")]
+    is_receipt = np.isin(np.arange(n), names.asset_of[receipt])
+    pots = {pair: i for i, pair in enumerate(lent)}
+    pair = zip(claims.market.tolist(), claims.underlying.tolist(), strict=True)
+    pot = np.array([pots.get(p, -1) for p in pair], np.int64)
+    at, through = np.flatnonzero(pot >= 0), np.flatnonzero(pot < 0)
+    lends = sparse.csr_array((claims.rate[at], (claims.asset[at], pot[at])), shape=(n, len(lent)))
+    steps = sparse.csr_array((claims.rate[through], (claims.asset[through], claims.underlying[through])), shape=(n, n))
+    receipts, rest = lends.T @ np.where(is_receipt, held, 0.0), np.where(is_receipt, 0.0, held)
+    others = lends.T @ rest
+    for _ in range(_STEPS):
+        rest = steps.T @ rest
+        if not rest.any():
+            break
+        others = others + lends.T @ rest
+    return receipts, others
 
 
 def _unlisted(names: Names, market: int, asset: int, units: float) -> Gap:

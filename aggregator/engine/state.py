@@ -15,7 +15,7 @@ from aggregator.core.errors import DomainError
 from aggregator.engine.blow import Blow
 from aggregator.engine.book import CONSTANT, LAGGED, RATE, Book, Floats, add_up
 from aggregator.engine.market import Depth, cross_moved
-from aggregator.engine.value import CutValues, Lookthrough, values_at_cut
+from aggregator.engine.value import CutValues, Lookthrough, Valuation, values_at_cut
 
 SECTORS = ("borrowers", "liquidators", "outside", "pools", "protocol", "suppliers")
 
@@ -40,7 +40,7 @@ class State:
         self.top = top * max(1.0, rise)
         self.lost_units += book.pots.shock_units
         self._depeg(blow)
-        self.value_usd, self.backing_usd, self.lost_frac, self.claims_residual = self.revalue(None)
+        self._stand(None)
         self.blow_usd = self.value_usd.copy()
         self.previous_usd = self.cut_usd  # at the start of the round before: lagged oracles answer it
         self.depth = Depth(book, self.value_usd, self.cut_usd, blow.depth_kept, self.par)
@@ -61,28 +61,40 @@ class State:
 
     # prices -------------------------------------------------------------------------------------------------------
 
-    def revalue(self, depth: Depth | None) -> tuple[Floats, Floats, Floats, float]:
+    def revalue(self, depth: Depth | None, unbooked_units: Floats | float = 0.0) -> Valuation:
+        """unbooked_units (pots,): losses that are left out, because the pot's market does not know of them."""
         ratio = depth.ratio if depth else 1.0
         price = np.where(self.look.is_claim, self.price, self.price * ratio)
         par = np.where(self.look.is_claim, self.par * ratio, self.par)
-        found = self.look.solve(price, par, self.lost_units + self.marked_units, self.top, self.amount)
-        return found.value_usd, found.backing_usd, found.lost_frac, found.residual
+        lost = self.lost_units + self.marked_units - unbooked_units
+        return self.look.solve(price, par, lost, self.top, self.amount)
 
     def refresh(self) -> None:
-        self.value_usd, self.backing_usd, self.lost_frac, self.claims_residual = self.revalue(self.depth)
+        self._stand(self.depth)
+
+    def unbooked_units(self) -> Floats:
+        """(pots,) bad debt that its market keeps as owed: no exchange rate has fallen with it."""
+        pots = self.book.pots
+        return np.where(self.book.keeps_bad_debt[pots.market], self.lost_units - pots.shock_units, 0.0)
+
+    def _stand(self, depth: Depth | None) -> None:
+        """Set values, and rate_usd (assets,): what a whole claim stands for by its protocols' own books."""
+        self.value_usd, self.backing_usd, self.lost_frac, self.claims_residual = self.revalue(depth)
+        unbooked = self.unbooked_units()
+        self.rate_usd = self.revalue(depth, unbooked).backing_usd if unbooked.any() else self.backing_usd
 
     def answers(self) -> Floats:
         """(oracles,) what every oracle answers now, USD."""
-        return self._answers(self.value_usd, self.backing_usd)
+        return self._answers(self.value_usd, self.rate_usd)
 
     def answers_at_cut(self) -> Floats:
         """(oracles,) what they answered before the blow; to be asked before the first round."""
         return self._answers(self.cut_usd, self.cut_backing_usd)
 
-    def _answers(self, value_usd: Floats, backing_usd: Floats) -> Floats:
+    def _answers(self, value_usd: Floats, rate_usd: Floats) -> Floats:
         o = self.book.oracles
         out = o.level * value_usd[o.source]
-        out = np.where(o.path == RATE, o.level * backing_usd[o.source], out)
+        out = np.where(o.path == RATE, o.level * rate_usd[o.source], out)
         out = np.where(o.path == CONSTANT, o.level * value_usd[o.quote], out)
         lagged = o.level * self.previous_usd[o.source]
         if self.silent:
@@ -91,7 +103,7 @@ class State:
 
     def _capped(self, answers_usd: Floats, value_usd: Floats) -> Floats:
         o, capped = self.book.oracles, np.isfinite(self.book.oracles.cap)
-        cap_usd = np.where(capped, o.cap, 0.0) * value_usd[o.cap_asset]
+        cap_usd = np.where(capped, o.cap, 0.0) * value_usd[o.quote]
         return np.where(capped, np.minimum(answers_usd, cap_usd), answers_usd)
 
     def oracles_settled(self) -> bool:

@@ -267,7 +267,7 @@ class _Builder:
             kind = line["kind"] or CLAIM_KINDS[0]
             if kind not in CLAIM_KINDS:
                 raise line.error("unknown kind", ", ".join(CLAIM_KINDS), kind, near_miss(kind, CLAIM_KINDS))
-            num = _fits(line, "rate", line.exact("rate", 18) * 10 ** self._decimals[under], U256_MAX)
+            num = _fits(line, "rate", line.exact("rate", 18, low=1) * 10 ** self._decimals[under], U256_MAX)
             backing = self._market(line).id if line["market"] else ""
             den = WAD * 10 ** self._decimals[asset]
             self._cut[self._shared()].append(Claim(self._asset(asset), self._asset(under), kind, num, den, backing))

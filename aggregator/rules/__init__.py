@@ -15,7 +15,7 @@ from aggregator.rules.morpho_blue import MorphoBlue
 from aggregator.rules.perp_curie import PerpCurie
 
 __all__ = [
-    "FLOORED", "Calls", "CannotJudgeError", "LendingRule", "Rule", "Taken", "WouldRevertError",
+    "FLOORED", "KEEPS_BAD_DEBT", "Calls", "CannotJudgeError", "LendingRule", "Rule", "Taken", "WouldRevertError",
     "floored", "get", "lending",
 ]  # fmt: skip
 
@@ -26,6 +26,7 @@ _BY_NAME = {rule.name: rule for rule in _ALL}
 _LENDING_BY_NAME = {rule.name: rule for rule in _LENDING}
 # judged by `floored` collateral
 FLOORED: frozenset[str] = frozenset(rule.name for rule in _AAVE_V3 if rule.floors_threshold)
+KEEPS_BAD_DEBT: frozenset[str] = frozenset(rule.name for rule in _LENDING if rule.keeps_bad_debt)
 
 
 def get(name: str) -> Rule | None:

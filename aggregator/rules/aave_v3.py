@@ -79,6 +79,10 @@ class AaveV3:
         """Whether health is judged by the average threshold in whole basis points (see `aave_v3_batch.floored`)."""
         return not self._directional
 
+    @property
+    def keeps_bad_debt(self) -> bool:
+        return self.version < (3, 3)
+
     def judge(self, account: Account) -> Judgement:
         """totalCollateralBase, totalDebtBase, healthFactor and currentLiquidationThreshold of getUserAccountData."""
         sums = self._sums(account)

@@ -74,8 +74,14 @@ class Rule(Protocol):
 
 
 class LendingRule(Rule, Protocol):
-    """batch is the float64 form of best_liquidation, with one signature for all of lending."""
+    """batch is the float64 form of best_liquidation, with one signature for all of lending.
 
+    keeps_bad_debt: whether debt that no collateral covers stays owed on the emptied account, so that what suppliers can
+    redeem a share for does not fall until somebody writes it off; else the liquidation itself takes it off the books.
+    """
+
+    @property
+    def keeps_bad_debt(self) -> bool: ...
     def batch(self, calls: Calls) -> Taken: ...
 
 

@@ -23,6 +23,7 @@ from aggregator.rules.base import MAX, Calls, Taken, WouldRevertError, find, hea
 @dataclass(frozen=True, slots=True)
 class Comet:
     name: str = "comet@1"
+    keeps_bad_debt: bool = False
 
     def judge(self, account: Account) -> Judgement:
         """Values at the price feeds' places; liquidatable as isLiquidatable, health floored (the contract has none).

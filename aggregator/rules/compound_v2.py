@@ -2,7 +2,8 @@
 
 Source: compound-protocol Comptroller.sol (getHypotheticalAccountLiquidityInternal, liquidateBorrowAllowed,
 liquidateCalculateSeizeTokens) and CToken.sol (liquidateBorrowFresh, seizeInternal). The collateral factor is both loan
-to value and liquidation threshold. Debt that no collateral covers stays on the account.
+to value and liquidation threshold. Debt that no collateral covers stays on the account and in totalBorrows, so that the
+exchange rate = (cash + totalBorrows - totalReserves) / totalSupply does not fall with it.
 
 A collateral leg's shares are cTokens, its index the exchange rate; a book that knows underlying amounts alone has
 shares = amount and index 1. Terms: market `close_factor_wad`, `liquidation_incentive_wad`; asset
@@ -26,6 +27,7 @@ from aggregator.rules.base import MAX, Calls, Taken, WouldRevertError, find, hea
 @dataclass(frozen=True, slots=True)
 class CompoundV2:
     name: str = "compound_v2@1"
+    keeps_bad_debt: bool = True
 
     def judge(self, account: Account) -> Judgement:
         """Values at 18 places in the oracle's quote; health = (borrow limit) / debt, floored, liquidatable below one.

@@ -45,6 +45,7 @@ def bonus_frac(lltv_wad: int) -> float:
 @dataclass(frozen=True, slots=True)
 class MorphoBlue:
     name: str = "morpho_blue@1"
+    keeps_bad_debt: bool = False
 
     def judge(self, account: Account) -> Judgement:
         """Collateral at the oracle's price and debt, both raw in the loan asset; health = LLTV * collateral / debt.

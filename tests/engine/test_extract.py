@@ -8,6 +8,7 @@ import pytest
 
 from aggregator import graph
 from aggregator.core.block import BlockRef, Cut
+from aggregator.core.errors import ImportDataError
 from aggregator.core.fixed import WAD
 from aggregator.core.ids import USD
 from aggregator.core.result import StressResult
@@ -73,17 +74,17 @@ def loss(result: StressResult, node: str) -> float:
 
 @pytest.mark.parametrize("listed", [500, 14_000, 60_000])
 def test_a_supplier_bears_no_more_than_his_share_of_what_was_lent(listed: int) -> None:
-    """14,000 are owed, so at least as much was lent, whoever is listed as having lent it."""
+    """14,000 are owed, so at least as much was lent, whoever is listed as having lent it; a receipt is one way."""
     supply = [Exposure(MAIN, "s", "", COIN, "supply", listed * 10**6), Exposure(MAIN, "h", "", SHARE, "supply", 10**9)]
     claim = [Claim(SHARE, COIN, "receipt", 1, 1, MAIN), Index(MAIN, SHARE, "supply", 1, 1, "down")]
     r = run(book(*loan(ETH, 10 * WAD, COIN, 14_000 * 10**6), *supply, *claim))
     bad = 14_000 - 14_000 / 1.08
-    lent = max(14_000, listed)
+    lent = max(14_000, listed + 1_000)
     assert r.totals["bad_debt_usd"] == pytest.approx(bad, rel=1e-9)
     assert loss(r, "s") == pytest.approx(bad * listed / lent, rel=1e-9)
     assert loss(r, "h") == pytest.approx(bad * 1_000 / lent, rel=1e-9)
-    if listed < lent:
-        assert gap(r, "unlisted_supply")["value_usd"] == f"{lent - listed:.2f}"
+    if listed + 1_000 < lent:
+        assert gap(r, "unlisted_supply")["value_usd"] == f"{lent - listed - 1_000:.2f}"
     else:
         assert "unlisted_supply" not in {g["reason"] for g in r.gaps}
 
@@ -175,3 +176,67 @@ def test_a_debt_that_is_worth_nothing_is_no_debt(tmp_path: Path, rule: str) -> N
     result = stressed(snap)
     (bob,) = result.wallets
     assert (bob.equity_before_usd, bob.equity_after_usd, bob.health_after) == (2000.0, 2000.0, None)
+
+
+BOB = "main,bob,ETH,collateral,0.5\nmain,bob,DAI,debt,1500\n"
+LISTED = {  # who lent 10,000 DAI, and what the claims say of it
+    "plain": ("main,carol,DAI,supply,10000\n", ""),
+    "receipt": ("main,carol,cDAI,supply,10000\n", "cDAI,DAI,1,receipt,main\n"),
+    "receipt at a rate": ("main,carol,cDAI,supply,500000\n", "cDAI,DAI,0.02,receipt,main\n"),
+    "posted": ("main,carol,cDAI,collateral,10000\n", "cDAI,DAI,1,receipt,main\n"),
+    "posted elsewhere": ("other,carol,cDAI,collateral,8000\n", "cDAI,DAI,1.25,receipt,main\n"),
+    "vault": ("main,carol,vDAI,supply,5000\n", "vDAI,DAI,2,vault,main\n"),
+    "vault of receipts": ("other,carol,vDAI,supply,4000\n", "cDAI,DAI,1.25,receipt,main\nvDAI,cDAI,2,vault,\n"),
+    "vault and its shares": (
+        "main,vault,DAI,supply,10000\nother,carol,vDAI,supply,5000\n", "vDAI,DAI,2,vault,main\n",
+    ),
+    "both": ("main,carol,cDAI,supply,6000\nmain,dave,DAI,supply,4000\n", "cDAI,DAI,1,receipt,main\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ["compound_v2@1", "aave_v3@3.0", "aave_v3@3.6"])
+@pytest.mark.parametrize("listed", LISTED)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_receipts_count_as_what_was_lent(tmp_path: Path, rule: str, listed: str, size: int) -> None:
+    """1,000 dollars of ether at an incentive of 8 % against 1,500: 574.07 are lost, by whichever name it was lent."""
+    positions, claims = LISTED[listed]
+    incentive = ",1.08" if rule.startswith("compound") else ","
+    bonus = "" if rule.startswith("compound") else "0.08"
+    lines = [line.rsplit(",", 1) for line in (BOB + positions).splitlines()]
+    snap = imported(
+        tmp_path,
+        markets=f"market,rule,liquidation_incentive\nmain,{rule}{incentive}\nother,{rule}{incentive}\n",
+        collateral="market,asset,liquidation_threshold,liquidation_bonus\n"
+        + "".join(f"{m},{a},0.8,{bonus}\n" for m, a in (("main", "ETH"), ("main", "cDAI"), ("other", "cDAI"))),
+        prices="asset,price_usd\nETH,2000\nDAI,1\n" + "".join(f"{a},{usd}\n" for a, usd in _worth(claims).items()),
+        positions="market,account,asset,side,amount\n" + "".join(f"{a},{float(b) * size}\n" for a, b in lines),
+        claims="asset,underlying,rate,kind,market\n" + claims,
+    )
+    r, bad = stressed(snap), size * (1500 - 1000 / 1.08)
+    assert r.totals["bad_debt_usd"] == pytest.approx(bad, rel=1e-9)
+    carol = next(w for w in r.wallets if w.holder == "carol")
+    share = 0.6 if listed == "both" else 1.0
+    assert carol.loss_usd == pytest.approx(bad * share, rel=1e-9)
+    assert "unlisted_supply" not in {g["reason"] for g in r.gaps}
+    assert any("stays owed" in note for note in r.notes) == (rule != "aave_v3@3.6")
+
+
+def _worth(claims: str) -> dict[str, float]:
+    """What one whole claim stands for, by the book's own rates."""
+    out = {"DAI": 1.0, "cDAI": 1.0}
+    for line in claims.splitlines():
+        asset, under, rate, *_ = line.split(",")
+        out[asset] = float(rate) * out[under]
+    return {a: x for a, x in out.items() if a != "DAI"}
+
+
+@pytest.mark.parametrize("rate", ["0", "0.000", "-1", ""])
+def test_a_claim_on_nothing_is_refused(tmp_path: Path, rate: str) -> None:
+    with pytest.raises(ImportDataError, match=r"claims\.csv line 2: rate"):
+        imported(
+            tmp_path,
+            markets="market,rule\nm,compound_v2@1\n",
+            prices="asset,price_usd\nETH,2000\nvETH,2000\n",
+            positions="market,account,asset,side,amount\nm,bob,ETH,supply,1\n",
+            claims=f"asset,underlying,rate\nvETH,ETH,{rate}\n",
+        )

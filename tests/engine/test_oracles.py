@@ -257,3 +257,28 @@ def test_a_claim_that_trades_though_it_stands_for_nothing_keeps_its_price_and_sa
     unmoved(snap)
     assert of_asset(snap, LST, price={"LST": -0.5}) == 2.5
     assert {(g.subject, g.reason) for g in from_snapshot(snap).gaps} >= {(LST, "off_backing")}
+
+
+@pytest.mark.parametrize(
+    ("rule", "falls"),
+    [("compound_v2@1", False), ("aave_v3@3.0", False), ("aave_v3@3.2", False), ("aave_v3@3.3", True),
+     ("aave_v3@3.6", True), ("morpho_blue@1", True)],
+)  # fmt: skip
+@pytest.mark.parametrize("steps", [1, 2])
+def test_an_exchange_rate_falls_where_its_protocol_writes_off_what_is_lost(rule: str, falls: bool, steps: int) -> None:
+    """100 of 1,000 lent are lost. In Compound and Aave before 3.3 they stay in what is owed, and so in the rate."""
+    w = World()
+    w.add_asset("X", 100.0, cash=True)
+    w.lending("LENT", rule, "X", 0.8, 0.0, supply=1000.0)
+    w.account("bob", "LENT", X=1.0, USD=200.0)
+    w.claim("R", "USD", 2.0, "LENT")
+    w.claim("S", "R", 1.5)
+    held, worth = ("R", 2.0) if steps == 1 else ("S", 3.0)
+    w.lending("M", "morpho_blue@1", held, 0.9, 0.02, path="rate", supply=1e6)
+    w.account("alice", "M", **{held: 100.0, "USD": 10.0})
+    found = run(w)
+    assert found.bad_debt_usd == pytest.approx(100.0, rel=1e-9)
+    kept = 0.9 if falls else 1.0
+    assert float(found.health_after[1]) == pytest.approx(100 * worth * kept * 0.9 / 10, rel=1e-9)
+    value = float(found.state.value_usd[found.book.assets.index(held)])
+    assert value == pytest.approx(worth * 0.9, rel=1e-9)  # what its holder can be paid, by whichever rule

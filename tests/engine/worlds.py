@@ -11,7 +11,7 @@ from aggregator.core.scenario import Conventions, Scenario
 from aggregator.engine import book as b
 from aggregator.engine.run import Cascade, cascade
 
-PATHS = {"live": b.LIVE, "lagged": b.LAGGED, "rate": b.RATE, "constant": b.CONSTANT}
+PATHS = {"live": b.LIVE, "lagged": b.LAGGED, "rate": b.RATE, "capped": b.CAPPED, "constant": b.CONSTANT}
 
 
 class World:
@@ -60,7 +60,7 @@ class World:
     def lending(
         self, name: str, rule: str, collateral: str, threshold: float, bonus: float, *, fee: float = 0.0,
         path: str = "live", level: float = 1.0, before: float = float("nan"),
-        cap: float = float("inf"), cap_of: str = "USD", debt: str = "USD", supply: float | None = None,
+        cap: float = float("inf"), cap_of: str = "", debt: str = "USD", supply: float | None = None,
         reserve: float = 0.0, shock: float = 0.0,
         storefront: float = float("nan"), close: float = 0.5,
     ) -> World:  # fmt: skip
@@ -70,10 +70,10 @@ class World:
             self.storefront.append(storefront)
             self.close.append(close)
         m, c, d = self.market[name], self.asset[collateral], self.asset[debt]
-        oracle = self.row("oracles", PATHS[path], c, level, d, cap, self.asset[cap_of], before)
+        oracle = self.row("oracles", PATHS[path], c, level, self.asset[cap_of] if cap_of else d, cap, before)
         self.collateral_term[name, collateral] = self.row("terms", m, c, oracle, False, threshold, bonus, fee, True)
         if (name, debt) not in self.collateral_term:
-            plain = self.row("oracles", b.LIVE, d, 1.0, d, float("inf"), 0, float("nan"))
+            plain = self.row("oracles", b.LIVE, d, 1.0, d, float("inf"), float("nan"))
             self.collateral_term[name, debt] = self.row("terms", m, d, plain, True, 0.0, 0.0, 0.0, True)
         if supply is not None:
             self.row("pots", m, d, supply, reserve, shock)

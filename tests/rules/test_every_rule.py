@@ -184,6 +184,14 @@ def test_more_collateral_never_lowers_health(name: str) -> None:
 
 
 @every_lending_rule
+def test_a_call_writes_off_what_is_left_or_the_market_keeps_it_as_owed(name: str) -> None:
+    rule = lending_rule(name)
+    written = [bool(call.bad_debt) for _, call in called(name, 120)]
+    assert len(written) > 10
+    assert any(written) != rule.keeps_bad_debt
+
+
+@every_lending_rule
 def test_dearer_debt_never_raises_health(name: str) -> None:
     rule, rng = lending_rule(name), random.Random(name)
     for one in drawn(name, 40):
