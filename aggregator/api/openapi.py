@@ -57,7 +57,9 @@ def _data(schema: dict[str, Any]) -> dict[str, Any]:
 def _operation(summary: str, schema: dict[str, Any], *, no_cut: bool = True, **more: Any) -> dict[str, Any]:
     problem = {"content": {"application/problem+json": {"schema": _ref("Problem")}}}
     responses: dict[str, Any] = {"200": {"description": "done", "content": {"application/json": {"schema": schema}}}}
-    if no_cut:
+    if no_cut:  # one of the envelopes, which carry an ETag
+        if "requestBody" not in more:
+            responses["304"] = {"description": "what If-None-Match names is still the answer"}
         responses["503"] = {"description": "no cut is stored yet, or the database is away", **problem}
     if "requestBody" in more:
         responses["413"] = {"description": "the body is larger than 256 KiB", **problem}

@@ -116,8 +116,11 @@ def _refusal(request: web.Request, error: web.HTTPException) -> web.Response:
         405: error.headers.get("Allow", ""),
         413: f"at most {MAX_BODY_BYTES} bytes",
     }.get(error.status, "")
-    members = {"title": error.reason, "detail": error.reason, "code": f"HTTP-{error.status}", "expected": expected,
-               "found": f"{request.method} {request.path}", "fix": "/openapi.json says what can be asked"}  # fmt: skip
+    title = {404: "There is nothing at this path.", 405: "This path is not asked in this way.",
+             413: "The body is too large."}.get(error.status, f"{error.reason}.")  # fmt: skip
+    members = {"type": f"urn:spillover:HTTP-{error.status}", "title": title, "detail": error.reason,
+               "code": f"HTTP-{error.status}", "expected": expected, "found": f"{request.method} {request.path}",
+               "fix": "/openapi.json says what can be asked"}  # fmt: skip
     answer = _problem(error.status, members)
     if "Allow" in error.headers:
         answer.headers["Allow"] = error.headers["Allow"]
@@ -125,11 +128,13 @@ def _refusal(request: web.Request, error: web.HTTPException) -> web.Response:
 
 
 def _problem(status: int, members: dict[str, Any]) -> web.Response:
-    body = {"type": "about:blank", "status": status, **members}
+    body = {"status": status, **members}
     return web.Response(body=orjson.dumps(body), status=status, content_type="application/problem+json")
 
 
-def _answer(held: Held, data: Any, links: dict[str, str], degraded: list[str] | None = None) -> web.Response:
+def _answer(
+    request: web.Request, held: Held, data: Any, links: dict[str, str], degraded: list[str] | None = None
+) -> web.Response:
     """degraded: what is wanting in data; what was not read in full otherwise."""
     coverage = coverage_json(held.snapshot)
     meta = {
@@ -141,7 +146,14 @@ def _answer(held: Held, data: Any, links: dict[str, str], degraded: list[str] | 
     }
     answer = {"data": data, "meta": meta, "links": links}
     headers = {"ETag": _weak_tag(answer)}
+    if request.method in ("GET", "HEAD") and _has(request, headers["ETag"]):
+        return web.Response(status=304, headers=headers)
     return web.Response(body=orjson.dumps(answer), content_type="application/json", headers=headers)
+
+
+def _has(request: web.Request, tag: str) -> bool:
+    """Whether the asker holds this answer already: If-None-Match compares tags weakly (RFC 9110, 13.1.2)."""
+    return bool({known.value for known in request.if_none_match or ()} & {"*", tag.removeprefix("W/").strip('"')})
 
 
 def _weak_tag(answer: dict[str, Any]) -> str:
@@ -175,7 +187,7 @@ async def _openapi(request: web.Request) -> web.Response:
 async def _cuts(request: web.Request) -> web.Response:
     held = await request.app[_CURRENT].get()
     cuts = await asyncio.to_thread(request.app[_APP].cuts)
-    return _answer(held, [cut_json(c) for c in cuts], {"self": "/v1/cuts"})
+    return _answer(request, held, [cut_json(c) for c in cuts], {"self": "/v1/cuts"})
 
 
 async def _coverage(request: web.Request) -> web.Response:
@@ -186,14 +198,14 @@ async def _coverage(request: web.Request) -> web.Response:
         "gaps": gaps,
         "reconciliation": request.app[_APP].reconciliation(held.snapshot),
     }
-    return _answer(held, data, {"self": "/v1/coverage"})
+    return _answer(request, held, data, {"self": "/v1/coverage"})
 
 
 async def _wallet(request: web.Request) -> web.Response:
     held = await request.app[_CURRENT].get()
     holder = request.app[_APP].holder_in(held.snapshot, request.match_info["address"])
     data = await asyncio.to_thread(request.app[_APP].wallet_of, held.snapshot, holder)
-    return _answer(held, data, {"self": f"/v1/wallets/{quote(holder, safe='')}", "cuts": "/v1/cuts"})
+    return _answer(request, held, data, {"self": f"/v1/wallets/{quote(holder, safe='')}", "cuts": "/v1/cuts"})
 
 
 async def _stress_named(request: web.Request) -> web.Response:
@@ -202,6 +214,11 @@ async def _stress_named(request: web.Request) -> web.Response:
         known = request.app[_APP].scenario_names()
         raise ConfigError("which scenario?", expected="?scenario=" + " | ".join(known), found="no scenario")
     return await _stress(request, request.app[_APP].scenario_by_name(name))
+
+
+def _stress_link(request: web.Request) -> str:
+    """The question again, as far as a link can ask it: a scenario that was posted stands in its answer."""
+    return "/v1/stress" + (f"?scenario={quote(request.query['scenario'], safe='')}" if request.query else "")
 
 
 async def _stress_posted(request: web.Request) -> web.Response:
@@ -222,4 +239,4 @@ async def _stress(request: web.Request, scenario: Scenario) -> web.Response:
             kept[key] = await asyncio.to_thread(request.app[_APP].stress_of, held.snapshot, scenario)
             while len(kept) > KEPT_RESULTS:
                 kept.popitem(last=False)
-    return _answer(held, kept[key], {"self": "/v1/stress"}, kept[key]["degraded"])
+    return _answer(request, held, kept[key], {"self": _stress_link(request)}, kept[key]["degraded"])

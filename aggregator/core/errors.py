@@ -24,10 +24,12 @@ class SpilloverError(Exception):
     """Base of all errors meant for a person.
 
     code:     stable identifier, `spillover explain CODE` prints its page
+    title:    what every error of the code has in common, as a sentence (RFC 9457)
     expected, found, fix: the three things every message must say
     """
 
     code = "SPL-000"
+    title = "The command could not be completed."
     exit_code = 1
 
     def __init__(self, message: str, *, expected: str = "", found: str = "", fix: str = "") -> None:
@@ -47,7 +49,7 @@ class SpilloverError(Exception):
         """RFC 9457 members plus `code`, `expected`, `found`, `fix`."""
         return {
             "type": f"urn:spillover:{self.code}",
-            "title": type(self).__name__,
+            "title": self.title,
             "detail": self.message,
             "code": self.code,
             "expected": self.expected,
@@ -58,44 +60,54 @@ class SpilloverError(Exception):
 
 class ConfigError(SpilloverError):
     code = "SPL-100"
+    title = "The configuration or the request cannot be used."
     exit_code = 2
 
 
 class ScenarioError(ConfigError):
     code = "SPL-110"
+    title = "The scenario cannot be applied."
 
 
 class ImportDataError(SpilloverError):
     code = "SPL-120"
+    title = "The book cannot be imported."
     exit_code = 2
 
 
 class SourceError(SpilloverError):
     code = "SPL-200"
+    title = "A source cannot be read."
 
 
 class WrongChainError(SourceError):
     code = "SPL-210"
+    title = "An endpoint serves another chain."
 
 
 class BlockMismatchError(SourceError):
     code = "SPL-220"
+    title = "Endpoints disagree about a block."
 
 
 class MalformedAnswerError(SourceError):
     code = "SPL-230"
+    title = "An answer cannot be decoded."
 
 
 class RateLimitedError(SourceError):
     code = "SPL-240"
+    title = "A source refuses for its rate."
 
 
 class RecordingError(SourceError):
     code = "SPL-250"
+    title = "A recording cannot be used."
 
 
 class StoreError(SpilloverError):
     code = "SPL-300"
+    title = "The store cannot answer."
 
 
 class DatabaseError(StoreError):
@@ -104,6 +116,7 @@ class DatabaseError(StoreError):
 
 class DomainError(SpilloverError, ValueError):
     code = "SPL-400"
+    title = "A number is outside the domain of a formula."
 
 
 def shown(value: object, most: int = 80) -> str:

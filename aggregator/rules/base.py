@@ -20,12 +20,14 @@ class CannotJudgeError(DomainError):
     """A price or term that the rule needs is unknown: the caller states a Gap."""
 
     code = "SPL-410"
+    title = "An account cannot be judged."
 
 
 class WouldRevertError(DomainError):
     """The contract refuses this call; the message carries its reason."""
 
     code = "SPL-420"
+    title = "The contract would refuse this liquidation."
 
 
 class Calls(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import sqlite3
 import time
 from pathlib import Path
@@ -328,3 +329,45 @@ async def test_an_account_of_an_imported_book_is_served_by_its_name(tmp_path: Pa
             assert (await client.get("/v1/wallets/bob")).status == 422
             named = await (await client.get("/v1/stress?scenario=nope")).json(content_type="application/problem+json")
             assert named["expected"].startswith("one of")
+
+
+ASKED = ("/v1/cuts", "/v1/coverage", "/v1/wallets/0x{0}1", "/v1/stress?scenario=mild", "/v1/stress?scenario=vol_spike")
+
+
+@pytest.mark.parametrize("path", ASKED)
+async def test_what_is_still_the_answer_is_not_sent_again(config: Path, path: str) -> None:
+    with App.open(config) as app:
+        async with client_of(app) as client:
+            path = path.format("0" * 39)
+            first = await client.get(path)
+            tag = first.headers["ETag"]
+            for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
+                again = await client.get(path, headers={"If-None-Match": known})
+                assert (again.status, again.headers["ETag"], await again.read()) == (304, tag, b"")
+            assert (await client.head(path, headers={"If-None-Match": tag})).status == 304
+            changed = await client.get(path, headers={"If-None-Match": f'"other", W/"{tag[3:-2]}"'})
+            assert changed.status == 200
+            body = {"name": "mild", "price": {}}
+            assert (await client.post("/v1/stress", json=body, headers={"If-None-Match": "*"})).status == 200
+
+
+@pytest.mark.parametrize("path", ASKED)
+async def test_an_answer_links_to_itself(config: Path, path: str) -> None:
+    with App.open(config) as app:
+        async with client_of(app) as client:
+            first = await (await client.get(path.format("0" * 39))).json()
+            again = await (await client.get(first["links"]["self"])).json()
+            for answer in (first, again):
+                answer["meta"].pop("age_s")
+                if isinstance(answer["data"], dict):
+                    answer["data"].pop("age_s", None)
+            assert first == again
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/wallets/0x12", "/v1/stress?scenario=nope", "/v1/cuts?at=5"])
+async def test_titles_are_sentences_and_one_for_each_code(config: Path, path: str) -> None:
+    with App.open(config) as app:
+        async with client_of(app) as client:
+            problem = await (await client.get(path)).json(content_type="application/problem+json")
+    assert re.fullmatch(r"[A-Z][a-z]+( [a-z-]+)+\.", problem["title"])
+    assert problem["type"] == f"urn:spillover:{problem['code']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 
 from aggregator import cli
 from aggregator.app.demo import Demo
-from aggregator.report.errors import PAGES
+from aggregator.report.errors import PAGES, error_page
 from tests.cli.calling import Said, call
 
 HELP = (["--help"], ["collect", "--help"], ["colect"])
@@ -186,6 +187,9 @@ def test_every_error_code_has_its_page(spillover: Callable[..., Said]) -> None:
     raised = [e for module in (errors, base) for e in vars(module).values() if isinstance(e, type)]
     codes = {e.code for e in raised if issubclass(e, errors.SpilloverError)}
     assert codes == set(PAGES)
+    titles = [error_page(code)[0] for code in PAGES]
+    assert len(set(titles)) == len(titles)
+    assert all(re.fullmatch(r"[A-Z][a-z]*( [a-z]+)+\.", title) for title in titles)
     assert spillover("explain", "spl-210").out.startswith("SPL-210")
     assert json.loads(spillover("explain", "spl-210", "--json").out)["code"] == "SPL-210"
     assert "did you mean 'SPL-210'" in spillover("explain", "SPL-211").err
