@@ -77,6 +77,7 @@ class PositionOut(msgspec.Struct, forbid_unknown_fields=True):
     legs: list[LegOut]
     collateral_usd: str | None
     debt_usd: str | None
+    requirement_usd: str | None
     health_factor: str | None
     liquidation: LiquidationOut
 
@@ -84,6 +85,7 @@ class PositionOut(msgspec.Struct, forbid_unknown_fields=True):
 class Totals(msgspec.Struct, forbid_unknown_fields=True):
     collateral_usd: str | None
     debt_usd: str | None
+    requirement_usd: str | None
     positions: int
     unpriced: int
 

@@ -276,7 +276,8 @@ def explain(
     if len(words) != 3 or words[0] != "wallet":
         raise ConfigError(
             "explain what?",
-            expected="wallet ADDRESS health_factor | collateral_usd | debt_usd | <asset>:<side>, or an error code",
+            expected="wallet ADDRESS health_factor | collateral_usd | debt_usd | requirement_usd | <asset>:<side>, "
+            "or an error code",
             found=" ".join(words),
             fix="" if words[0] == "wallet" else near_miss(words[0], ["wallet"]),
         )

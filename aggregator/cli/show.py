@@ -172,6 +172,9 @@ def wallet(w: dict[str, Any]) -> None:
             out.print(line, markup=False)
     if w["positions"]:
         sums = f"collateral {usd(w['totals']['collateral_usd'])}, debt {usd(w['totals']['debt_usd'])}"
+        required = w["totals"]["requirement_usd"]
+        if required is None or float(required):
+            sums += f", margin required {usd(required)}"
         supplied = [leg["value_usd"] for p in w["positions"] for leg in p["legs"] if leg["side"] == "supply"]
         if supplied:
             sums += f", supplied {usd(None if None in supplied else sum(map(float, supplied)))}"

@@ -60,7 +60,8 @@ class Account(NamedTuple):
 class Judgement(NamedTuple):
     """collateral and debt at `exp` places of `unit`, in the market's own rounding; unit '' is what its prices quote.
 
-    health_factor is wad, None without debt. threshold_frac_wad: the weighted liquidation threshold.
+    health_factor is wad, None without debt. threshold_wad: the weighted liquidation threshold. margined: what stands
+    as debt is what the venue requires, not what anybody owes.
     """
 
     collateral: int
@@ -70,6 +71,15 @@ class Judgement(NamedTuple):
     health_factor: int | None
     threshold_wad: int
     liquidatable: bool
+    margined: bool = False
+
+    @property
+    def owed(self) -> int:
+        return 0 if self.margined else self.debt
+
+    @property
+    def required(self) -> int:
+        return self.debt if self.margined else 0
 
 
 class Liquidation(NamedTuple):

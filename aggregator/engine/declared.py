@@ -50,7 +50,7 @@ def conventions(run: Cascade) -> dict[str, object]:
         "interest": "none accrues, nor funding",
         "option_liquidation": "bought back at the model price of the series' volatility; fees by the market's terms",
         "option_hedging": "pools keep the hedge of the cut: no dealer flow",
-        "perp_settlement": "venues count one settlement token as one dollar; holders' equity is at the token's price",
+        "perp_settlement": "venues count one settlement token as one dollar; reported is what that is worth in the end",
         "claims_in_pools": "sales move a claim's discount to its backing, its write-downs move no pool",
         "perp_orders": "open orders are cancelled before a close; positions are taken over at mark without impact",
     }
@@ -94,9 +94,7 @@ def assumed(run: Cascade) -> list[Gap]:
     for market, asset in book.perp_settlement:
         price = float(state.value_usd[asset])
         if abs(price - 1.0) > _NEAR_DOLLAR:
-            detail = (
-                f"counts {book.symbols[asset]} as one dollar, it stands at {price:.4f}: its figures are in the token"
-            )
+            detail = f"counts {book.symbols[asset]} as one dollar, it stands at {price:.4f}: it judges accounts by that"
             out.append(_gap(book.markets[market], "settlement_price", detail, equity[market] * abs(price - 1.0)))
     return out
 

@@ -61,12 +61,17 @@ def _worth(book: Book, at: Standing) -> Floats:
     return out + add_up(book.perp_accounts.holder, _perp_usd(book, at), n)
 
 
-def _perp_usd(book: Book, at: Standing) -> Floats:
-    """(perp accounts,) equity at the price of the token that their market counts in."""
+def perp_token_usd(book: Book, value_usd: Floats) -> Floats:
+    """(markets,) dollars of one unit that a perp market counts in; one where its token is not known or has no price."""
     token = np.ones(len(book.markets))
     for market, asset in book.perp_settlement:
-        token[market] = at.value_usd[asset]
-    return at.perp_equity_usd * token[book.perp_accounts.market]
+        token[market] = value_usd[asset]
+    return token
+
+
+def _perp_usd(book: Book, at: Standing) -> Floats:
+    """(perp accounts,) equity."""
+    return at.perp_equity_usd * perp_token_usd(book, at.value_usd)[book.perp_accounts.market]
 
 
 def _counted(book: Book) -> Flags:

@@ -16,6 +16,7 @@ from aggregator.engine.book import PerpAccounts, Perps, table
 from aggregator.engine.names import Names
 from aggregator.rules.perp_curie import PIPS, PerpCurie
 from aggregator.snapshot import Snapshot, accounts
+from aggregator.snapshot.derivatives import settlement as settlement_of
 
 _PLACES = 18
 _RULE = PerpCurie()
@@ -61,15 +62,16 @@ def perps_of(snap: Snapshot, names: Names) -> PerpBook:
         terms = found.account.terms
         places = terms.get("settlement_decimals", _PLACES)
         funds[m] = terms.get("insurance_fund_capacity", 0) / 10.0**places
-        for leg in found.account.side("margin"):
-            if "collateral_ratio_pips" not in leg.terms:
-                settlement[m] = names.asset.get(leg.asset, -1)
+        settlement[m] = names.asset.get(settlement_of(snap, market), -1)
     valued = {m: a for m, a in settlement.items() if a >= 0 and np.isfinite(names.price_usd[a])}
     gaps = [Gap(m, "unjudged", "perp accounts without a price, term or rule", n) for m, n in sorted(missing.items())]
-    detail = "its settlement token has none: equity at one dollar"
+    detail = "its settlement token has none, or none is known: equity at one dollar"
     gaps += [Gap(names.markets[m], "no_price", detail) for m in sorted(settlement.keys() - valued.keys())]
     detail = "collateral of perp accounts besides the settlement token: its value at the cut moves with no price"
-    gaps += [Gap(m, "fixed_collateral", detail, len(usd), f"{fsum(usd):.2f}") for m, usd in sorted(fixed.items())]
+    for market, counted in sorted(fixed.items()):
+        m = names.market[market]
+        usd = fsum(counted) * (float(names.price_usd[valued[m]]) if m in valued else 1.0)
+        gaps.append(Gap(market, "fixed_collateral", detail, len(counted), f"{usd:.2f}"))
     tables = table(Perps, positions), table(PerpAccounts, margins)
     return PerpBook(*tables, tuple(sorted(funds.items())), tuple(sorted(valued.items())), tuple(gaps))
 

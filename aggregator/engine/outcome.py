@@ -146,14 +146,14 @@ def _losses(run: Cascade, by_holder: Floats) -> list[NodeLoss]:
         market, usd = book.markets[pots.market[i]], float(state.lost_usd[i])
         out.append(NodeLoss(market, "market", "reserves", usd * from_reserves))
         out.append(NodeLoss(market, "market", "suppliers", usd * (1.0 - from_reserves)))
-    extra = run.derivatives
-    charges = add_up(book.perp_accounts.market, extra.charged_usd, len(book.markets))
+    extra, token = run.derivatives, equity.perp_token_usd(book, state.value_usd)
+    charges = add_up(book.perp_accounts.market, extra.charged_usd, len(book.markets)) * token
     for m, name in enumerate(book.markets):
         out.append(NodeLoss(name, "market", "reserves", float(state.reserves_usd[m])))
         out.append(NodeLoss(name, "market", "suppliers unknown", float(state.homeless_usd[m])))
-        out.append(NodeLoss(name, "market", "insurance fund", float(extra.fund_paid_usd[m])))
+        out.append(NodeLoss(name, "market", "insurance fund", float(extra.fund_paid_usd[m] * token[m])))
         out.append(NodeLoss(name, "market", "socialised to winners", float(charges[m])))
-        out.append(NodeLoss(name, "market", "uncovered", float(extra.uncovered_usd[m])))
+        out.append(NodeLoss(name, "market", "uncovered", float(extra.uncovered_usd[m] * token[m])))
     for k, m in enumerate(book.option_pools.market.tolist()):
         out.append(NodeLoss(book.markets[m], "pool", "option liquidity", max(0.0, -float(extra.pool_pnl_usd[k]))))
     merged: dict[tuple[str, str, str], float] = {}
@@ -169,7 +169,7 @@ _SINKS = ("reserves", "suppliers", "suppliers unknown", "insurance fund", "socia
 
 def _sinks(run: Cascade, losses: list[NodeLoss]) -> dict[str, float]:
     """Realised loss and the sum of the layers that paid it: equal, or the engine lost track of money."""
-    realised = run.bad_debt_usd + float(run.derivatives.shortfall_usd.sum())
+    realised = run.bad_debt_usd + _perp_shortfall_usd(run)
     sinks = float(sum(x.loss_usd for x in losses if x.kind == "market" and x.layer in _SINKS))
     return {"realised_loss_usd": realised, "sinks_usd": sinks, "sinks_error_usd": abs(realised - sinks)}
 
@@ -219,11 +219,20 @@ def _totals(run: Cascade) -> dict[str, float]:
         "option_shortfall_usd": float(extra.option_shortfall_usd.sum()),
         "option_shorts_bought_back": float(extra.bought_back.sum()),
         "option_fees_usd": extra.fees_usd,
-        "perp_shortfall_usd": float(extra.shortfall_usd.sum()),
+        "perp_shortfall_usd": _perp_shortfall_usd(run),
         "perp_accounts_closed": float(extra.closed.sum()),
         "perp_accounts_refused": float(extra.refused.sum()),
-        "perp_unrealised_shortfall_usd": float(np.maximum(-extra.equity_usd, 0.0).sum()),
+        "perp_unrealised_shortfall_usd": float(_in_usd(run, np.maximum(-extra.equity_usd, 0.0)).sum()),
     }
+
+
+def _perp_shortfall_usd(run: Cascade) -> float:
+    return float(_in_usd(run, run.derivatives.shortfall_usd).sum())
+
+
+def _in_usd(run: Cascade, of_accounts: Floats) -> Floats:
+    """(perp accounts,) figures of their venues in dollars, at what their token stands at in the end."""
+    return of_accounts * equity.perp_token_usd(run.book, run.state.value_usd)[run.book.perp_accounts.market]
 
 
 def _unnamed(loss_usd: Floats, wallets: list[WalletOutcome]) -> list[str]:

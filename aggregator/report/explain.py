@@ -8,25 +8,29 @@ from contextlib import suppress
 from aggregator import rules
 from aggregator.core.account import Account, Leg
 from aggregator.core.errors import ConfigError, near_miss
-from aggregator.core.fixed import plain
+from aggregator.core.fixed import Fixed, plain
 from aggregator.core.rows import OptionLeg, Term
 from aggregator.report.formulas import ACCRUED_DEN, CONSTANT, MARGINED, THRESHOLDS
 from aggregator.report.formulas import figure as formula_of
-from aggregator.report.leaves import Node, constant, dollars, leaf, node, price_leaf, symbol
+from aggregator.report.leaves import Node, constant, dollars, known_nodes, leaf, node, price_leaf, symbol
 from aggregator.report.plain import cut_json
-from aggregator.report.wallet import health_text, judge, leg_usd, option_of, unit_usd, wallet_accounts
+from aggregator.report.wallet import health_text, judge, leg_usd, notional_in, option_of, unit_usd, wallet_accounts
 from aggregator.rules.aave_v3 import AaveV3
 from aggregator.rules.base import CannotJudgeError
 from aggregator.snapshot import Snapshot
-from aggregator.snapshot.prices import rank
+from aggregator.snapshot.prices import rank, usd
 from aggregator.snapshot.symbols import meaning, standing
 
-FIGURES = ("health_factor", "collateral_usd", "debt_usd")
+FIGURES = ("health_factor", "collateral_usd", "debt_usd", "requirement_usd")
 LENT = {"health_factor": ("collateral", "debt"), "collateral_usd": ("collateral",), "debt_usd": ("debt",)}
+NONE = {
+    "debt_usd": "nothing is owed: what the market requires as margin is requirement_usd",
+    "requirement_usd": "no margin is required: what is owed is debt_usd",
+}
 
 
 def explain_wallet(snap: Snapshot, address: str, figure: str) -> Node:
-    """figure: health_factor, collateral_usd, debt_usd, or one leg as <asset id or symbol>:<side>."""
+    """figure: one of FIGURES, or one leg as <asset id or symbol>:<side>."""
     wanted = _meant(snap, address, figure.rpartition(":")[0])
     parts = [part for account in wallet_accounts(snap, address) for part in _account(snap, account, figure, wanted)]
     if not parts:
@@ -89,13 +93,18 @@ def _account(snap: Snapshot, account: Account, figure: str, wanted: Collection[s
         return [] if gap is None else [{"market": account.market, "figure": figure, "value": f"unknown: {gap.detail}"}]
     if figure == "health_factor" and judgement.health_factor is None:
         return []
+    if figure == ("debt_usd" if judgement.margined else "requirement_usd"):
+        return [place | node(figure, unit_usd(snap, judgement, 0), NONE[figure], "none", [])]
     unit = symbol(snap, judgement.unit)
-    amount = judgement.debt if figure == "debt_usd" else judgement.collateral
+    amount = judgement.collateral if figure == "collateral_usd" else judgement.debt
     shown = unit_usd(snap, judgement, amount) or f"unknown; {plain(amount, judgement.exp)} {unit}"
     legs = (g for g in account.legs if protocol in MARGINED or g.side in LENT[figure])
     inputs = [_value(snap, account, leg, protocol) for leg in legs]
     if figure == "health_factor" or protocol in MARGINED:
         inputs += [*_own(snap, account), *_terms(snap, account, protocol)]
+    if protocol in MARGINED and figure != "health_factor" and (price := usd(snap, judgement.unit)):
+        one, path = price
+        inputs.append(constant(f"USD per {unit}", plain(one.raw, one.exp), f"what the market counts in, by {path}"))
     value = health_text(judgement) if figure == "health_factor" else shown
     return [place | node(figure, value, *formula_of(protocol, figure, unit), inputs)]
 
@@ -106,8 +115,8 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
     value, option = leg_usd(snap, leg, account), option_of(snap, leg, account)
     inputs = [_amount(snap, market, leg, protocol), *_judged_by(snap, account, leg, protocol)]
     inputs += _bought(snap, market, leg, option)
-    if value and (usd := dollars(snap, option.quote if option else leg.asset)):
-        inputs.append(usd)
+    if value:
+        inputs += _marked(snap, account, leg) or known_nodes(dollars(snap, option.quote if option else leg.asset))
     known = plain(leg.amount, leg.decimals) if leg.decimals >= 0 else f"raw {leg.amount}, decimals unknown,"
     if not leg.counted:
         known = f"{leg.shares} shares, of unknown amount, of"
@@ -118,6 +127,17 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
     if option is None:
         formula = ("amount x USD per whole one", "down to 8 places") if value else ("amount, of no known price", "none")
     return node(f"{name} {leg.side}", shown, *formula, inputs)
+
+
+def _marked(snap: Snapshot, account: Account, leg: Leg) -> list[Node]:
+    """The dollars of one whole perpetual: its market's own price times those of what the market counts in."""
+    token, one = notional_in(snap, account, leg), leg.price
+    rows = [p for p in snap.rows("price", market=account.market, asset=leg.asset) if one == Fixed(p.raw, p.exp)]
+    if not rows or (price := usd(snap, token)) is None:
+        return []
+    value = plain(rows[0].raw * price[0].raw, rows[0].exp + price[0].exp)
+    parts = [price_leaf(snap, rows[0]), *known_nodes(dollars(snap, token))]
+    return [node(f"USD per {symbol(snap, leg.asset)}", value, "price x USD per quote", "none", parts)]
 
 
 def _judged_by(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> list[Node]:

@@ -20,7 +20,7 @@ FIGURES: dict[str, dict[str, tuple[str, str]]] = {
     "lyra_v1": {
         "health_factor": ("collateral / minimum collateral (OptionGreekCache.getMinCollateral)", "down"),
         "collateral_usd": ("collateral of the position, base at the market's spot", "down"),
-        "debt_usd": (
+        "requirement_usd": (
             "minimum collateral: min(max(Black-Scholes at shocked spot and volatility x size, static minimum), "
             "full collateral), base at the market's spot (OptionGreekCache.getMinCollateral)",
             "as the contract rounds",
@@ -33,7 +33,7 @@ FIGURES: dict[str, dict[str, tuple[str, str]]] = {
             "+ sum(size x price + open notional) (Vault.getAccountValue)",
             "down to the settlement token's decimals",
         ),
-        "debt_usd": (
+        "requirement_usd": (
             "maintenance margin requirement: sum(|size x price|) x mm_ratio / 10^6 "
             "(AccountBalance.getMarginRequirementForLiquidation)",
             "down",
@@ -68,7 +68,7 @@ PACKED = {
 
 
 def figure(protocol: str, name: str, unit: str) -> tuple[str, str]:
-    """(formula, rounding) of health_factor, collateral_usd or debt_usd; unit: symbol of what the market counts in."""
+    """(formula, rounding) of a figure of `explain.FIGURES`; unit: symbol of what the market counts in."""
     plain = ("threshold-weighted collateral / debt", "down")
     if name != "health_factor":
         plain = (f"sum of leg values in {unit}", "as the contract rounds each leg")

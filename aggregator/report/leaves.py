@@ -78,7 +78,7 @@ def dollars(snap: Snapshot, asset: str) -> Node | None:
             return node(name, value, "price / 10^places", "none", [price_leaf(snap, row)])
         if path == f"{step} > {quote[1]}" and row.raw * quote[0].raw == price.raw:
             under = dollars(snap, row.quote)
-            return node(name, value, "price x USD per quote", "none", [price_leaf(snap, row), *_known(under)])
+            return node(name, value, "price x USD per quote", "none", [price_leaf(snap, row), *known_nodes(under)])
     inputs = [part for claim in snap.rows("claim", asset=asset) for part in _backing(snap, claim)]
     return node(name, value, "sum(numerator / denominator x 10^places x USD per underlying)", "down, once", inputs)
 
@@ -92,10 +92,10 @@ def _backing(snap: Snapshot, claim: Claim) -> list[Node]:
     den = constant(f"{under} denominator", claim.den, "read with the numerator")
     places = snap.assets[claim.asset].decimals - snap.assets[claim.underlying].decimals
     shift = constant(f"{under} places", places, "decimals of the claim less those of what it stands for")
-    return [num, den, shift, *_known(dollars(snap, claim.underlying))]
+    return [num, den, shift, *known_nodes(dollars(snap, claim.underlying))]
 
 
-def _known(found: Node | None) -> list[Node]:
+def known_nodes(found: Node | None) -> list[Node]:
     return [] if found is None else [found]
 
 

@@ -26,7 +26,7 @@ from aggregator.report.greeks import leg_greeks, wallet_greeks
 from aggregator.report.plain import cut_json, gap_json, split_deployment
 from aggregator.rules.base import CannotJudgeError, Rule
 from aggregator.snapshot import Snapshot, accounts, prices
-from aggregator.snapshot.derivatives import CASH
+from aggregator.snapshot.derivatives import CASH, settlement
 
 USD_PLACES = 8
 SEPARATE = ("lyra_v1", "")  # rules that judge every position of a holder on its own
@@ -54,6 +54,7 @@ def wallet(snap: Snapshot, address: str, now_s: int) -> dict[str, Any]:
         "totals": {
             "collateral_usd": _total(positions, "collateral_usd"),
             "debt_usd": _total(positions, "debt_usd"),
+            "requirement_usd": _total(positions, "requirement_usd"),
             "positions": len(positions),
             "unpriced": sum(map(_unpriced, positions)),
         },
@@ -102,7 +103,8 @@ def judge(snap: Snapshot, account: Account) -> tuple[Judgement | None, Rule | No
         return None, rule, _uncounted(subject, unknown[0])
     try:
         judgement = rule.judge(account)
-        return judgement._replace(unit=judgement.unit or _quote(snap, account.market)), rule, None
+        unit = judgement.unit or settlement(snap, account.market) or _quote(snap, account.market)
+        return judgement._replace(unit=unit), rule, None
     except CannotJudgeError as error:
         return None, rule, Gap(subject, "no_price", error.message, 1)
 
@@ -156,7 +158,8 @@ def _position(snap: Snapshot, account: Account) -> tuple[dict[str, Any], list[Ga
         "rule": account.rule,
         "legs": legs,
         "collateral_usd": unit_usd(snap, judgement, judgement.collateral) if judgement else None,
-        "debt_usd": unit_usd(snap, judgement, judgement.debt) if judgement else None,
+        "debt_usd": unit_usd(snap, judgement, judgement.owed) if judgement else None,
+        "requirement_usd": unit_usd(snap, judgement, judgement.required) if judgement else None,
         "health_factor": health_text(judgement),
         "liquidation": {
             "liquidatable": judgement.liquidatable if judgement else None,
@@ -181,14 +184,25 @@ def option_of(snap: Snapshot, leg: Leg, account: Account) -> OptionLeg | None:
 
 
 def leg_usd(snap: Snapshot, leg: Leg, account: Account) -> str | None:
-    """Dollars of a leg: an option's worth (negative where short), a perp's notional, amount x price of all else."""
+    """Dollars of a leg: an option's worth (negative where short), a perp's notional, amount x price of all else.
+
+    A notional at the market's own price is in what the market counts in, as its account is.
+    """
     if option := option_of(snap, leg, account):
         found, quote = leg_greeks(snap, option), prices.usd(snap, option.quote)
         if isinstance(found, Gap) or quote is None:
             return None
         return f"{found['value'] * float(quote[0]):.{USD_PLACES}f}"
     price = prices.usd(snap, leg.asset)
+    if leg.price is not None and (token := notional_in(snap, account, leg)):
+        unit = prices.usd(snap, token)
+        return unit and _usd(leg.amount * leg.price.raw, leg.decimals + leg.price.exp, unit[0])
     return None if price is None or leg.decimals < 0 or not leg.counted else _usd(leg.amount, leg.decimals, price[0])
+
+
+def notional_in(snap: Snapshot, account: Account, leg: Leg) -> str:
+    """The token in which a perpetual's notional is, '' of every other leg and where nobody knows it."""
+    return settlement(snap, account.market) if "open_notional" in leg.terms else ""
 
 
 def _leg(snap: Snapshot, leg: Leg, value: str | None) -> dict[str, Any]:

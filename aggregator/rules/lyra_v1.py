@@ -125,7 +125,7 @@ class LyraV1:
                 own = position.collateral * WAD // needed
                 health = own if health is None else min(health, own)
             any_short |= self.can_liquidate(account, position)
-        return Judgement(held, required, 18, "", health, WAD, any_short)
+        return Judgement(held, required, 18, "", health, WAD, any_short, margined=True)
 
     def can_liquidate(self, account: Account, position: Position) -> bool:
         short = position.kind >= Kind.SHORT_CALL_BASE and position.expiry_s > account.time_s

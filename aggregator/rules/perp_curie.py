@@ -71,6 +71,7 @@ class PerpCurie:
             health_factor=margin.value * WAD // margin.requirement if margin.requirement else None,
             threshold_wad=WAD,
             liquidatable=margin.value < margin.requirement,
+            margined=True,
         )
 
     def liquidatable_size(self, account: Account, base: str) -> int:

@@ -35,6 +35,23 @@ def legs(
         yield _leg(row, row.asset, prices, {**terms.get(row.asset, {}), **own})
 
 
+def settlement(snap: Snapshot, market: str) -> str:
+    """The token in which a perp market counts its accounts, one for a dollar: that of its insurance fund or, where none
+    was read, what is posted as margin without a ratio. '' where neither says, and for all other markets.
+
+    A fact of the market: who holds none of it is counted in it all the same.
+    """
+    known: dict[str, str] = snap.memo.setdefault("settlement", {})
+    if market not in known:
+        funds = [row.asset for row in snap.rows("backstop", market=market) if row.kind == "insurance_fund"]
+        rated = {term.asset for term in snap.rows("term", market=market, key="collateral_ratio_pips")}
+        posted = snap.tables["exposure"]["asset"][snap.find("exposure", market=market, side="margin")]
+        tokens = sorted({snap.names[code] for code in np.unique(posted).tolist()} - rated)
+        perps = any(row.kind == "perp" for row in snap.rows("market", market=market))
+        known[market] = next(iter([*funds, *tokens]), "") if perps else ""
+    return known[market]
+
+
 def holders(snap: Snapshot) -> list[tuple[str, str]]:
     """(market, holder) of all such positions, and of cash without one, sorted, each once."""
     cash = np.isin(snap.tables["account_term"]["key"], [snap.code(key) for key in CASH]).nonzero()[0]

@@ -9,6 +9,7 @@ from aggregator.core.ids import USD
 from aggregator.core.rows import (
     AccountTerm,
     Asset,
+    Backstop,
     Claim,
     Exposure,
     Index,
@@ -189,6 +190,37 @@ def test_equity_is_worth_what_the_settlement_token_is() -> None:
     assert result.totals["perp_accounts_closed"] == 0.0
     (gap,) = [g for g in result.gaps if g["reason"] == "settlement_price"]
     assert (gap["subject"], gap["value_usd"]) == (PERP, f"{0.1 * (5_500 + 1_880):.2f}")
+
+
+@pytest.mark.parametrize("told_by", ["fund", "neighbour"])
+def test_who_holds_none_of_the_settlement_token_is_counted_in_it_all_the_same(told_by: str) -> None:
+    """2 WETH at 1,500 and a ratio of 0.7 are 2,100 of a token at 0.90: gains, losses and requirements with them."""
+    weth = "eip155:10/erc20:0x" + "77" * 20
+    rows = [r for r in perp() if not (isinstance(r, Exposure) and r.holder == "0xlong")]
+    rows = [r._replace(raw=9 * 10**7) if isinstance(r, Price) and r.asset == SUSD else r for r in rows]
+    rows += [
+        Asset(weth, "WETH", 18), Index(PERP, weth, "margin", 1, 1, "down"),
+        Price(PERP, weth, USD, 1_500 * 10**8, 8, "feed", 0, 0),
+        Term(PERP, weth, "", "collateral_ratio_pips", 700_000, 6),
+        Exposure(PERP, "0xlong", "", weth, "margin", 2 * WAD),
+        AccountTerm(PERP, "0xowes", "", "owed_realized_pnl", -7 * WAD),
+    ]  # fmt: skip
+    short = 5_500.0
+    if told_by == "fund":
+        rows = [r for r in rows if not (isinstance(r, Exposure) and r.asset == SUSD)]
+        rows, short = [*rows, Backstop(PERP, "insurance_fund", SUSD, 0, 10**12)], 500.0
+    long = 2_100.0 - 1_000.0 - 100.0 - 20.0
+    before = {w.holder: w.equity_before_usd for w in run(snapshot(rows)).wallets}
+    assert before == {"0xlong": near(0.9 * long), "0xshort": near(0.9 * short), "0xowes": near(0.9 * -7.0)}
+    funded = [r._replace(raw=10**12) if getattr(r, "key", "") == "insurance_fund_capacity" else r for r in rows]
+    result = run(snapshot(funded), price={"vETH": -0.2})
+    lacks = 4_000.0 - long + 0.025 * 16_000.0 + 7.0  # the fund pays what 0xowes does not, too
+    assert result.totals["perp_shortfall_usd"] == near(0.9 * lacks)
+    paid = {x.layer: x.loss_usd for x in result.losses if x.kind == "market"}
+    assert paid == {"insurance fund": near(0.9 * lacks)}
+    assert result.conservation["sinks_error_usd"] <= 1e-9
+    (gap,) = [g for g in result.gaps if g["reason"] == "fixed_collateral"]
+    assert gap["value_usd"] == f"{0.9 * 2_100:.2f}"
 
 
 def test_a_settlement_token_without_a_price_is_a_gap() -> None:

@@ -259,7 +259,7 @@ def test_explained_lines_answer_with_the_stored_integers(collected: App, three_c
     """`cast call` lines run as plain eth_call at that block."""
     checked = Counter[str]()
     for wallet in three_chains_world.wallets[:8]:
-        for figure in ("health_factor", "collateral_usd", "debt_usd"):
+        for figure in ("health_factor", "collateral_usd", "debt_usd", "requirement_usd"):
             if all(p[figure] is None for p in collected.wallet(wallet)["positions"]):
                 continue
             tree = collected.explain_wallet(wallet, figure)

@@ -62,7 +62,7 @@ def _parts(snap: Snapshot, figure: str, adapter: str) -> Iterator[Node]:
 def test_a_perps_equity_and_requirement_come_out_of_their_own_inputs(snap: Snapshot) -> None:
     """Vault.getAccountValue and getMarginRequirementForLiquidation at 18 places, USDC at its feed's one dollar."""
     seen = 0
-    for figure in ("collateral_usd", "debt_usd"):
+    for figure in ("collateral_usd", "requirement_usd"):
         for part in _parts(snap, figure, "perp_curie"):
             positions, equity, needed = Fraction(0), Fraction(0), Fraction(0)
             for leg in part["inputs"]:
@@ -86,10 +86,27 @@ def test_a_perps_equity_and_requirement_come_out_of_their_own_inputs(snap: Snaps
     assert seen >= 20
 
 
+@pytest.mark.parametrize(
+    ("figure", "adapter"),
+    [
+        ("debt_usd", "perp_curie"),
+        ("debt_usd", "lyra_v1"),
+        ("requirement_usd", "aave_v3"),
+        ("requirement_usd", "morpho_blue"),
+    ],
+)
+def test_a_requirement_is_no_debt_and_a_debt_no_requirement(snap: Snapshot, figure: str, adapter: str) -> None:
+    """The figure that is nought here says which one is not."""
+    parts = list(_parts(snap, figure, adapter))
+    assert len(parts) > 5
+    other = {"debt_usd": "requirement_usd", "requirement_usd": "debt_usd"}[figure]
+    assert all(Decimal(part["value"]) == 0 and other in part["formula"] and not part["inputs"] for part in parts)
+
+
 def test_an_options_requirement_names_what_it_reads(snap: Snapshot) -> None:
     """OptionGreekCache.getMinCollateral: never below the static minimum, unless size or full collateral is less."""
     seen = 0
-    for part in _parts(snap, "debt_usd", "lyra_v1"):
+    for part in _parts(snap, "requirement_usd", "lyra_v1"):
         names = {child["figure"] for child in part["inputs"]}
         assert {"shock_vol_a", "shock_vol_b", "call_spot_price_shock", "put_spot_price_shock"} <= names
         for leg in (child for child in part["inputs"] if child["figure"].endswith("short")):

@@ -12,7 +12,21 @@ import pytest
 from aggregator.app import App
 from aggregator.core.errors import ConfigError
 from aggregator.core.ids import USD
-from aggregator.core.rows import AccountTerm, Claim, Exposure, Gap, Index, Market, OptionLeg, Price, Row, Term
+from aggregator.core.rows import (
+    AccountTerm,
+    Asset,
+    Backstop,
+    Claim,
+    Exposure,
+    Gap,
+    Index,
+    Market,
+    OptionLeg,
+    PerpPosition,
+    Price,
+    Row,
+    Term,
+)  # fmt: skip
 from aggregator.report.explain import explain_wallet
 from aggregator.report.greeks import leg_greeks
 from aggregator.report.wallet import leg_usd, wallet_accounts
@@ -55,7 +69,7 @@ def test_an_option_leg_is_worth_its_price_and_a_short_owes_it(config: Path) -> N
 def test_totals_are_the_exact_sum_of_positions(collected: App, three_chains_world: World) -> None:
     for wallet in three_chains_world.wallets:
         answer = collected.wallet(wallet)
-        for key in ("collateral_usd", "debt_usd"):
+        for key in ("collateral_usd", "debt_usd", "requirement_usd"):
             known = [Fraction(p[key]) for p in answer["positions"] if p[key] is not None]
             total = Fraction(answer["totals"][key])
             assert 0 <= sum(known) - total < Fraction(1, 10**8)
@@ -107,7 +121,13 @@ def test_an_amount_of_unknown_decimals_is_unknown() -> None:
     (leg,) = answer["positions"][0]["legs"]
     assert (leg["raw"], leg["amount"], leg["value_usd"]) == ("123456", None, None)
     assert answer["gaps"]
-    assert answer["totals"] == {"collateral_usd": None, "debt_usd": None, "positions": 1, "unpriced": 1}
+    assert answer["totals"] == {
+        "collateral_usd": None,
+        "debt_usd": None,
+        "requirement_usd": None,
+        "positions": 1,
+        "unpriced": 1,
+    }
 
 
 def test_shares_that_no_index_counts_are_no_amount() -> None:
@@ -223,6 +243,73 @@ def test_who_owes_a_venue_without_a_position_is_seen() -> None:
     ]
     (position,) = wallet_view(freeze(rows), "0xcc", 0)["positions"]
     assert (float(position["collateral_usd"]), position["health_factor"], position["legs"]) == (-7.0, None, [])
+
+
+CURIE = "eip155:10/perp_curie/curie"
+TOKEN, VETH, ODD10 = (f"eip155:10/erc20:0x{n * 20}" for n in ("5e", "7e", "0d"))
+VALUE = 759_673_927_713_356_351_580  # getAccountValue
+
+
+def _tokens(places: int) -> list[Asset]:
+    return [Asset(TOKEN, "SUSD", places), Asset(ODD10, "OTHER", 18), Asset(VETH, "vETH", 18)]
+
+
+def _curie(told_by: str, places: int) -> list[Row]:
+    """A clearing house that counts TOKEN, at 0.90, as one dollar. 0xcc has another collateral alone, 0xdd margin in
+    TOKEN, 0xee a loss beyond it, 0xff a position on the other collateral."""
+    collateral = 495_105_094_281_573_344
+    counted = collateral * 2000 * 7 // 10
+    rows: list[Row] = [
+        Market(CURIE, "perp", "perp_curie@1", "Curie"),
+        Term(CURIE, "", "", "mm_ratio_pips", 62_500, 6),
+        Term(CURIE, "", "", "settlement_decimals", places, 0),
+        Term(CURIE, ODD10, "", "collateral_ratio_pips", 700_000, 6),
+        Price(CURIE, ODD10, USD, 2000 * 10**8, 8, "feed", 0, 0),
+        Price(CURIE, VETH, USD, 2000 * WAD, 18, "mark", 0, 0),
+        Price("", TOKEN, USD, 90_000_000, 8, "feed", NOW_S - 30, 60),
+        *(Exposure(CURIE, who, "", ODD10, "margin", collateral) for who in ("0xcc", "0xff")),
+        *(AccountTerm(CURIE, who, "", "owed_realized_pnl", VALUE - counted) for who in ("0xcc", "0xff")),
+        AccountTerm(CURIE, "0xee", "", "owed_realized_pnl", -7 * WAD),
+        PerpPosition(CURIE, "0xff", VETH, VETH, WAD, -2000 * WAD, 18),
+    ]  # fmt: skip
+    if told_by == "fund":
+        return [*rows, Backstop(CURIE, "insurance_fund", TOKEN, 0, 0)]
+    return [*rows, Exposure(CURIE, "0xdd", "", TOKEN, "margin", 100 * 10**places)]
+
+
+@pytest.mark.parametrize("told_by", ["fund", "neighbour"])
+@pytest.mark.parametrize("places", [18, 6])
+def test_a_perp_market_prints_one_unit(told_by: str, places: int) -> None:
+    """Who holds none of the settlement token is counted in it all the same: account value, requirement, what is
+    negative, notional; and what the market requires is nobody's debt."""
+    snap = freeze(_curie(told_by, places), assets=_tokens(places))
+    found = {who: wallet_view(snap, who, 0) for who in ("0xcc", "0xee", "0xff")}
+    (only,), (owing,), (open_,) = (found[who]["positions"] for who in found)
+    step = 10 ** (18 - places)  # the vault floors to the token's decimals
+    worth = Fraction(VALUE // step * step, 10**18) * Fraction(9, 10)
+    assert only["collateral_usd"] == ("683.70653494" if places == 18 else "683.70653430")
+    assert 0 <= worth - Fraction(only["collateral_usd"]) < Fraction(1, 10**8)
+    assert owing["collateral_usd"] == "-6.30000000"
+    assert [open_[key] for key in ("collateral_usd", "requirement_usd", "debt_usd")] == [
+        only["collateral_usd"], "112.50000000", "0.00000000",  # 2000 x 6.25 % x 0.90
+    ]  # fmt: skip
+    (leg,) = (leg for leg in open_["legs"] if leg["side"] == "long")
+    assert leg["value_usd"] == "1800.00000000"
+    for who, view in found.items():
+        for key in ("collateral_usd", "requirement_usd", "debt_usd"):
+            assert view["totals"][key] == view["positions"][0][key], (who, key)
+    (explained,) = explain_wallet(snap, "0xff", "vETH:long")["positions"]
+    assert explained["value"].endswith("(USD 1800.00000000)")
+    (value,) = explain_wallet(snap, "0xff", "requirement_usd")["positions"]
+    assert value["value"] == "112.50000000"
+    assert ("USD per SUSD", "0.9") in {(leaf["figure"], leaf["value"].rstrip("0")) for leaf in value["inputs"]}
+
+
+def test_a_market_without_a_price_of_what_it_counts_in_prints_no_dollars() -> None:
+    rows = [r for r in _curie("fund", 18) if not (isinstance(r, Price) and r.asset == TOKEN)]
+    for who in ("0xcc", "0xee"):
+        answer = wallet_view(freeze(rows, assets=_tokens(18)), who, 0)
+        assert (answer["positions"][0]["collateral_usd"], answer["totals"]["unpriced"]) == (None, 1)
 
 
 def test_a_vaults_holder_has_a_price_without_being_judged(config: Path) -> None:
