@@ -123,8 +123,11 @@ def sums(reading: Reading, kind: type[Any], field: str) -> dict[tuple[str, str, 
     return dict(out)
 
 
-def assert_sources(reading: Reading, chain: Chain) -> None:
-    """The call that a row names, made again at the block as a plain eth_call, answers the row's own integer."""
+def assert_sources(reading: Reading, chain: Chain) -> int:
+    """The call that a row names, made again at the block as a plain eth_call, answers the row's own integer.
+
+    Returns how many calls were made again.
+    """
     numbers = {Exposure: "shares", AccountTerm: "raw", Total: "raw", Price: "raw", Depth: "raw"}
     asked: dict[bytes, bytes] = {}
     for row in reading.rows:
@@ -138,4 +141,4 @@ def assert_sources(reading: Reading, chain: Chain) -> None:
         word = asked[key][32 * source.word : 32 * source.word + 32]
         raw = getattr(row, numbers[type(row)])
         assert int.from_bytes(word, "big", signed=raw < 0) == raw, row
-    assert len(asked) > 3
+    return len(asked)

@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,6 @@ from aggregator.sdk.testing import FakeView
 from tests.adapters.reading import (
     Reading,
     assert_incremental,
-    assert_replays,
-    assert_sources,
     at_address,
     read,
     read_view,
@@ -107,7 +104,6 @@ async def test_every_account_equals_the_pools_own_view(three_chains_world: World
     kinds = {side for account in reading.accounts for side in (leg.side for leg in account.legs)}
     assert kinds == {"collateral", "supply", "debt"}
     assert reading.of(AccountTerm, key="emode")
-    assert_sources(reading, three_chains_world.chains[chain])
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -160,12 +156,6 @@ async def test_terms_are_what_the_data_provider_says(three_chains_world: World, 
     if market.version == "3.6":
         assert any(t.raw for t in reading.of(Term, key="deficit"))
         assert sum(r.raw for r in reading.of(Term, key="liquidation_allowed")) == 1
-
-
-@pytest.mark.parametrize("chain", CHAINS)
-async def test_replays_the_same_in_any_slices(three_chains_world: World, chain: int, tmp_path: Path) -> None:
-    where = where_is(three_chains_world, "aave_v3", chain)
-    await assert_replays(ADAPTER, three_chains_world.chains[chain], where, tmp_path / "aave.json.gz")
 
 
 @pytest.mark.parametrize("chain", CHAINS)

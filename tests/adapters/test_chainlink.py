@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from aggregator.core.table import raw_tables
 from aggregator.sdk.adapter import Where
 from aggregator.snapshot.prices import usd
 from aggregator.snapshot.snapshot import Snapshot, build
-from tests.adapters.reading import Reading, assert_replays, assert_sources, at_address, read
+from tests.adapters.reading import Reading, at_address, read
 from tests.devnet.worlds import World
 
 HEARTBEAT_S = 3_600
@@ -41,12 +40,6 @@ async def test_prices_are_the_rounds_of_the_feeds(three_chains_world: World) -> 
         assert (price.market, price.quote, price.path, price.heartbeat_s) == ("", USD, "feed", HEARTBEAT_S)
     assert not reading.of(Gap)
     assert reading.one(Market).kind == "feed"
-    assert_sources(reading, three_chains_world.chains[1])
-
-
-async def test_replays_the_same(three_chains_world: World, tmp_path: Path) -> None:
-    where = feeds_of(three_chains_world)
-    await assert_replays(ADAPTER, three_chains_world.chains[1], where, tmp_path / "feeds.json.gz")
 
 
 @pytest.mark.parametrize(("late_s", "stale"), [(0, False), (1, True)])

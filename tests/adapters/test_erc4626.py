@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from adapters.erc4626 import ADAPTER
@@ -13,8 +11,6 @@ from aggregator.sdk.testing import FakeView, discover
 from tests.adapters.reading import (
     Reading,
     assert_incremental,
-    assert_replays,
-    assert_sources,
     at_address,
     read,
     read_view,
@@ -56,13 +52,6 @@ async def test_every_share_converts_as_the_vault_says(three_chains_world: World,
     assert not reading.of(Gap)
     assert reading.one(Market).kind == "vault"
     assert len(reading.of(Exposure)) > 1
-    assert_sources(reading, three_chains_world.chains[1])
-
-
-@pytest.mark.parametrize("name", VAULTS)
-async def test_replays_the_same_in_any_slices(three_chains_world: World, name: str, tmp_path: Path) -> None:
-    where = where_is(three_chains_world, "erc4626", 1, name)
-    await assert_replays(ADAPTER, three_chains_world.chains[1], where, tmp_path / "vault.json.gz")
 
 
 async def test_incremental_read_equals_full_read_through_gain_and_loss(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
 
@@ -31,8 +30,6 @@ from aggregator.sdk.testing import FakeView, collect_rows
 from tests.adapters.reading import (
     Reading,
     assert_incremental,
-    assert_replays,
-    assert_sources,
     at_address,
     read,
     where_is,
@@ -91,7 +88,6 @@ async def test_every_position_is_the_option_tokens_own(three_chains_world: World
         assert [(m.holder, m.asset, m.side, m.shares) for m in margin] == expected
     assert {1, 2, 3, 4} <= set(states), "active, closed, liquidated and settled"
     assert len({(leg.right, leg.size > 0, leg.settle == base) for leg in reading.of(OptionLeg)}) == 5
-    assert_sources(reading, three_chains_world.chains[10])
 
 
 async def test_positions_add_up_to_the_open_interest_of_every_live_strike(three_chains_world: World) -> None:
@@ -214,11 +210,6 @@ async def test_settlement_by_our_rows_pays_what_the_contract_pays(world: World) 
     for event in events:
         assert ours[str(event["positionId"])] == (event["settlementAmount"], event["insolventAmount"])
     assert sum(paid for paid, _ in ours.values()) > 0
-
-
-async def test_replays_the_same_in_any_slices(three_chains_world: World, tmp_path: Path) -> None:
-    where = where_is(three_chains_world, "lyra_v1", 10)
-    await assert_replays(ADAPTER, three_chains_world.chains[10], where, tmp_path / "lyra.json.gz")
 
 
 async def test_incremental_read_equals_full_read(world: World) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from aggregator import rules
 from aggregator.core.account import Account
 from aggregator.core.ids import erc20
 from aggregator.core.rows import Asset, Exposure, Gap, Index, Market, Price, Term, Total
-from tests.adapters.reading import Reading, assert_incremental, assert_replays, assert_sources, read, sums, where_is
+from tests.adapters.reading import Reading, assert_incremental, read, sums, where_is
 from tests.devnet.contract import Reverted
 from tests.devnet.erc4626 import VaultShare
 from tests.devnet.morpho import WAD, Morpho
@@ -95,7 +94,6 @@ async def test_every_position_is_the_contracts_own(three_chains_world: World) ->
     morpho, reading = the(three_chains_world), await reading_of(three_chains_world)
     assert_reconciles(reading)
     assert not reading.of(Gap)
-    assert_sources(reading, three_chains_world.chains[1])
     theirs: dict[tuple[str, str, str, str], int] = {}
     for market in morpho.markets.values():
         name = f"{reading.where.id}/{market.id}"
@@ -151,11 +149,6 @@ async def test_the_contract_agrees_on_who_can_be_liquidated(world: World, seed: 
             assert ours == ("position is healthy" not in str(refused.value)), account
             verdicts.add(ours)
     assert verdicts == {True, False}
-
-
-async def test_replays_the_same_in_any_slices(three_chains_world: World, tmp_path: Path) -> None:
-    where = where_is(three_chains_world, "morpho_blue", 1)
-    await assert_replays(ADAPTER, three_chains_world.chains[1], where, tmp_path / "morpho.json.gz")
 
 
 async def test_incremental_read_equals_full_read_and_finds_every_fee_recipient(world: World) -> None:

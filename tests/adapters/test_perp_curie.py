@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -22,8 +21,6 @@ from aggregator.snapshot.snapshot import build
 from tests.adapters.reading import (
     Reading,
     assert_incremental,
-    assert_replays,
-    assert_sources,
     at_address,
     read,
     where_is,
@@ -76,7 +73,6 @@ async def test_every_account_is_judged_as_by_the_contracts(three_chains_world: W
     assert verdicts[True]
     assert verdicts[False] > 15
     assert not reading.of(Gap)
-    assert_sources(reading, three_chains_world.chains[10])
     makers = {t.holder for t in reading.of(AccountTerm, key="has_order")}
     assert len(makers & {p.holder for p in reading.of(PerpPosition)}) > 1
     assert reading.of(AccountTerm, key="pending_funding")
@@ -224,11 +220,6 @@ async def test_a_dead_feed_leaves_no_price_and_no_account_half_read(world: World
     assert hidden
     assert not hidden & {row.holder for kind in (PerpPosition, Exposure) for row in reading.of(kind)}
     assert reading.of(PerpPosition), "those who are in other markets alone"
-
-
-async def test_replays_the_same_in_any_slices(three_chains_world: World, tmp_path: Path) -> None:
-    where = where_is(three_chains_world, "perp_curie", 10)
-    await assert_replays(ADAPTER, three_chains_world.chains[10], where, tmp_path / "perp.json.gz")
 
 
 async def test_incremental_read_equals_full_read(world: World) -> None:

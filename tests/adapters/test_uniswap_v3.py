@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from aggregator.core.rows import Claim, Depth, Exposure, Gap, Market, Term
 from aggregator.quant import uniswap_v3 as quant
 from aggregator.quant.uniswap_v3_math import MAX_TICK, sqrt_at_tick
 from aggregator.sdk.testing import discover
-from tests.adapters.reading import Reading, assert_incremental, assert_replays, assert_sources, read, viewing, where_is
+from tests.adapters.reading import Reading, assert_incremental, read, viewing, where_is
 from tests.devnet.uniswap import FAR_FUTURE, TICK_SPACING, Pool, Uniswap
 from tests.devnet.worlds import World
 
@@ -73,7 +72,6 @@ async def test_quotes_from_our_depth_equal_the_quoter(three_chains_world: World)
     assert max(crossed) > 5
     assert ran_dry
     assert all("are owed" in gap.detail for gap in reading.of(Gap))  # to positions without liquidity
-    assert_sources(reading, three_chains_world.chains[1])
 
 
 async def test_terms_and_depth_are_the_pools_own(three_chains_world: World) -> None:
@@ -143,12 +141,6 @@ async def test_liquidity_burned_but_not_collected_is_still_owed(three_chains_wor
             assert not reading.of(Claim, asset=asset)
             left += 1
     assert left
-
-
-async def test_replays_the_same_in_any_slices(three_chains_world: World, tmp_path: Path) -> None:
-    pool = next(iter(the(three_chains_world).pools.values())).contract.address
-    where = where_is(three_chains_world, "uniswap_v3", 1, pools=[pool])
-    await assert_replays(ADAPTER, three_chains_world.chains[1], where, tmp_path / "uniswap.json.gz")
 
 
 async def test_incremental_read_equals_full_read(world: World) -> None:
