@@ -171,8 +171,8 @@ def surface(repeats: int) -> list[dict[str, Any]]:
         start = np.concatenate([[-0.2, 0.0, 0.35], np.log(np.diff(0.35 * times, prepend=0.0))])
         return least_squares(errors, start)
 
-    ours = seconds(lambda: ssvi.fit(k, t, vol), repeats)
-    found, other = ssvi.fit(k, t, vol), scipy_fit()
+    ours = seconds(lambda: ssvi.fit(k, T_yr=t, vol=vol), repeats)
+    found, other = ssvi.fit(k, T_yr=t, vol=vol), scipy_fit()
     if found.rms_vol > 1.01 * np.sqrt(2 * other.cost / k.size):
         raise AssertionError("the fit is worse than scipy's unconstrained one")
     return [

@@ -83,7 +83,8 @@ class SsviSurface:
 
 class SsviFit(NamedTuple):
     """surface; root mean square and largest error in volatility; least butterfly g and least calendar step
-    in total variance on GRID x expiries (both >= 0 when free of arbitrage); Levenberg-Marquardt rounds; converged."""
+    in total variance on GRID x expiries (both >= 0 when free of arbitrage); Levenberg-Marquardt rounds; converged;
+    undetermined: parameters that other values could replace without changing the fit."""
 
     surface: SsviSurface
     rms_vol: float
@@ -92,6 +93,7 @@ class SsviFit(NamedTuple):
     least_calendar: float
     rounds: int
     converged: bool
+    undetermined: tuple[str, ...]
 
 
 @representable
@@ -112,12 +114,18 @@ def arbitrage(surface: SsviSurface, k: npt.ArrayLike = GRID) -> tuple[float, flo
 
 @representable
 def fit(
-    k: npt.ArrayLike, T_yr: npt.ArrayLike, vol: npt.ArrayLike, weight: npt.ArrayLike | None = None, rounds: int = 100
+    k: npt.ArrayLike,
+    *,
+    T_yr: npt.ArrayLike,
+    vol: npt.ArrayLike,
+    weight: npt.ArrayLike | None = None,
+    max_rounds: int = 100,
 ) -> SsviFit:
     """Surface through the volatilities of a whole chain.
 
     k, T_yr, vol, weight: shape (n,), one row per quote, k = ln(K/F); weights multiply squared volatility errors.
-    Raises DomainError naming the first unusable quote, or when an expiry has fewer than three.
+    Raises DomainError naming the first unusable quote, or when an expiry has fewer than three different strikes.  One
+    expiry fixes theta, rho and phi(theta) only: eta and gamma are then undetermined.
     """
     x, t, sigma = floats("k", k), floats("T_yr", T_yr), floats("vol", vol)
     u = np.ones_like(x) if weight is None else floats("weight", weight)
@@ -133,7 +141,7 @@ def fit(
     damping, used, converged = 1e-3, 0, False
     residual, jacobian = _linearised(state, x, slot, w, scale)
     cost = float(residual @ residual)
-    while used < rounds and not converged:
+    while used < max_rounds and not converged:
         used += 1
         normal, gradient = jacobian.T @ jacobian, jacobian.T @ residual
         step = -np.linalg.solve(normal + np.diag(damping * np.diag(normal) + 1e-14 * np.trace(normal)), gradient)
@@ -156,7 +164,8 @@ def fit(
     error = np.sqrt(_smile(x, theta[slot], rho, eta, gamma)[0] / t) - sigma
     least_g, least_calendar = arbitrage(surface)
     rms = float(np.sqrt(np.average(error**2, weights=u)))
-    return SsviFit(surface, rms, float(np.max(np.abs(error))), least_g, least_calendar, used, converged)
+    undetermined = ("eta", "gamma") if expiries.size == 1 else ()
+    return SsviFit(surface, rms, float(np.max(np.abs(error))), least_g, least_calendar, used, converged, undetermined)
 
 
 def _smile(k: Floats, theta: Floats, rho: float, eta: float, gamma: float) -> tuple[Floats, Floats, Floats]:
@@ -221,11 +230,12 @@ def _check_chain(k: Floats, t: Floats, vol: Floats, u: Floats) -> tuple[Floats, 
             expected="finite k; vol, T_yr, weight > 0",
             found=f"k={k[i]}, T_yr={t[i]}, vol={vol[i]}, weight={u[i]}",
         )
-    expiries, slot, count = np.unique(t, return_inverse=True, return_counts=True)
+    expiries, slot = np.unique(t, return_inverse=True)
+    count = np.bincount(np.unique(np.stack([slot, k]), axis=1)[0].astype(np.int64))
     if np.any(count < 3):
         i = int(np.argmax(count < 3))
         raise DomainError(
-            "an expiry has too few quotes", expected="at least 3", found=f"{count[i]} at T_yr={expiries[i]}"
+            "an expiry has too few different strikes", expected="at least 3", found=f"{count[i]} at T_yr={expiries[i]}"
         )
     return expiries, slot
 

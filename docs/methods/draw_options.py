@@ -101,7 +101,7 @@ def options() -> None:
 def surfaces() -> None:
     k = np.linspace(-1.5, 1.5, 121)
     vogt = svi.Svi(-0.0410, 0.1331, 0.3060, 0.3586, 0.4153)
-    fitted = svi.fit(k, np.sqrt(svi.total_variance(vogt, k)), 1.0).params
+    fitted = svi.fit(k, vol=np.sqrt(svi.total_variance(vogt, k)), T_yr=1.0).params
     line_figure(
         "svi_butterfly", "g(k) of the Vogt smile and of our nearest smile free of arbitrage", "log-moneyness k", "g(k)",
         {"Vogt": (k, svi.butterfly(vogt, k)), "repaired": (k, svi.butterfly(fitted, k))},
