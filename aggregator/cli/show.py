@@ -228,7 +228,7 @@ def exposure(e: dict[str, Any]) -> None:
             through = row["symbol"] or short(through.rsplit(":", 1)[-1])
         key = row["market"], row["side"], through
         known = row["value_usd"] is not None and sums.get(key, 0.0) is not None
-        sums[key] = (sums.get(key) or 0.0) + row["value_usd"] if known else None
+        sums[key] = (sums.get(key) or 0.0) + float(row["value_usd"]) if known else None
     several = f" ({len(e['assets'])} assets of that symbol)" if len(e["assets"]) > 1 else ""
     table(
         f"exposure to {printable(e['symbol'])}{several} at cut {e['cut']['digest'][:12]}, {age(e['age_s'])}",

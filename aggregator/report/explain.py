@@ -8,16 +8,17 @@ from contextlib import suppress
 from aggregator import rules
 from aggregator.core.account import Account, Leg
 from aggregator.core.errors import ConfigError, near_miss
-from aggregator.core.fixed import Fixed, plain
+from aggregator.core.fixed import plain
 from aggregator.core.rows import OptionLeg, Term
 from aggregator.report.formulas import ACCRUED_DEN, CONSTANT, MARGINED, THRESHOLDS
 from aggregator.report.formulas import figure as formula_of
 from aggregator.report.leaves import Node, constant, dollars, known_nodes, leaf, node, price_leaf, symbol
 from aggregator.report.plain import cut_json
-from aggregator.report.wallet import health_text, judge, leg_usd, notional_in, option_of, unit_usd, wallet_accounts
+from aggregator.report.wallet import health_text, judge, leg_usd, option_of, unit_usd, wallet_accounts
 from aggregator.rules.aave_v3 import AaveV3
 from aggregator.rules.base import CannotJudgeError
 from aggregator.snapshot import Snapshot
+from aggregator.snapshot.derivatives import mark_usd, settlement
 from aggregator.snapshot.prices import rank, usd
 from aggregator.snapshot.symbols import meaning, standing
 
@@ -131,13 +132,13 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
 
 def _marked(snap: Snapshot, account: Account, leg: Leg) -> list[Node]:
     """The dollars of one whole perpetual: its market's own price times those of what the market counts in."""
-    token, one = notional_in(snap, account, leg), leg.price
-    rows = [p for p in snap.rows("price", market=account.market, asset=leg.asset) if one == Fixed(p.raw, p.exp)]
-    if not rows or (price := usd(snap, token)) is None:
+    token, value = settlement(snap, account.market), mark_usd(snap, account.market, leg.asset)
+    rows = sorted((p for p in snap.rows("price", market=account.market, asset=leg.asset) if p.raw > 0), key=rank)
+    if "open_notional" not in leg.terms or not (token and rows and value):
         return []
-    value = plain(rows[0].raw * price[0].raw, rows[0].exp + price[0].exp)
     parts = [price_leaf(snap, rows[0]), *known_nodes(dollars(snap, token))]
-    return [node(f"USD per {symbol(snap, leg.asset)}", value, "price x USD per quote", "none", parts)]
+    shown = plain(value.raw, value.exp)
+    return [node(f"USD per {symbol(snap, leg.asset)}", shown, "price x USD per quote", "none", parts)]
 
 
 def _judged_by(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> list[Node]:

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from difflib import get_close_matches
+from fractions import Fraction
 from itertools import chain
-from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from aggregator import graph
 from aggregator.core.errors import ConfigError
-from aggregator.core.fixed import Fixed
+from aggregator.core.fixed import Fixed, plain
 from aggregator.core.rows import Claim
 from aggregator.report.coverage import coverage_json
-from aggregator.report.frames import Places, positions
 from aggregator.report.plain import cut_json
+from aggregator.report.wallet import USD_PLACES
 from aggregator.snapshot import Snapshot
+from aggregator.snapshot.accounts import amount
+from aggregator.snapshot.derivatives import mark_usd
 from aggregator.snapshot.prices import usd
+from aggregator.snapshot.snapshot import I8
 from aggregator.snapshot.symbols import Meaning, meaning, standing, symbols_of
 
 MOST_SYMBOLS, MOST_MEANT = 30, 8  # in an error
 DEPOSITED = ("supply", "collateral")
+_SHARE_PLACES = 15  # of a float64 between 0 and 1
 
 
 class _Sum(NamedTuple):
-    """usd: NaN where a part of it is unknown."""
+    """usd: None where a part of it is unknown."""
 
     asset: str
     market: str
     side: str
-    usd: float
+    usd: Fraction | None
 
 
 def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
@@ -40,8 +42,10 @@ def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
 
     namesakes: assets of that symbol that no market vouches for; they are left out.
     A receipt is held by those who have deposited what it stands for; of the base of a perpetual the notional counts.
-    Rows sorted by size; symbol: of what is held; fraction: of the value held that stands on the asset; value_usd null
-    where no price is known. A vault's own positions and its shares are rows of the same money: no sum of them is made.
+    Rows sorted by size; symbol: of what is held; fraction: of the value held that stands on the asset, to fifteen
+    places; value_usd: exact amounts times exact prices times that fraction, cut to eight places, null where a part of
+    it has no price. Both are decimal texts. A vault's own positions and its shares are rows of the same money: no sum
+    of them is made.
     """
     assets, namesakes = find_assets(snap, text)
     built = graph.build(snap)
@@ -52,20 +56,19 @@ def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
     held = [_held(snap, np.concatenate([snap.find("exposure", asset=name) for name in fractions]))]
     held += [_deposits(snap, claim) for asset in assets for claim in snap.rows("claim", asset=asset)]
     held += [_perpetuals(snap, asset) for asset in assets]
-    rows = []
+    rows, parts = [], {name: _share(part) for name, part in fractions.items()}
     for through, market, side, value_usd in chain.from_iterable(held):
-        total = value_usd * fractions[through]
         rows.append(
             {
                 "market": market,
                 "side": side,
                 "through": "direct" if through in assets else through,
                 "symbol": snap.assets[through].symbol if through in snap.assets else "",
-                "fraction": fractions[through],
-                "value_usd": total if total == total else None,
+                "fraction": parts[through],
+                "value_usd": None if value_usd is None else _dollars(value_usd * Fraction(parts[through])),
             }
         )
-    rows.sort(key=lambda r: (-(r["value_usd"] or 0.0), r["market"], r["side"]))
+    rows.sort(key=lambda r: (-Fraction(r["value_usd"] or 0), r["market"], r["side"]))
     return {
         "assets": list(assets),
         "namesakes": list(namesakes),
@@ -76,10 +79,34 @@ def exposure(snap: Snapshot, text: str) -> dict[str, Any]:
     }
 
 
-def _held(snap: Snapshot, places: Places) -> list[_Sum]:
+def _share(part: float) -> str:
+    return plain(round(Fraction(part) * 10**_SHARE_PLACES), _SHARE_PLACES)
+
+
+def _dollars(value: Fraction) -> str:
+    return plain(value.numerator * 10**USD_PLACES // value.denominator, USD_PLACES)
+
+
+def _held(snap: Snapshot, places: I8) -> list[_Sum]:
     """Balances at these places of the exposures, by asset, market and side."""
-    sums = positions(snap, places).groupby(["asset", "market", "side"], as_index=False)["value_usd"].agg(_sum)
-    return [_Sum(*row) for row in zip(*(sums[column] for column in sums), strict=True)]
+    sums: dict[tuple[str, str, str], int | None] = {}
+    for row in snap.take("exposure", places):
+        key = row.asset, row.market, row.side
+        held, more = sums.get(key, 0), amount(snap, row)
+        sums[key] = None if held is None or more is None else held + more
+    return [_Sum(*key, _worth(snap, key[0], raw)) for key, raw in sorted(sums.items())]
+
+
+def _worth(snap: Snapshot, asset: str, raw: int | None) -> Fraction | None:
+    """Dollars of raw units, None where their number, decimals or price is unknown."""
+    price, known = usd(snap, asset), snap.assets.get(asset)
+    if raw is None or price is None or known is None or known.decimals < 0:
+        return None
+    return raw * _fraction(price[0]) / Fraction(10**known.decimals)
+
+
+def _fraction(price: Fixed) -> Fraction:
+    return Fraction(price.raw) / Fraction(10) ** price.exp
 
 
 def _deposits(snap: Snapshot, claim: Claim) -> list[_Sum]:
@@ -91,17 +118,14 @@ def _deposits(snap: Snapshot, claim: Claim) -> list[_Sum]:
 
 
 def _perpetuals(snap: Snapshot, asset: str) -> list[_Sum]:
-    """Notional of the perpetuals on it at its price, long and short apart."""
-    price, sums = usd(snap, asset), defaultdict[tuple[str, str], float](float)
+    """Notional of the perpetuals on it at their markets' own price, long and short apart."""
+    sums: dict[tuple[str, str], Fraction | None] = {}
     for row in snap.rows("perp", asset=asset):
-        notional = float(Fixed(abs(row.size) * price[0].raw, row.exp + price[0].exp)) if price else nan
-        sums[row.market, "long" if row.size > 0 else "short"] += notional
+        key, price = (row.market, "long" if row.size > 0 else "short"), mark_usd(snap, row.market, asset)
+        held = sums.get(key, Fraction(0))
+        more = None if price is None else abs(row.size) * _fraction(price) / 10**row.exp
+        sums[key] = None if held is None or more is None else held + more
     return [_Sum(asset, market, side, total) for (market, side), total in sums.items()]
-
-
-def _sum(values_usd: pd.Series[float]) -> float:
-    """NaN where one of them is: the unknown does not count for nothing."""
-    return float(values_usd.sum(skipna=False))
 
 
 def find_assets(snap: Snapshot, text: str) -> Meaning:

@@ -26,7 +26,7 @@ from aggregator.report.greeks import leg_greeks, wallet_greeks
 from aggregator.report.plain import cut_json, gap_json, split_deployment
 from aggregator.rules.base import CannotJudgeError, Rule
 from aggregator.snapshot import Snapshot, accounts, prices
-from aggregator.snapshot.derivatives import CASH, settlement
+from aggregator.snapshot.derivatives import CASH, mark_usd, settlement
 
 USD_PLACES = 8
 SEPARATE = ("lyra_v1", "")  # rules that judge every position of a holder on its own
@@ -189,20 +189,15 @@ def leg_usd(snap: Snapshot, leg: Leg, account: Account) -> str | None:
     A notional at the market's own price is in what the market counts in, as its account is.
     """
     if option := option_of(snap, leg, account):
-        found, quote = leg_greeks(snap, option), prices.usd(snap, option.quote)
-        if isinstance(found, Gap) or quote is None:
+        greeks, quote = leg_greeks(snap, option), prices.usd(snap, option.quote)
+        if isinstance(greeks, Gap) or quote is None:
             return None
-        return f"{found['value'] * float(quote[0]):.{USD_PLACES}f}"
-    price = prices.usd(snap, leg.asset)
-    if leg.price is not None and (token := notional_in(snap, account, leg)):
-        unit = prices.usd(snap, token)
-        return unit and _usd(leg.amount * leg.price.raw, leg.decimals + leg.price.exp, unit[0])
-    return None if price is None or leg.decimals < 0 or not leg.counted else _usd(leg.amount, leg.decimals, price[0])
-
-
-def notional_in(snap: Snapshot, account: Account, leg: Leg) -> str:
-    """The token in which a perpetual's notional is, '' of every other leg and where nobody knows it."""
-    return settlement(snap, account.market) if "open_notional" in leg.terms else ""
+        return f"{greeks['value'] * float(quote[0]):.{USD_PLACES}f}"
+    if "open_notional" in leg.terms:
+        price = mark_usd(snap, account.market, leg.asset)
+    else:
+        price = found[0] if (found := prices.usd(snap, leg.asset)) else None
+    return None if price is None or leg.decimals < 0 or not leg.counted else _usd(leg.amount, leg.decimals, price)
 
 
 def _leg(snap: Snapshot, leg: Leg, value: str | None) -> dict[str, Any]:

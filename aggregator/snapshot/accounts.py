@@ -54,6 +54,17 @@ def account(snap: Snapshot, market: str, holder: str) -> Account:
     return _account(snap, market, holder, exposures, own)
 
 
+def amount(snap: Snapshot, row: Exposure) -> int | None:
+    """Smallest units of an exposure as the contract would answer them; None where no index says what a share is."""
+    if not len(snap.find("market", market=row.market)):
+        return None
+    book = _market(snap, row.market)
+    index = book.indices.get((row.asset, row.side))
+    if index is None:
+        return row.shares if book.in_amounts else None
+    return mul_div(row.shares, index.num, index.den, index.rounding) if index.den else None
+
+
 def accounts(snap: Snapshot) -> Iterator[Account]:
     """Every account with a position, by market and holder; those of markets that no row describes are left out."""
     bare = ((market, holder, 0, 0) for market, holder in derivatives.holders(snap))

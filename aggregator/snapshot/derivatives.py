@@ -14,6 +14,7 @@ import numpy as np
 from aggregator.core.account import Leg
 from aggregator.core.fixed import Fixed
 from aggregator.core.rows import OptionLeg, PerpPosition
+from aggregator.snapshot.prices import rank, usd
 from aggregator.snapshot.snapshot import Snapshot
 
 CASH = ("settlement_balance", "owed_realized_pnl", "pending_fee")  # owed to or by a trader, positions or none
@@ -50,6 +51,18 @@ def settlement(snap: Snapshot, market: str) -> str:
         perps = any(row.kind == "perp" for row in snap.rows("market", market=market))
         known[market] = next(iter([*funds, *tokens]), "") if perps else ""
     return known[market]
+
+
+def mark_usd(snap: Snapshot, market: str, asset: str) -> Fixed | None:
+    """Dollars of one whole perpetual: its market's own price times what the token is worth that it is counted in.
+
+    The asset's price of the cut where nobody knows that token or the market gives no price.
+    """
+    rows = sorted((p for p in snap.rows("price", market=market, asset=asset) if p.raw > 0), key=rank)
+    found = usd(snap, settlement(snap, market) or asset) if rows else usd(snap, asset)
+    if found is None or not rows or not settlement(snap, market):
+        return found and found[0]
+    return Fixed(rows[0].raw * found[0].raw, rows[0].exp + found[0].exp)
 
 
 def holders(snap: Snapshot) -> list[tuple[str, str]]:

@@ -159,7 +159,7 @@ def test_two_forms_of_one_name_are_one_account_and_one_asset(tmp_path: Path, for
     named = {name: text.replace("ETH", other if name == "positions" else one) for name, text in BOOK.items()}
     (tmp_path / "asset").mkdir()
     with book_app(tmp_path / "asset", **named) as app:
-        assert [row["value_usd"] for row in app.exposure(other)["rows"]] == [20_000.0]
+        assert [row["value_usd"] for row in app.exposure(other)["rows"]] == ["20000.00000000"]
 
 
 @pytest.mark.parametrize(("ahead_s", "said"), [(3 * 86_400 + 60, "3 days"), (7_260, "2 hours"), (230, "3 minutes")])

@@ -72,8 +72,8 @@ def test_a_strangers_token_in_a_book(tmp_path: Path, place: str) -> None:
         (real,) = app.exposure("weth")["assets"]
         assert real.endswith(f"asset:{REAL}")
         assert [a.rpartition(":")[2] for a in app.exposure("WETH")["namesakes"]] == [FAKE]
-        wanted = sum(r["value_usd"] for r in honest.exposure("WETH")["rows"])
-        assert sum(r["value_usd"] for r in app.exposure("WETH")["rows"]) == pytest.approx(wanted)
+        wanted = sum(float(r["value_usd"]) for r in honest.exposure("WETH")["rows"])
+        assert sum(float(r["value_usd"]) for r in app.exposure("WETH")["rows"]) == pytest.approx(wanted)
         assert app.exposure(f"{real.partition('/')[0]}/asset:{FAKE}")["assets"] != [real]
 
 
