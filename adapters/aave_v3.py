@@ -86,6 +86,8 @@ class Leg(NamedTuple):
 
 class AaveV3(Adapter):
     name = "aave_v3"
+    addresses = ("pool_addresses_provider",)
+    required = (("pool_addresses_provider",),)
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         pool, seen = await _pool(view, where), {ZERO}

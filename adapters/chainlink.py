@@ -25,6 +25,9 @@ FEED = '{ asset = "0x...", feed = "0x...", heartbeat_s = 3600 } with a quote whe
 
 class Chainlink(Adapter):
     name = "chainlink"
+    addresses = ("sequencer_uptime_feed",)
+    options = ("feeds",)
+    required = (("feeds",),)
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         yield Market(where.id, "feed", "", where.name)

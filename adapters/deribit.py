@@ -59,6 +59,8 @@ class Page(NamedTuple):
 class Deribit(Adapter):
     name = "deribit"
     kind = "venue"
+    options = ("currencies",)
+    required = (("currencies",),)
 
     async def terms(self, view: View, where: Where) -> AsyncIterator[Row]:
         named = set[str]()

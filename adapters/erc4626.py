@@ -21,6 +21,9 @@ VAULT = {"asset": "asset()(address)", "total_assets": "totalAssets()(uint256)", 
 
 class Erc4626(Adapter):
     name = "erc4626"
+    addresses = ("vault",)
+    options = ("vaults",)
+    required = (("vault", "vaults"),)
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         vaults, known = _vaults(where), {m.key for m in where.markets}

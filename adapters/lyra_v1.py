@@ -84,6 +84,8 @@ class Parts(NamedTuple):
 
 class LyraV1(Adapter):
     name = "lyra_v1"
+    addresses = ("option_market_viewer",)
+    required = (("option_market_viewer",),)
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         for parts in (await _markets(view, where)).values():

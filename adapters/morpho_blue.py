@@ -43,6 +43,8 @@ EVENTS = tuple(
 
 class MorphoBlue(Adapter):
     name = "morpho_blue"
+    addresses = ("morpho",)
+    required = (("morpho",),)
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         accrued, changes = list[Log](), list[Log]()

@@ -89,6 +89,8 @@ HELD = "getBalanceByToken(address,address)(int256)"
 
 class PerpCurie(Adapter):
     name = "perp_curie"
+    addresses = ("clearing_house",)
+    required = (("clearing_house",),)
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         parts = await _parts(view, where)

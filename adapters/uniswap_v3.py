@@ -66,6 +66,9 @@ class Pool(NamedTuple):
 
 class UniswapV3(Adapter):
     name = "uniswap_v3"
+    addresses = ("factory", "nonfungible_position_manager")
+    options = ("tokens", "pools")
+    required = (("factory", "pools"),)
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         known_pools = {m.key for m in where.markets}

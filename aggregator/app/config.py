@@ -77,7 +77,7 @@ class VenueConfig:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentConfig:
-    """options: everything else in the row, handed to the adapter as it stands."""
+    """options: everything else in the row, handed to the adapter as it stands. file: where the row stands."""
 
     adapter: str
     name: str
@@ -85,6 +85,7 @@ class DeploymentConfig:
     start_block: int = 0
     addresses: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ def load_config(path: Path | None = None, env: Mapping[str, str] = os.environ) -
     """Read and check; ConfigError says what was expected, found and to be done."""
     file = find_config(path)
     data = _read_toml(file)
-    rows = list(_table_list(data, "deployments", file))
+    rows = [(row, file) for row in _table_list(data, "deployments", file)]
     if directory := data.pop("deployments_dir", ""):
         folder = file.parent / str(directory)
         if not folder.is_dir():
@@ -175,23 +176,27 @@ def load_config(path: Path | None = None, env: Mapping[str, str] = os.environ) -
                 "deployments_dir is not a folder", expected="a folder of TOML files", found=str(directory)
             )
         for part in sorted(folder.glob("*.toml")):
-            rows += _table_list(_read_toml(part), "deployments", part)
-    data["deployments"] = rows
-    return _build(data, file, env)
+            rows += [(row, part) for row in _table_list(_read_toml(part), "deployments", part)]
+    return _build(data, rows, file, env)
 
 
 def parse_config(data: Mapping[str, Any], env: Mapping[str, str] | None = None) -> Config:
     """The same from a plain mapping."""
-    return _build(dict(data), Path("config.toml"), env or {})
+    file = Path("config.toml")
+    rows = [(row, file) for row in _table_list(data, "deployments", file)]
+    return _build(dict(data), rows, file, env or {})
 
 
-def _build(data: dict[str, Any], file: Path, env: Mapping[str, str]) -> Config:
+def _build(
+    data: dict[str, Any], rows: Sequence[tuple[Mapping[str, Any], Path]], file: Path, env: Mapping[str, str]
+) -> Config:
+    """rows: of [[deployments]], each with the file that it stands in."""
     known = ("store", "chains", "venues", "deployments", "collect", "schedule", "replay")
     _check_keys(file.name, data, known)
     chains = tuple(_chain(row, file, env) for row in _table_list(data, "chains", file))
     _unique([str(c.id) for c in chains], "chain id")
     venues = tuple(_section(VenueConfig, row, f"{file.name} [[venues]]") for row in _table_list(data, "venues", file))
-    deployments = tuple(_deployment(row, file) for row in data.get("deployments", []))
+    deployments = tuple(_deployment(row, part) for row, part in rows)
     _unique([f"{d.adapter} {d.name} on {d.source}" for d in deployments], "deployment")
     asked = [d for d in deployments if d.addresses]
     _unique([f"{d.adapter} on {d.source} with {_told(d)}" for d in asked], "what a deployment reads")
@@ -212,12 +217,18 @@ def _build(data: dict[str, Any], file: Path, env: Mapping[str, str]) -> Config:
     for d in deployments:
         if d.source not in sources:
             raise ConfigError(
-                f"deployment {d.adapter}/{d.name} names a source that is not configured",
+                f"deployment {d.adapter}/{d.name} of {d.file} names a source that is not configured",
                 expected=", ".join(sorted(sources)) or "a [[chains]] entry",
                 found=d.source,
-                fix=f"add [[chains]] id = {d.source.split(':')[1]}",
+                fix=f"add {_section_of(d.source)} to {file.name}",
             )
     return config
+
+
+def _section_of(source: str) -> str:
+    """What a configuration says of a chain or venue, at least."""
+    kind, _, name = source.partition(":")
+    return f"[[chains]] id = {name}" if kind == "eip155" else f'[[venues]] name = "{name}"'
 
 
 def _chain(row: Mapping[str, Any], file: Path, env: Mapping[str, str]) -> ChainConfig:
@@ -282,6 +293,7 @@ def _deployment(row: Mapping[str, Any], file: Path) -> DeploymentConfig:
         start_block=start,
         addresses={k: _address(str(v), f"{where} {name}: addresses.{k}") for k, v in addresses.items()},
         options=row,
+        file=str(file),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aggregator.app.config import ChainConfig, Config, load_config
 from aggregator.app.running import run
-from aggregator.core.errors import SpilloverError
+from aggregator.core.errors import ConfigError, SpilloverError
 from aggregator.report.names import count
 
 if TYPE_CHECKING:
@@ -39,13 +39,21 @@ def _finding(check: str, status: str, detail: str, fix: str = "") -> Finding:
 
 
 def _adapters(config: Config) -> list[Finding]:
+    from aggregator.app.sources import where_of
     from aggregator.sdk.registry import load_adapters
 
     try:
         known = load_adapters({d.adapter for d in config.deployments})
     except SpilloverError as error:
         return [_finding("adapters", "fail", error.message, error.fix)]
-    return [_finding("adapters", "ok", ", ".join(known) or "none configured")]
+    findings = []
+    for where in map(where_of, config.deployments):
+        try:
+            known[where.adapter].check(where)
+        except ConfigError as error:
+            said = f"{error.message.removeprefix('deployment ')}; expected {error.expected}, found {error.found}"
+            findings.append(_finding("deployment", "fail", said, error.fix))
+    return [_finding("adapters", "ok", ", ".join(known) or "none configured"), *findings]
 
 
 def stray_endpoints(config: Config, env: Mapping[str, str] = os.environ) -> list[str]:

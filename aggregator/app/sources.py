@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from aggregator.app.config import ChainConfig, Config, VenueConfig
+from aggregator.app.config import ChainConfig, Config, DeploymentConfig, VenueConfig
 from aggregator.chain.pool import RpcPool
 from aggregator.chain.recording import Recording
 from aggregator.chain.reorg import find_fork
@@ -13,6 +13,7 @@ from aggregator.chain.stats import Stats
 from aggregator.chain.venue import Venue
 from aggregator.core.block import BlockRef
 from aggregator.ingest.sources import Source
+from aggregator.sdk.adapter import Where
 from aggregator.sdk.view import ChainView, ReplayView, VenueView
 
 
@@ -123,3 +124,8 @@ def open_sources(config: Config, recording: Recording | None, recorder: Recordin
     chains = [LiveChain(c, recorder) for c in config.chains if c.rpc and c.source in wanted]
     venues = [LiveVenue(v, recorder) for v in config.venues if v.url and v.source in wanted]
     return [*chains, *venues]
+
+
+def where_of(row: DeploymentConfig) -> Where:
+    """A row of the configuration as its adapter sees it."""
+    return Where(row.adapter, row.source, row.name, row.addresses, row.start_block, row.options, file=row.file)

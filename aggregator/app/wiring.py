@@ -186,9 +186,8 @@ class App:
     @asynccontextmanager
     async def _line(self, recorder: Recording | None) -> AsyncIterator[tuple[list[OpenSource], list[Where], Any]]:
         """Sources that can be read, the deployments on them and the adapters; the sources closed at the end."""
-        from aggregator.app.sources import open_sources
+        from aggregator.app.sources import open_sources, where_of
         from aggregator.chain.recording import Recording
-        from aggregator.sdk.adapter import Where
         from aggregator.sdk.registry import load_adapters
 
         config, file = self.config.readable(), self.config.replay.recording
@@ -209,13 +208,12 @@ class App:
             )
         sources = open_sources(config, replayed, recorder)
         known = {s.id for s in sources}
-        where = [
-            Where(d.adapter, d.source, d.name, d.addresses, d.start_block, d.options)
-            for d in config.deployments
-            if replayed is None or d.source in known
-        ]
+        where = [where_of(d) for d in config.deployments if replayed is None or d.source in known]
         try:
-            yield sources, where, load_adapters({w.adapter for w in where})
+            adapters = load_adapters({w.adapter for w in where})
+            for one in where:
+                adapters[one.adapter].check(one)
+            yield sources, where, adapters
         finally:
             for source in sources:
                 await source.close()

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, Self
 
 from aggregator.core.block import BlockRef
-from aggregator.core.errors import ConfigError, DomainError, shown
+from aggregator.core.errors import ConfigError, DomainError, near_miss, shown
 from aggregator.core.ids import deployment_id, parse_address
 from aggregator.core.rows import Asset, Gap, PositionRow, Row
 from aggregator.core.source import call_source
@@ -141,7 +141,7 @@ class Where(NamedTuple):
     """One deployment of an adapter: a row of its TOML, and what is known of it so far.
 
     markets: all market targets discovered up to this block, sorted. targets: all others, sorted; for market rows that
-    depend on them (claims of LP positions, expired options).
+    depend on them (claims of LP positions, expired options). file: where the row stands, for a person to mend it.
     """
 
     adapter: str
@@ -152,6 +152,7 @@ class Where(NamedTuple):
     options: Mapping[str, Any]
     markets: tuple[Target, ...] = ()
     targets: tuple[Target, ...] = ()
+    file: str = ""
 
     @property
     def id(self) -> str:
@@ -185,7 +186,7 @@ class Where(NamedTuple):
 
     def misconfigured(self, what: str, expected: str, found: str) -> ConfigError:
         """The error of a row of the configuration that an adapter cannot use."""
-        fix = f"correct it in config/deployments/{self.adapter}.toml"
+        fix = f"correct it in {self.file or f'config/deployments/{self.adapter}.toml'}"
         return ConfigError(f"deployment {self.id} {what}", expected=expected, found=found[:200], fix=fix)
 
 
@@ -237,10 +238,31 @@ class Adapter:
     """Base of all adapters: each verb is empty by default, so an oracle writes only `terms`.
 
     `name` is the module's name and the key in configuration. `kind` chain or venue says what a source is.
+    `addresses` and `options` are the keys that it reads of a deployment's row, in its `addresses` and beside them;
+    `required` are groups of these, of each of which a row gives one at least.
     """
 
     name: str = ""
     kind: str = "chain"
+    addresses: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    required: tuple[tuple[str, ...], ...] = ()
+
+    def check(self, where: Where) -> None:
+        """ConfigError for a row with a key that is none of these, or without one that is required."""
+        given = {**dict.fromkeys(where.addresses, "addresses."), **dict.fromkeys(where.options, "")}
+        for keys, known, place in ((where.addresses, self.addresses, "addresses."), (where.options, self.options, "")):
+            for key in keys:
+                if key not in known:
+                    expected = ", ".join(place + k for k in known) or "none"
+                    wrong = where.misconfigured(f"has an unknown key {place}{key}", expected, place + key)
+                    wrong.fix = f"{near_miss(key, known, 'remove it')}; {wrong.fix}"
+                    raise wrong
+        for group in self.required:
+            if not any(where.addresses.get(key) or where.options.get(key) for key in group):
+                named = " or ".join(f"{'addresses.' if key in self.addresses else ''}{key}" for key in group)
+                found = ", ".join(f"{place}{key}" for key, place in given.items()) or "none"
+                raise where.misconfigured("lacks a key", named, found)
 
     async def discover(self, view: View, where: Where, since: int) -> AsyncIterator[Target]:
         """Targets touched by the view's logs from `since` on: new ones, and known ones whose rows may have changed.

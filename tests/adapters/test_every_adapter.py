@@ -18,6 +18,7 @@ import pytest
 
 from aggregator import rules
 from aggregator.app.config import Config, load_config, parse_config
+from aggregator.app.sources import where_of
 from aggregator.core.ids import parse_address, source_of
 from aggregator.core.rows import POSITION_KINDS, Asset, Market
 from aggregator.core.table import raw_tables
@@ -84,6 +85,28 @@ def test_it_knows_no_clock_task_socket_or_file(name: str) -> None:
     pure = {"__future__", "collections", "collections.abc", "decimal", "itertools", "typing", "urllib.parse"}
     assert {m for m in modules - pure if not str(m).startswith(("aggregator.sdk.", "aggregator.core."))} == set()
     assert not {"open", "eval", "exec", "__import__"} & {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_it_names_every_key_that_it_reads_and_no_other(name: str) -> None:
+    """What its source asks of a row, what it declares, what its deployments give and what the documentation lists."""
+    adapter = ADAPTERS[name]
+    source = (ROOT / "adapters" / f"{name}.py").read_text()
+    asked = set(re.findall(r'where\.address\("(\w+)"\)|"(\w+)" in where\.addresses', source))
+    assert {key for pair in asked for key in pair if key} == set(adapter.addresses)
+    assert set(re.findall(r'where\.(?:listed|options\.get)\("(\w+)"', source)) == set(adapter.options)
+    assert {key for group in adapter.required for key in group} <= {*adapter.addresses, *adapter.options}
+    documented = (ROOT / "docs" / "configuration.md").read_text()
+    (row,) = (line for line in documented.splitlines() if line.startswith(f"| `{name}` |"))
+    assert all(f"`{key}`" in row or f"`{key} = " in row for key in (*adapter.addresses, *adapter.options))
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_its_deployments_have_no_key_that_nobody_reads(name: str, config: Config) -> None:
+    demo = load_config(ROOT / "config" / "demo" / "demo.toml", {})
+    for row in (*config.deployments, *demo.deployments):
+        if row.adapter == name:
+            ADAPTERS[name].check(where_of(row))
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config" / "deployments").glob("*.toml")), ids=lambda file: file.stem)

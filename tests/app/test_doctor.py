@@ -26,7 +26,10 @@ def _by_check(findings: list[dict[str, str]]) -> dict[str, dict[str, str]]:
 
 def test_a_healthy_chain_has_nothing_to_mend(tmp_path: Path, chain: Chain) -> None:
     chain.mine(70)  # anvil's finalized block is 64 behind the head
-    read = '[[deployments]]\nadapter = "chainlink"\nchain = 1\nname = "feeds"\n'
+    feed = (
+        '{ asset = "0x00000000000000000000000000000000000000aa", feed = "0x00000000000000000000000000000000000000bb" }'
+    )
+    read = f'[[deployments]]\nadapter = "chainlink"\nchain = 1\nname = "feeds"\nfeeds = [{feed}]\n'
     found = _by_check(examine(_config(tmp_path, 1, [chain.url], read)))
     assert {f["status"] for f in found.values()} == {"ok"}, found
     assert {"chain 1 endpoint 1", "chain 1 endpoint 1 multicall", "chain 1 agreement", "database"} <= set(found)

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from aggregator.sdk.registry import load_adapters
 from tests.devnet.worlds import World
 
+ADAPTERS = load_adapters()
 HEARTBEAT_S = 90_000
 
 
@@ -19,7 +21,8 @@ def deployments(world: World) -> list[dict[str, Any]]:
         if d.adapter == "erc4626":
             vaults.setdefault(d.chain, []).extend(d.addresses.values())
             continue
-        row: dict[str, Any] = {"adapter": d.adapter, "chain": d.chain, "name": d.name, "addresses": dict(d.addresses)}
+        read = {key: value for key, value in d.addresses.items() if key in ADAPTERS[d.adapter].addresses}
+        row: dict[str, Any] = {"adapter": d.adapter, "chain": d.chain, "name": d.name, "addresses": read}
         if d.adapter == "uniswap_v3":
             row["tokens"] = sorted(a.address for a in world.assets[d.chain].values())
         rows.append(row)
