@@ -15,7 +15,7 @@ from aggregator.engine.run import Cascade
 from tests.engine.test_derivatives import options
 from tests.engine.test_routes import chained, in_usd
 from tests.engine.test_worlds import near, nine_identical
-from tests.engine.worlds import World, by_name, conventions, price, run
+from tests.engine.worlds import EVERY_RULE, World, by_name, conventions, price, run
 
 
 def said(cascade: Cascade) -> StressResult:
@@ -92,7 +92,7 @@ def test_a_book_of_options_alone_is_not_called_empty() -> None:
     assert not any("no account" in note for note in said(run(options())).notes)
 
 
-@pytest.mark.parametrize("rule", ["aave_v3@3.0", "aave_v3@3.6", "morpho_blue@1", "compound_v2@1", "comet@1"])
+@pytest.mark.parametrize("rule", EVERY_RULE)
 @pytest.mark.parametrize("rounds", ["batch", "sequential"])
 @pytest.mark.parametrize("profit", [False, True])
 def test_at_a_price_of_zero_every_debt_is_lost(rule: str, rounds: str, profit: bool) -> None:

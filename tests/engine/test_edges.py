@@ -18,7 +18,7 @@ from aggregator.engine.outcome import stress_result
 from aggregator.engine.run import cascade
 from aggregator.engine.state import State
 from aggregator.rules import FLOORED, Calls, floored, lending
-from tests.engine.worlds import World, run
+from tests.engine.worlds import EVERY_RULE, World, run
 
 Legs = list[tuple[int, int, int]]  # amount at 18 places, price at 8 places, threshold in basis points
 legs = st.lists(
@@ -116,7 +116,7 @@ def test_suppliers_are_written_down_by_what_was_written_off_at_the_same_prices()
     assert second.write_down_usd == pytest.approx(second.bad_debt_usd, rel=1e-12)
 
 
-@pytest.mark.parametrize("rule", ["aave_v3@3.0", "aave_v3@3.6", "morpho_blue@1", "compound_v2@1", "comet@1"])
+@pytest.mark.parametrize("rule", EVERY_RULE)
 def test_a_call_for_all_collateral_leaves_no_last_bit_of_it(rule: str) -> None:
     """What stayed would be called once more, for nothing, and the bad debt be booked a round late."""
     judge = lending(rule)

@@ -17,7 +17,7 @@ from aggregator.engine.outcome import stress_result
 from aggregator.engine.run import cascade
 from aggregator.engine.state import State
 from tests.engine.test_worlds import near
-from tests.engine.worlds import World, conventions, price, run
+from tests.engine.worlds import EVERY_RULE, World, conventions, price, run
 
 WETH_RESERVES, X_RESERVES = (1000.0, 2_000_000.0), (500.0, 100.0)
 
@@ -176,7 +176,7 @@ def test_a_seller_of_a_share_receives_no_less_where_it_has_a_pool_too(
         assert brings <= best * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("rule", ["aave_v3@3.0", "aave_v3@3.6", "compound_v2@1", "morpho_blue@1", "comet@1"])
+@pytest.mark.parametrize("rule", EVERY_RULE)
 @pytest.mark.parametrize("rounds", ["batch", "sequential"])
 @pytest.mark.parametrize("profit", [False, True])
 def test_a_pool_of_the_share_does_not_raise_bad_debt(rule: str, rounds: str, profit: bool) -> None:

@@ -10,7 +10,9 @@ from aggregator.core.result import RoundRecord
 from aggregator.core.scenario import Conventions, Scenario
 from aggregator.engine import book as b
 from aggregator.engine.run import Cascade, cascade
+from aggregator.rules import _LENDING_BY_NAME
 
+EVERY_RULE = tuple(sorted(_LENDING_BY_NAME))  # of lending: laws of the cascade are those of all of them
 PATHS = {"live": b.LIVE, "lagged": b.LAGGED, "rate": b.RATE, "capped": b.CAPPED, "constant": b.CONSTANT}
 
 
