@@ -19,7 +19,17 @@ import typer
 
 from aggregator import __version__
 from aggregator.cli import show
-from aggregator.cli.output import err, out, print_json, print_problem, progress, table
+from aggregator.cli.output import (
+    err,
+    finish_output,
+    out,
+    output_failed,
+    prepare_streams,
+    print_json,
+    print_problem,
+    progress,
+    table,
+)
 from aggregator.core.errors import ConfigError, SpilloverError, near_miss
 
 app = typer.Typer(
@@ -44,37 +54,55 @@ AtOption = Annotated[
 def main() -> NoReturn:
     """Entry point: one error object for everything a person can cause, and for what he cannot."""
     as_json = "--json" in sys.argv
+    code = 1
     try:
+        code = _run(as_json)
+    except SystemExit as exit_:  # of the parser, where the reader of a pipe went away
+        code = exit_.code if isinstance(exit_.code, int) else 1
+    finally:
+        if trouble := finish_output():
+            print_problem(trouble, as_json)
+            code = code or trouble.exit_code
+    sys.exit(code)
+
+
+def _run(as_json: bool) -> int:
+    """Exit code of the command that was typed."""
+    try:
+        prepare_streams()
         _log()
         code = app(standalone_mode=False)
         if code == 130:  # what the parser makes of Ctrl-C
             raise KeyboardInterrupt
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except SpilloverError as error:
-        print_problem(error, as_json)
-        sys.exit(error.exit_code)
+        return _told(error, as_json)
     except typer.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        return exit_.exit_code
     except (KeyboardInterrupt, typer.Abort):
         err.print("cancelled; what was stored before stays as it was")
-        sys.exit(1)
+        return 1
     except BrokenPipeError:
-        sys.exit(1)
+        return 1
     except OSError as error:
+        if output_failed():
+            return 1  # `main` says why
         found = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-        print_problem(SpilloverError("a file cannot be used", expected="a path to read or write", found=found), as_json)
-        sys.exit(1)
+        return _told(SpilloverError("a file cannot be used", expected="a path to read or write", found=found), as_json)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "show"):  # a usage error of the parser
             if as_json:
-                print_problem(ConfigError(error.format_message(), fix="spillover --help"), as_json)
-            else:
-                error.show()
-            sys.exit(2)
+                return _told(ConfigError(error.format_message(), fix="spillover --help"), as_json)
+            error.show()
+            return 2
         if logging.root.isEnabledFor(logging.DEBUG):
             raise
-        print_problem(_defect(error), as_json)
-        sys.exit(1)
+        return _told(_defect(error), as_json)
+
+
+def _told(error: SpilloverError, as_json: bool) -> int:
+    print_problem(error, as_json)
+    return error.exit_code
 
 
 def _log() -> None:

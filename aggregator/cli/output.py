@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
+import os
 import sys
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,17 +22,104 @@ from aggregator.core.errors import SpilloverError
 
 _AHEAD_S = 60
 OFF_TERMINAL_WIDTH = 160  # no figure is folded in a file or a pipe
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else OFF_TERMINAL_WIDTH)
+LEAST_WORDS = 6  # columns of a terminal below which a column of words is not folded further
+_ON_TERMINAL = sys.stdout is not None and sys.stdout.isatty()
+out = Console(soft_wrap=True, highlight=False, width=None if _ON_TERMINAL else OFF_TERMINAL_WIDTH)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+# what our own lines are made of, in one column each, where a code page lacks it
+_PLAIN = {"\u2026": "~", "\u00b7": "-", "\u2212": "-", "\u00d7": "x"}
+
+
+def prepare_streams() -> None:
+    """Standard output and error take any text: what their encoding lacks is replaced, never an exception.
+
+    SpilloverError where standard output is closed; standard error then goes nowhere.
+    """
+    codecs.register_error("spillover", _replaced)
+    if sys.stderr is None:
+        sys.stderr = _nowhere()
+    if sys.stdout is None:
+        sys.stdout = _nowhere()
+        raise SpilloverError(CLOSED, expected="a terminal, a file or a pipe", found="nothing", fix=_DISCARD)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spillover")
+    sys.stdout = cast(TextIO, _Output(sys.stdout))
+
+
+class _Output:
+    """Standard output that remembers why it could not be written: no file's OSError is taken for its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.trouble: OSError | None = None
+
+    def write(self, text: str) -> int:
+        with self._remembered():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._remembered():
+            self._stream.flush()
+
+    @contextmanager
+    def _remembered(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.trouble = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def output_failed() -> bool:
+    """Whether it was standard output that raised an OSError."""
+    return isinstance(sys.stdout, _Output) and sys.stdout.trouble is not None
+
+
+def finish_output() -> SpilloverError | None:
+    """Writes out what waits for standard output; why it cannot be written, None if it was or its reader went away."""
+    stream = sys.stdout
+    with suppress(OSError):
+        stream.flush()
+    trouble = stream.trouble if isinstance(stream, _Output) else None
+    if trouble is None:
+        return None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # the interpreter flushes it once more
+    with out.capture():
+        """What the console has not written is dropped."""
+    if isinstance(trouble, BrokenPipeError):
+        return None
+    return SpilloverError(CLOSED, expected="a place with room", found=str(trouble.strerror), fix=_DISCARD)
+
+
+CLOSED, _DISCARD = "standard output cannot be written", "write it elsewhere, or to /dev/null"
+
+
+def _nowhere() -> TextIO:
+    """For a stream that is closed; its number is taken, so that no database is opened under it."""
+    os.open(os.devnull, os.O_WRONLY)
+    return io.StringIO()
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(c, "?") for c in lost), error.end
+
+
 def print_json(data: Any) -> None:
-    """One JSON document on stdout, nothing else beside it."""
-    sys.stdout.write(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """One JSON document on stdout, nothing else beside it; ASCII, which every encoding has."""
+    sys.stdout.write(json.dumps(data, indent=1, allow_nan=False) + "\n")
 
 
 def print_problem(error: SpilloverError, as_json: bool) -> None:
-    if as_json:
+    if as_json and error.message != CLOSED:
         print_json(error.problem())
     else:
         err.print(Text.assemble((error.code, "bold red"), " ", _lines(error.message)))
@@ -38,11 +129,22 @@ def print_problem(error: SpilloverError, as_json: bool) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], right: frozenset[int] = frozenset()) -> None:
+    """right: places of figures, never folded or cut: where a row does not fit it is a block of lines, one a column."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    wide = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+    if sum(w if i in right else min(w, LEAST_WORDS) for i, w in enumerate(wide)) + 2 * (len(wide) - 1) > out.width:
+        out.print(title, style="bold", markup=False)
+        for row in rows:
+            for name, cell in zip(columns, row, strict=True):
+                room = out.width - cell_len(name) - cell_len(cell)
+                out.print(f"{name}{' ' * room}{cell}" if room > 0 else f"{name}\n{cell:>{out.width}}", markup=False)
+            out.print()
+        return
     view = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for i, name in enumerate(columns):
         view.add_column(name, justify="right" if i in right else "left", overflow="fold", no_wrap=i in right)
     for row in rows:
-        view.add_row(*(Text(printable(cell)) for cell in row))
+        view.add_row(*map(Text, row))
     out.print(view)
 
 

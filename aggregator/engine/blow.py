@@ -57,9 +57,9 @@ def blow_of(book: Book, scenario: Scenario) -> Blow:
             if meant.others:
                 namesakes[name] = meant
             for code in codes:
-                if code in named:
+                if code in named and moves[named[code]] != moves[key]:
                     raise ScenarioError(
-                        f"{table} names {book.assets[code]} twice",
+                        f"{table} names {book.assets[code]} twice, with two moves",
                         expected="one move for each asset",
                         found=f"{named[code]!r} and {key!r}",
                         fix="delete one",

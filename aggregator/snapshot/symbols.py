@@ -52,14 +52,16 @@ def meaning(text: str, symbols: Mapping[str, str], standing: Mapping[str, int]) 
     """text: an asset id, a name of a book, or a symbol. symbols: of every asset there is, by id.
 
     An id is that asset. A symbol is every asset of that symbol that a market vouches for, on all chains; where none
-    does, the large ones of each chain. On one chain a spelling that fits to the letter goes before others.
+    does, the large ones of each chain. On one chain a spelling that fits to the letter goes before others. Where no
+    symbol is so, a book's own name for an asset counts.
     """
     if text in symbols:
         return Meaning((text,), ())
     wanted = fold(text)
     if same := [a for a in symbols if "/" in text and fold(a) == wanted]:
         return Meaning(tuple(same), ())
-    called = sorted(a for a, symbol in symbols.items() if wanted and wanted in (fold(symbol), fold(_book_name(a))))
+    called = sorted(a for a, symbol in symbols.items() if wanted and fold(symbol) == wanted)
+    called = called or sorted(a for a in symbols if wanted and fold(_book_name(a)) == wanted)
     best = [a for a in called if standing.get(a, VOUCHED) == VOUCHED]
     meant: list[str] = []
     for on_one in _by_source(best or called):

@@ -25,7 +25,7 @@ def claims() -> World:
     ("blow", "words"),
     [
         ({"price": {"WETHH": -0.1}}, ["WETHH", "did you mean 'WETH'"]),
-        ({"price": {"WETH": -0.1, "weth": -0.1}}, ["price names WETH twice", "'WETH' and 'weth'"]),
+        ({"price": {"WETH": -0.1, "weth": -0.2}}, ["price names WETH twice", "'WETH' and 'weth'"]),
         ({"vol": {"BTC": 0.1}}, ["vol names an asset"]),
         ({"price": {"wstETH": -0.2}, "depeg": {"wstETH": 0.9}}, ["contradict", "wstETH"]),
         ({"depeg": {"WETH": 0.9}}, ["no claim", "use price: WETH = -0.1"]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -73,6 +75,35 @@ def test_no_figure_is_folded_in_a_pipe(config: Path) -> None:
     assert any(
         line.startswith("Ethereum") and "aave_v3" in line and "full" in line for line in done.stdout.splitlines()
     )
+
+
+FIGURE = re.compile(r"(?<![\w.,])-?\d{1,3}(?:,\d{3})*\.\d+(?![\w.,])|(?<![\w.,])-?\d{1,3}(?:,\d{3})+(?![\w.,])")
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_a_narrow_terminal_cuts_no_figure(
+    demo: Demo, config: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """Every figure of a wide terminal stands whole in a narrow one, as often."""
+    with App.open(config) as app:
+        wallets = [app.wallet(parse_address(w["holder"])) for w in demo.summary["wallets"][:4]]
+        exposures = [app.exposure(symbol) for symbol in ("WETH", "USDC")]
+        coverage = app.wallet(wallets[0]["address"])["coverage"]
+
+    def show_all() -> None:
+        show.stress(demo.summary)
+        show.coverage(coverage)
+        for found in wallets:
+            show.wallet(found)
+        for found in exposures:
+            show.exposure(found)
+        output.table("t", ["what", "USD"], [["all of it", "2,407,414.90"], ["\u6bd4\u7279\u5e01" * 9, "1.50"]],
+                     right=frozenset({1}))  # fmt: skip
+
+    wide = Counter(FIGURE.findall("\n".join(_shown(show_all, monkeypatch, width=400))))
+    narrow = Counter(FIGURE.findall("\n".join(_shown(show_all, monkeypatch, width=width))))
+    assert wide.total() > 100
+    assert narrow == wide
 
 
 def _shown(act: Callable[[], None], monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
