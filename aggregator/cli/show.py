@@ -79,7 +79,7 @@ def stress(r: dict[str, Any], age_s: int | None = None) -> None:
         out.print(f"USD {whole(seized)} of collateral is seized in {accounts}")
         out.print(f"amplification {r['amplification']:.2f} (credit loss at the fixed point / after the first round)")
     for note in r["notes"]:
-        out.print(printable(note), markup=False)
+        out.print(printable(note), markup=False, soft_wrap=False)
     full, gaps = sum(c["level"] == "full" for c in r["coverage"]), len(r["gaps"])
     rows = [row for row in _by_protocol(r) if row["accounts"] or row["level"] != "full"]
     money = [(key, title) for key, title in MONEY if any(row[key] for row in rows)]
@@ -172,15 +172,15 @@ def wallet(w: dict[str, Any]) -> None:
             out.print(line, markup=False)
     if w["positions"]:
         sums = f"collateral {usd(w['totals']['collateral_usd'])}, debt {usd(w['totals']['debt_usd'])}"
-        required = w["totals"]["requirement_usd"]
-        if required is None or float(required):
-            sums += f", margin required {usd(required)}"
         supplied = [leg["value_usd"] for p in w["positions"] for leg in p["legs"] if leg["side"] == "supply"]
         if supplied:
             sums += f", supplied {usd(None if None in supplied else sum(map(float, supplied)))}"
-        if unknown := w["totals"]["unpriced"]:
-            sums += f"; {unknown} of {len(w['positions'])} positions have parts without a dollar value"
         out.print(f"\nin all, USD: {sums}", markup=False)
+        required = w["totals"]["requirement_usd"]
+        if required is None or float(required):
+            out.print(f"margin required, USD: {usd(required)}", markup=False)
+        if unknown := w["totals"]["unpriced"]:
+            out.print(f"{unknown} of {len(w['positions'])} positions have parts without a dollar value", markup=False)
     else:
         out.print("no position in what was read")
     out.print(_read(w["coverage"]))
