@@ -184,13 +184,8 @@ def collect(
     with App.open(config) as spill, progress(as_json) as tick:
         if dry_run:
             estimate = spill.dry_run(tick)
-            if as_json:
-                print_json(estimate)
-            else:
-                table("dry run: nothing was written", ["deployment", "calls", "requests", "bytes", "seconds"],
-                      [[str(r[k]) for k in ("deployment", "calls", "requests", "bytes", "seconds")] for r in estimate],
-                      right=frozenset({1, 2, 3, 4}))  # fmt: skip
-            return
+            print_json(estimate) if as_json else show.dry_run(estimate)
+            raise typer.Exit(3 if any(row["problem"] for row in estimate) else 0)
         answer = spill.collect(tick)
     if as_json:
         print_json(answer.data)

@@ -30,6 +30,16 @@ def collect(data: dict[str, Any], gaps: list[dict[str, Any]]) -> None:
         out.print(f"and {len(gaps) - MOST_GAPS} gaps more")
 
 
+def dry_run(estimate: list[dict[str, Any]]) -> None:
+    """What a run would cost, and what it would leave out."""
+    columns = ["deployment", "calls", "requests", "bytes", "seconds"]
+    rows = [[str(row[column]) for column in columns] for row in estimate]
+    table("dry run: nothing was written", columns, rows, right=frozenset({1, 2, 3, 4}))
+    for row in estimate:
+        if row["problem"]:
+            out.print(printable(f"left out: {row['deployment']}, {row['problem']}"), markup=False)
+
+
 def _gap(g: dict[str, Any]) -> str:
     return printable(f"gap: {g['reason']}, {g['detail']} ({g['subject']})")
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aggregator.core.block import Cut
-from aggregator.core.errors import ConfigError, SourceError
+from aggregator.core.errors import ConfigError
 from aggregator.ingest.discover import Progress
 from aggregator.ingest.read import Reading, read, unread, unwrapped
 from aggregator.ingest.sources import Source, pin
@@ -55,13 +55,7 @@ async def collect(
                 f"no adapter called {where.adapter!r}", expected=", ".join(sorted(adapters)), found=where.adapter
             )
     pinned = await pin(store, sources, progress)
-    if not pinned.at or (deployments and not any(w.source in pinned.at for w in deployments)):
-        raise SourceError(
-            "no source could be read",
-            expected="at least one endpoint that answers",
-            found="; ".join(f"{source}: {why}" for source, why in sorted(pinned.failed.items())),
-            fix="`spillover doctor` checks each endpoint and says how to mend it",
-        )
+    pinned.require(deployments)
     by_id, limit = {s.id: s for s in sources}, asyncio.Semaphore(concurrency)
     with _rare_collections():
         views = {source: by_id[source].view(at) for source, at in pinned.at.items()}

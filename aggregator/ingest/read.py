@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from aggregator.core.errors import ConfigError, DatabaseError, SpilloverError, StoreError
 from aggregator.core.rows import CUT_KINDS, POSITION_KINDS, Asset, Gap, PositionRow, Row
@@ -19,6 +19,7 @@ from aggregator.sdk.adapter import Adapter, Target, View, Where
 from aggregator.store import Store
 
 log = logging.getLogger("spillover.ingest")
+T = TypeVar("T")
 
 _SLICES_IN_FLIGHT = 8  # of one deployment: the node works on some while others are encoded and decoded
 
@@ -61,29 +62,53 @@ def unread(store: Store, where: Where, reason: str, detail: str) -> Reading:
     return Reading(where, (), (), Rows(of_cut=[Gap(where.id, reason, detail, accounts)]), detail)
 
 
-async def read(
-    store: Store, adapter: Adapter, view: View, where: Where, slice_size: int, progress: Callable[[Progress], None]
-) -> Reading:
-    """ConfigError alone is raised, as a person must mend it."""
-    if where.start_block > view.at.number:  # to read nobody and say so would look like a deployment without users
-        detail = f"start_block {where.start_block} is above block {view.at.number}, at which the run reads"
-        return unread(store, where, "adapter_failed", detail)
-    known = [Target(*t) for t in store.known_targets(where.id)]
+class Failed(NamedTuple):
+    """why: in one line, as a Gap says it."""
+
+    why: str
+
+
+def too_early(where: Where, view: View) -> str | None:
+    """Why nobody can be read yet: to read nobody and say so would look like a deployment without users."""
+    if where.start_block <= view.at.number:
+        return None
+    return f"start_block {where.start_block} is above block {view.at.number}, at which the run reads"
+
+
+async def guarded(where: Where, work: Coroutine[Any, Any, T]) -> T | Failed:
+    """What an adapter does, or why it failed. ConfigError and DatabaseError are raised, as a person must mend them."""
     try:
-        found = await discover(store, adapter, view, where, known, progress)
-        if hidden := store.hidden(where.id):  # no event says that an account can be read again, or still cannot
-            found |= dict.fromkeys(t for t in known if t.subject in hidden and (t.holder or t.ref))
-        stored = set(known)
-        fresh = [t for t in found if t not in stored]
-        touched = sorted(t for t in found if t.holder or t.ref)
-        rows = await _rows(adapter, view, knowing(where, [*known, *fresh]), touched, slice_size, progress)
+        return await work
     except (asyncio.CancelledError, ConfigError, DatabaseError):  # without a database nobody's rows can be judged
         raise
     except Exception as error:
         detail = " ".join(f"{type(error).__name__}: {error}".split())  # a Gap says it in one line
         defect = not isinstance(error, SpilloverError)
         log.error("%s failed; its last good rows are kept: %s", where.id, detail, exc_info=defect)
+        return Failed(detail)
+
+
+async def read(
+    store: Store, adapter: Adapter, view: View, where: Where, slice_size: int, progress: Callable[[Progress], None]
+) -> Reading:
+    """ConfigError alone is raised, as a person must mend it."""
+    if (detail := too_early(where, view)) is not None:
         return unread(store, where, "adapter_failed", detail)
+    reading = await guarded(where, _read(store, adapter, view, where, slice_size, progress))
+    return unread(store, where, "adapter_failed", reading.why) if isinstance(reading, Failed) else reading
+
+
+async def _read(
+    store: Store, adapter: Adapter, view: View, where: Where, slice_size: int, progress: Callable[[Progress], None]
+) -> Reading:
+    known = [Target(*t) for t in store.known_targets(where.id)]
+    found = await discover(store, adapter, view, where, known, progress)
+    if hidden := store.hidden(where.id):  # no event says that an account can be read again, or still cannot
+        found |= dict.fromkeys(t for t in known if t.subject in hidden and (t.holder or t.ref))
+    stored = set(known)
+    fresh = [t for t in found if t not in stored]
+    touched = sorted(t for t in found if t.holder or t.ref)
+    rows = await _rows(adapter, view, knowing(where, [*known, *fresh]), touched, slice_size, progress)
     return Reading(where, fresh, touched, rows)
 
 

@@ -72,6 +72,16 @@ class Pinned:
             return self.failed.get(where.source, "not configured")
         return self.behind.get(where.id)
 
+    def require(self, deployments: Sequence[Where]) -> None:
+        """SourceError if no source, or none with a deployment, has a point."""
+        if not self.at or (deployments and not any(w.source in self.at for w in deployments)):
+            raise SourceError(
+                "no source could be read",
+                expected="at least one endpoint that answers",
+                found="; ".join(f"{source}: {why}" for source, why in sorted(self.failed.items())),
+                fix="`spillover doctor` checks each endpoint and says how to mend it",
+            )
+
     def drop(self, source: Source, why: str | Exception) -> None:
         if isinstance(why, Exception):
             log.warning("%s cannot be read: %s", source.id, why)
@@ -81,6 +91,16 @@ class Pinned:
 
 
 async def pin(store: Store, sources: Sequence[Source], progress: Callable[[Progress], None]) -> Pinned:
+    """`freeze`, and what a reorg dropped is undone in the store."""
+    pinned = await freeze(store, sources, progress)
+    for check in (_undo_reorg, _check_discoveries):
+        for source in sources:
+            if source.id in pinned.at:
+                await check(store, source, pinned)
+    return pinned
+
+
+async def freeze(store: Store, sources: Sequence[Source], progress: Callable[[Progress], None]) -> Pinned:
     """All sources at once. A source that fails is said in the result; WrongChainError ends the run."""
     pinned = Pinned()
     last = [next((b.number for b in store.blocks(s.id)), 0) for s in sources]
@@ -95,10 +115,6 @@ async def pin(store: Store, sources: Sequence[Source], progress: Callable[[Progr
         elif isinstance(answer, BaseException):
             raise answer
         progress(Progress(source.id, "pin", done, len(sources)))
-    for check in (_undo_reorg, _check_discoveries):
-        for source in sources:
-            if source.id in pinned.at:
-                await check(store, source, pinned)
     return pinned
 
 
