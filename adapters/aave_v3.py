@@ -45,6 +45,15 @@ CONFIGURATION = (
     ("liquidation_protocol_fee_bps", 152, 16), ("emode_category", 168, 8),
 )  # fmt: skip
 VIRTUAL_ACCOUNTING_BIT = 252
+# bgd-labs/aave-capo, and no other kind of oracle: min(ratio, snapshot + growth * seconds since) * base price
+CAPO = {
+    "ratio": "getRatio()(int256)",
+    "ratio_snapshot": "getSnapshotRatio()(uint256)",
+    "ratio_snapshot_s": "getSnapshotTimestamp()(uint256)",
+    "ratio_growth_per_s": "getMaxRatioGrowthPerSecond()(uint256)",
+    "scaled": "getMaxRatioGrowthPerSecondScaled()(uint256)",  # times 10^6, in later versions alone
+    "decimals": "RATIO_DECIMALS()(uint8)",
+}
 EMODE_CONFIGURATION = ("ltv_bps", "liquidation_threshold_bps", "liquidation_bonus_bps")
 
 
@@ -119,10 +128,13 @@ class AaveV3(Adapter):
 
         quote = USD if base == ZERO else erc20(where.chain, base)
         asked = await ask(view, [_questions(pool, r, pool.minor) for r in pool.reserves])
-        # bgd-labs/aave-capo: an adapter that multiplies a base price by a token's rate; others have no such getter
         sources = [got["source"].value or ZERO for got in asked]
         ratios = await view.calls([Call(source, "RATIO_PROVIDER()(address)") for source in sources])
         paths = ["feed" if isinstance(ratio, Revert) else "rate" for ratio in ratios]
+        rated = {r.asset: s for r, s, path in zip(pool.reserves, sources, paths, strict=True) if path == "rate"}
+        for asset, got in zip(rated, await ask(view, [questions(s, CAPO) for s in rated.values()]), strict=True):
+            for row in _ratio_cap(market, asset, got):
+                yield row
         named = await assets(view, [a for r in pool.reserves for a in (r.address, r.a_token)])
         for row in named.rows:
             yield row
@@ -232,6 +244,20 @@ def _reserve(market: str, r: Reserve, got: dict[str, Got], minor: int) -> Iterat
         yield fill(got[key], index, what=f"normalised {key}")
     for side in ("supply", "debt"):
         yield fill(got[side], Total(market, r.asset, side, 0), what=f"scaledTotalSupply of {side}")
+
+
+def _ratio_cap(market: str, asset: str, got: dict[str, Got]) -> Iterator[Row]:
+    """The cap on the exchange rate of an oracle, at the ratio's own places; nothing where it has none."""
+    if isinstance(got["ratio_snapshot"], Revert):  # it multiplies by a rate without a bound
+        return
+    if (places := got["decimals"].value) is None or places > 36:
+        yield Gap(asset, "unread", f"RATIO_DECIMALS of its oracle's cap: {places}", accounts=0)
+        return
+    exps = {"ratio": places, "ratio_snapshot": places, "ratio_snapshot_s": 0, "ratio_growth_per_s": places}
+    if not isinstance(got["scaled"], Revert):
+        got, exps["ratio_growth_per_s"] = {**got, "ratio_growth_per_s": got["scaled"]}, places + 6
+    for key, exp in exps.items():
+        yield fill(got[key], Term(market, asset, "", key, 0, exp))
 
 
 async def _own_emodes(view: View, market: str, pool: Pool, exp: int) -> AsyncIterator[Row]:

@@ -19,11 +19,15 @@ from aggregator.core.ids import USD, deployment_id, holder_name
 from aggregator.core.rows import Asset, Claim, Depth, Exposure, Index, Market, PositionRow, Price, Row, Term
 from aggregator.ingest.tables import Line, Spec, read_folder
 
+# of a market's own price: how it moves, and its cap, which is read on these paths alone
+_OF_RATIO = ("ratio_snapshot", "ratio_snapshot_s", "ratio_growth_yr")
+_OF_ORACLE = ("path", "price_cap", *_OF_RATIO)
+PATHS = ("constant", "feed", "lagged", "rate", "capped")
 TABLES: dict[str, Spec] = {
     "markets": Spec(("market", "rule"), ("protocol", "name", "loan_asset", "close_factor", "liquidation_incentive")),
     "collateral": Spec(("market", "asset", "liquidation_threshold"), ("ltv", "liquidation_bonus", "protocol_fee")),
     "positions": Spec(("market", "account", "asset", "side", "amount")),
-    "prices": Spec(("asset", "price_usd"), ("decimals", "symbol", "market", "time_s")),
+    "prices": Spec(("asset", "price_usd"), ("decimals", "symbol", "market", "time_s", *_OF_ORACLE)),
     "claims": Spec(("asset", "underlying", "rate"), ("kind", "market")),
     "depth": Spec(("asset", "base_reserve", "usd_reserve"), ("fee_bps",)),
 }
@@ -36,6 +40,7 @@ _OF_MARKET = {"loan_asset": "morpho_blue", "close_factor": "compound_v2", "liqui
 _OF_COLLATERAL = {"ltv": "aave_v3", "liquidation_bonus": "aave_v3", "protocol_fee": "aave_v3"}
 _OURS = ("book", "depth")  # protocols of the rows that stand beside the markets
 AAVE_PRICE_PLACES, PRICE_PLACES, USD_DECIMALS, MAX_DECIMALS = 8, 18, 8, 36
+YEAR_S = 365 * 86_400  # as the contracts count it
 MAX_TIME_S = 2**33  # in the year 2242: a time in milliseconds is above it
 _FRACTION = "a fraction: 0.825 is 82.5 %"
 _SECONDS = "unix seconds: 1700000000 is 2023-11-14 22:13:20 UTC, and 1700000000000 is milliseconds"
@@ -135,6 +140,7 @@ class _Builder:
         shared.append(Market(self._shared(), "feed", "", "prices"))
         for (market, name), line in self._prices.items():
             self._decimals.setdefault(name, 18)
+            _check_oracle(line, market)
             if not market:
                 raw = line.exact("price_usd", PRICE_PLACES, high=I256_MAX)
                 shared.append(Price("", self._asset(name), USD, raw, PRICE_PLACES, "feed", _time_s(line), 0))
@@ -213,7 +219,8 @@ class _Builder:
             self._cut[market.id].append(Index(market.id, ids[asset], side, one, one, "down"))
         quoted = {(name, asset) for name, asset, _ in sums} | {key for key in self._prices if key[0]}
         for name, asset in sorted(quoted):
-            self._cut[self._markets[name].id].append(self._market_price(name, asset))
+            price = self._market_price(name, asset)
+            self._cut[self._markets[name].id] += [price, *self._caps(name, asset, price)]
 
     def _check_side(self, line: Line, market: _Market, asset: str, side: str) -> None:
         if side not in SIDES:
@@ -237,7 +244,7 @@ class _Builder:
     def _market_price(self, name: str, asset: str) -> Price:
         market = self._markets[name]
         line = self._price_line(name, asset, market.line)
-        path = "constant" if (name, asset) in self._prices else "feed"
+        path = (line["path"] or PATHS[0]) if (name, asset) in self._prices else "feed"
         if market.mechanism != "morpho_blue":
             aave = market.mechanism == "aave_v3"
             places = AAVE_PRICE_PLACES if aave else PRICE_PLACES
@@ -245,13 +252,37 @@ class _Builder:
             raw = line.exact("price_usd", places, high=I256_MAX, fix=why)
             return Price(market.id, self._asset(asset), USD, raw, places, path, _time_s(line), 0)
         loan = market.line["loan_asset"]
-        loan_raw = self._price_line(name, loan, market.line).exact("price_usd", PRICE_PLACES)
+        exp = 36 + self._decimals[loan] - self._decimals[asset]
+        raw = self._in_loan(market, line, "price_usd", exp)
+        return Price(market.id, self._asset(asset), self._asset(loan), raw, exp, path, _time_s(line), 0)
+
+    def _in_loan(self, market: _Market, line: Line, column: str, exp: int) -> int:
+        """A cell in dollars as whole loan assets of the market, at exp places."""
+        loan = market.line["loan_asset"]
+        loan_raw = self._price_line(market.line["market"], loan, market.line).exact("price_usd", PRICE_PLACES)
         if loan_raw == 0:
             raise market.line.error(f"the loan asset {loan!r} has no price to quote in", "a price above 0", "0")
-        exp = 36 + self._decimals[loan] - self._decimals[asset]
-        raw = line.exact("price_usd", PRICE_PLACES) * 10**exp // loan_raw
-        _fits(line, "price_usd in the loan asset", raw, I256_MAX)
-        return Price(market.id, self._asset(asset), self._asset(loan), raw, exp, path, _time_s(line), 0)
+        raw = line.exact(column, PRICE_PLACES) * 10**exp // loan_raw
+        return _fits(line, f"{column} in the loan asset", raw, I256_MAX)
+
+    def _caps(self, name: str, asset: str, price: Price) -> list[Term]:
+        """Terms of the cap on a market's own price, where its line gives one."""
+        line, market = self._prices.get((name, asset)), self._markets[name]
+        if line is None:
+            return []
+        found: list[tuple[str, int, int]] = []
+        if line["price_cap"]:
+            dollars = price.quote == USD
+            places = PRICE_PLACES if dollars else price.exp
+            cap = line.exact("price_cap", places) if dollars else self._in_loan(market, line, "price_cap", places)
+            found.append(("price_cap", cap, places))
+        if line["ratio_snapshot"]:
+            snapshot = line.exact("ratio_snapshot", 18, low=1, high=2**128)
+            yearly = line.exact("ratio_growth_yr", 18, "0", high=100 * WAD, fix="a fraction a year: 0.0968 is 9.68 %")
+            found.append(("ratio_snapshot", snapshot, 18))
+            found.append(("ratio_growth_per_s", snapshot * yearly // YEAR_S, 36))
+            found.append(("ratio_snapshot_s", line.exact("ratio_snapshot_s", 0, "0", high=MAX_TIME_S, fix=_SECONDS), 0))
+        return [Term(market.id, self._asset(asset), "", key, raw, exp) for key, raw, exp in found]
 
     # -- what stands behind what
 
@@ -323,6 +354,21 @@ def _applies(line: Line, market: _Market, columns: Mapping[str, str]) -> None:
     for column, mechanism in columns.items():
         if line[column] and mechanism != market.mechanism:
             raise line.error(f"{market.rule} has no {column}", f"an empty cell; only {mechanism} has it", line[column])
+
+
+def _check_oracle(line: Line, market: str) -> None:
+    """What only a market's own price has, and a cap only on the paths that read it."""
+    if given := [column for column in _OF_ORACLE if line[column] and not market]:
+        raise line.error(f"{given[0]} is of a market's own price", "an empty cell, or a market", line[given[0]])
+    path = line["path"] or PATHS[0]
+    if path not in PATHS:
+        raise line.error("unknown path", ", ".join(PATHS), path, near_miss(path, PATHS, "see docs/import.md"))
+    for column in _OF_RATIO[1:]:
+        if line[column] and not all(line[c] for c in _OF_RATIO):
+            raise line.error(f"{column} alone says no cap", ", ".join(_OF_RATIO) + " together", line[column])
+    for column, paths in (("price_cap", ("capped",)), ("ratio_snapshot", ("rate", "capped"))):
+        if line[column] and (path not in paths or (line["price_cap"] and line["ratio_snapshot"])):
+            raise line.error(f"{column} caps no {path} price", f"path {' or '.join(paths)}, one cap", line[column])
 
 
 def _fits(line: Line, what: str, raw: int, high: int) -> int:

@@ -19,6 +19,7 @@ from aggregator.sdk.testing import FakeView
 from tests.adapters.reading import (
     Reading,
     assert_incremental,
+    assert_sources,
     at_address,
     read,
     read_view,
@@ -296,6 +297,38 @@ async def test_a_price_made_of_a_rate_says_so(world: World, chain: int) -> None:
     assert {asset for asset, path in paths.items() if path == "rate"} == {erc20(chain, weth.address)}
     assert set(paths.values()) == {"rate", "feed"}
     assert reading.one(Price, asset=erc20(chain, weth.address)).raw == 2_345 * 10**8
+
+
+@pytest.mark.parametrize(
+    ("feed", "ratio", "snapshot", "growth"),
+    [
+        ("CappedRateFeed", 1_228_500_000_000_000_000, 1_157_200_000_000_000_000, 10_000_000_000),  # it binds
+        ("CappedRateFeed", 1_180_000_000_000_000_000, 1_179_000_000_000_000_000, 10**15),
+        ("ScaledCappedRateFeed", 1_180_000_000_000_000_000, 1_173_035_200_000_000_000, 0),
+    ],
+)
+async def test_a_cap_on_a_rate_comes_with_what_it_is_made_of(
+    world: World, feed: str, ratio: int, snapshot: int, growth: int
+) -> None:
+    """min(ratio, snapshot + growth * seconds since) * base price, to the last unit of the contract's answer."""
+    chain, weth = world.chains[1], world.aave[1].asset("WETH")
+    at_s, base = chain.block()["timestamp"] - 40 * DAY, 2_000 * 10**8
+    ours = world.uniswap.tools.build("ours")  # type: ignore[union-attr]
+    made = chain.deploy(ours[feed], ratio, snapshot, at_s, growth, base)
+    chain.rpc("anvil_setCode", weth.feed.address, chain.rpc("eth_getCode", made.address, "latest"))
+    chain.mine()
+    reading = await reading_of(world, 1)
+    asset = erc20(1, weth.address)
+    terms = {t.key: t for t in reading.of(Term, asset=asset)}
+    places = 24 if feed.startswith("Scaled") else 18
+    told = {key: (terms[key].raw, terms[key].exp) for key in ("ratio", "ratio_snapshot", "ratio_snapshot_s")}
+    assert told == {"ratio": (ratio, 18), "ratio_snapshot": (snapshot, 18), "ratio_snapshot_s": (at_s, 0)}
+    assert (terms["ratio_growth_per_s"].raw, terms["ratio_growth_per_s"].exp) == (growth * 10 ** (places - 18), places)
+    cap = snapshot + growth * (reading.at.time_s - at_s)
+    price = reading.one(Price, asset=asset)
+    assert (price.path, price.raw) == ("rate", min(ratio, cap) * base // 10**18)
+    assert not reading.of(Gap)
+    assert_sources(reading, chain)
 
 
 PROVIDER, POOL, ORACLE, HOLDER = ("0x" + digit * 40 for digit in "1234")

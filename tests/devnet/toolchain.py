@@ -69,7 +69,7 @@ BUILDS = {
     "ours": Build(
         solc="0.8.27",
         roots=("ours", "openzeppelin"),
-        files=("Tokens.sol", "PriceFeed.sol", "Hostile.sol", "Vault.sol", "FeedOracle.sol"),
+        files=("Tokens.sol", "PriceFeed.sol", "CappedRateFeed.sol", "Hostile.sol", "Vault.sol", "FeedOracle.sol"),
         remappings=("@openzeppelin/contracts/={openzeppelin}/",),
     ),
     "morpho": Build(

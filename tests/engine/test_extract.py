@@ -154,7 +154,7 @@ def test_a_price_of_zero_is_zero_for_wallet_exposure_and_cascade(
     assert float(position["health_factor"]) == pytest.approx(weighted / float(owed), rel=1e-5)
     assert position["debt_usd"] is not None
     rows = exposure(snap, "xUSD")["rows"]
-    assert [r["value_usd"] for r in rows if r["through"] == "direct"] == [0.0]
+    assert [float(r["value_usd"]) for r in rows if r["through"] == "direct"] == [0.0]
     assert not [g for g in snap.gaps if g.reason in ("no_price", "bad_price")]
     result = stressed(snap)
     assert result.totals["unrealised_shortfall_usd"] == pytest.approx(float(owed), rel=1e-9)
@@ -240,3 +240,36 @@ def test_a_claim_on_nothing_is_refused(tmp_path: Path, rate: str) -> None:
             positions="market,account,asset,side,amount\nm,bob,ETH,supply,1\n",
             claims=f"asset,underlying,rate\nvETH,ETH,{rate}\n",
         )
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("price", "oracle_usd", "move", "answer_usd"),
+    [  # ether at 2,000 moves; one LST stands for 1.18 of it; debts of 1,000 are judged against 93 % of one
+        ("2346.0704,rate,,1.1730352,,", "2346.0704", {"ETH": -0.1}, 2111.46336),
+        ("2346.0704,capped,,1.1730352,,", "2346.0704", {"ETH": -0.1}, 2111.46336),
+        ("2346.0704,capped,,,,", "2346.0704", {"ETH": -0.1}, 2111.46336),
+        ("2346.0704,rate,,1.1730352,,", "2346.0704", {"ETH": 0.5}, 3519.1056),
+        ("2300,rate,,1,1718464000,0.15", "2300", {"ETH": -0.5}, 1150),  # a year of 15 % later: 1.15
+        ("2360,rate,,,,", "2360", {"LST": -0.3}, 2360),
+        ("2360,feed,,,,", "2360", {"ETH": -0.1}, 2124),
+        ("2360,,,,,", "2360", {"ETH": -0.1}, 2360),
+        ("2360,capped,2400,,,", "2360", {"ETH": 0.1}, 2400),
+    ],
+)
+def test_a_markets_own_price_moves_by_its_path_and_below_its_cap(
+    tmp_path: Path, rule: str, price: str, oracle_usd: str, move: dict[str, float], answer_usd: float
+) -> None:
+    snap = imported(
+        tmp_path,
+        markets=f"market,rule,loan_asset\nm,{rule},{RULES[rule]}\n",
+        collateral="market,asset,liquidation_threshold\nm,LST,0.93\n",
+        prices="asset,market,price_usd,path,price_cap,ratio_snapshot,ratio_snapshot_s,ratio_growth_yr\n"
+        f"ETH,,2000,,,,,\nUSDC,,1,,,,,\nLST,,2360,,,,,\nLST,m,{price}\n",
+        positions="market,account,asset,side,amount\nm,bob,LST,collateral,1\nm,bob,USDC,debt,1000\n"
+        "m,carol,USDC,supply,5000\n",
+        claims="asset,underlying,rate,kind\nLST,ETH,1.18,lst\n",
+    )
+    (bob,) = (w for w in stressed(snap, price=move).wallets if w.holder == "bob")
+    assert bob.health_before == pytest.approx(float(oracle_usd) * 0.93 / 1000, rel=1e-9)
+    assert bob.health_after == pytest.approx(answer_usd * 0.93 / 1000, rel=1e-9)

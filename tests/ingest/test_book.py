@@ -157,6 +157,31 @@ def test_a_price_of_a_market_is_used_or_refused(tmp_path: Path, prices: str, whe
         read_book(write(tmp_path, prices=prices), 0)
 
 
+HEAD = "asset,price_usd,market,path,price_cap,ratio_snapshot,ratio_snapshot_s,ratio_growth_yr\nWETH,2000,,,,,,\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("USDC,1,,feed,,,,", "line 3: path is of a market's own price"),
+        ("USDC,1,,,1.04,,,", "line 3: price_cap is of a market's own price"),
+        ("USDC,1,,,,,,\nUSDC,1,pool,linear,,,,", "line 4: unknown path"),
+        ("USDC,1,,,,,,\nUSDC,1,pool,,1.04,,,", "line 4: price_cap caps no constant price"),
+        ("USDC,1,,,,,,\nUSDC,1,pool,rate,1.04,,,", "line 4: price_cap caps no rate price"),
+        ("USDC,1,,,,,,\nUSDC,1,pool,feed,,1.04,,", "line 4: ratio_snapshot caps no feed price"),
+        ("USDC,1,,,,,,\nUSDC,1,pool,capped,1.04,1.1,,", "line 4: price_cap caps no capped price"),
+        ("USDC,1,,,,,,\nUSDC,1,pool,rate,,1.1,,0.1", "line 4: ratio_growth_yr alone"),
+        ("USDC,1,,,,,,\nUSDC,1,pool,rate,,,1700000000,", "line 4: ratio_snapshot_s alone"),
+        ("USDC,1,,,,,,\nUSDC,1,pool,rate,,0,,", "line 4: ratio_snapshot is out of range"),
+        ("USDC,1,,,,,,\nUSDC,1,pool,rate,,1.1,1700000000000,0.1", "line 4: ratio_snapshot_s is out of range"),
+        ("USDC,1,,,,,,\nUSDC,1,pool,rate,,1.1,1700000000,968", "line 4: ratio_growth_yr is out of range"),
+    ],
+)
+def test_a_cap_is_read_or_refused(tmp_path: Path, line: str, where: str) -> None:
+    with pytest.raises(ImportDataError, match=where):
+        read_book(write(tmp_path, prices=f"{HEAD}{line}\n"), 0)
+
+
 def test_a_market_may_see_another_price_of_an_asset_that_nobody_holds_there(tmp_path: Path) -> None:
     prices = "asset,price_usd,decimals,market\nWETH,2000,18,\nUSDC,1,6,\nDAI,0.98,18,\nDAI,1,,pool\n"
     book = read_book(write(tmp_path, prices=prices), 0)
