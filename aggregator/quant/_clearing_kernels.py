@@ -27,17 +27,17 @@ def row_dot(indptr: Pointers, indices: Columns, weight: Floats, x: Floats, row: 
 
 
 @jit
-def dot(x: Floats, y: Floats) -> float:
-    """Four fixed partial sums; BLAS would split a long sum by its number of threads."""
+def dot(x: Floats, y: Floats, unit: Floats) -> float:
+    """Sum of (x/unit)(y/unit) in four fixed partial sums; BLAS would split a long sum by its number of threads."""
     a = b = c = d = 0.0
     whole = len(x) - len(x) % 4
     for i in range(0, whole, 4):
-        a += x[i] * y[i]
-        b += x[i + 1] * y[i + 1]
-        c += x[i + 2] * y[i + 2]
-        d += x[i + 3] * y[i + 3]
+        a += (x[i] / unit[i]) * (y[i] / unit[i])
+        b += (x[i + 1] / unit[i + 1]) * (y[i + 1] / unit[i + 1])
+        c += (x[i + 2] / unit[i + 2]) * (y[i + 2] / unit[i + 2])
+        d += (x[i + 3] / unit[i + 3]) * (y[i + 3] / unit[i + 3])
     for i in range(whole, len(x)):
-        a += x[i] * y[i]
+        a += (x[i] / unit[i]) * (y[i] / unit[i])
     return (a + b) + (c + d)
 
 
@@ -53,11 +53,12 @@ def cascade(
     paid: Floats,
     inflow: Floats,
     failed: Flags,
-    dust: float,
+    dust: Floats,
     budget: int,
 ) -> tuple[int, bool]:
-    """Lower `paid` level by level until no payment falls by more than `dust`, too many do, or `budget` edges are spent.
+    """Lower `paid` level by level until no payment falls by more than its `dust`, too many do, or `budget` is spent.
 
+    budget: in edges.
     indptr, indices, share: rows of Pi by debtor.  inflow = Pi^T paid is kept so; failed only grows.  (levels, settled).
     """
     n = len(solvent_at)
@@ -83,7 +84,7 @@ def cascade(
             failed[i] = True
             due = alpha * outside[i] + beta * inflow[i]
             drop = paid[i] - due
-            if drop <= dust:
+            if drop <= dust[i]:
                 continue
             if spent > budget:
                 return levels, False
@@ -113,8 +114,9 @@ def sweep(
     beta: float,
     paid: Floats,
     failed: Flags,
+    dust: Floats,
 ) -> tuple[float, float]:
-    """One downward pass with the newest payments (rows of Pi^T by creditor): (largest fall, all falls)."""
+    """One downward pass with the newest payments (rows of Pi^T by creditor): (largest fall, all), in units of dust."""
     largest, total = 0.0, 0.0
     for row in range(len(node)):
         i = node[row]
@@ -129,8 +131,8 @@ def sweep(
         drop = paid[i] - due
         if drop > 0.0:
             paid[i] = due
-            largest = max(largest, drop)
-            total += drop
+            largest = max(largest, drop / dust[i])
+            total += drop / dust[i]
     return largest, total
 
 
@@ -177,7 +179,8 @@ def bicgstab(
     """Solve (I - beta*Pi_DD^T) x = known on the failed, in place; returns what `swept` says of x, about 1 if solved.
 
     van der Vorst 1992, doi:10.1137/0913035, on the fixed point of Gauss-Seidel passes: a pass costs one product with
-    the matrix and carries twice as far.  Gives up after `limit` steps or when a denominator vanishes.
+    the matrix and carries twice as far.  Everything is measured in units of `goal`, so that small nodes beside
+    large ones are solved as well.  Gives up after `limit` steps or when a denominator vanishes.
     """
     n = len(x)
     zero, scratch = np.zeros(n), np.empty(n)
@@ -188,7 +191,7 @@ def bicgstab(
     for _ in range(limit):
         if worst <= 0.5:
             break
-        rho_new = dot(shadow, r)
+        rho_new = dot(shadow, r, goal)
         if rho_new == 0.0 or omega == 0.0:
             break
         scale = rho_new / rho * (alpha / omega)
@@ -196,7 +199,7 @@ def bicgstab(
         for i in range(n):
             p[i] = r[i] + scale * (p[i] - omega * v[i])
         swept(node, indptr, indices, share, beta, failed, zero, p, goal, scratch, v)  # v = -A p
-        below = -dot(shadow, v)
+        below = -dot(shadow, v, goal)
         if below == 0.0:
             break
         alpha = rho / below
@@ -204,8 +207,8 @@ def bicgstab(
             v[i] = -v[i]
             s[i] = r[i] - alpha * v[i]
         swept(node, indptr, indices, share, beta, failed, zero, s, goal, scratch, t)  # t = -A s
-        square = dot(t, t)
-        omega = -dot(t, s) / square if square > 0.0 else 0.0
+        square = dot(t, t, goal)
+        omega = -dot(t, s, goal) / square if square > 0.0 else 0.0
         worst = 0.0
         for i in range(n):
             x[i] += alpha * p[i] + omega * s[i]

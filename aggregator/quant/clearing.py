@@ -55,7 +55,7 @@ class Clearing(NamedTuple):
     equity:   (n,) e + inflow - owed for solvent nodes, 0 for failed ones (the estate is paid out)
     lost:     (n,) burnt by bankruptcy costs, (1-alpha)*e + (1-beta)*inflow of the failed
     rounds:   cascade levels and sweeps; jumps: linear solves
-    residual: max |(1) - p| / max(Lbar); converged: residual <= tolerance
+    residual: max over nodes of |(1) - p| / Lbar, each by its own; converged: residual <= tolerance
     """
 
     paid: Floats
@@ -109,8 +109,9 @@ def clear(
     pi_t, by_debtor, by_creditor, _, owed = network
     e = as_vector(network.outside, len(owed), "outside_assets")
     network = network._replace(outside=e)
-    scale = max(float(np.max(owed, initial=0.0)), np.finfo(np.float64).tiny)
-    dust, solvent_at = 0.1 * tolerance * scale, owed * SOLVENT_FRAC
+    # the tolerance is of what each node owes, however large others are
+    size = np.maximum(owed, np.finfo(np.float64).tiny)
+    dust, solvent_at = np.maximum(0.1 * tolerance, 1e-17) * size, owed * SOLVENT_FRAC
     paid, failed = owed.copy(), np.zeros(len(owed), np.bool_)
     rounds = jumps = known_failures = 0
     wait = 4
@@ -123,16 +124,16 @@ def clear(
         if not settled:
             before = np.inf
             for sweeps in range(1, max_rounds + 1):
-                fall, total = sweep(*by_creditor, e, solvent_at, alpha, beta, paid, failed)
+                fall, total = sweep(*by_creditor, e, solvent_at, alpha, beta, paid, failed, dust)
                 rounds += 1
-                if fall <= dust or rounds >= max_rounds:
+                if fall <= 1.0 or rounds >= max_rounds:
                     break
-                # A pace p, that of all payments together, leaves log(dust/fall)/log(p) sweeps.
+                # A pace p, that of all payments together, leaves -log(fall)/log(p) sweeps.
                 worth = 20.0 if jumps else 50.0  # the first jump calls for others
-                if sweeps >= wait and np.log(dust / fall) < worth * np.log(min(total / before, 0.999)):
+                if sweeps >= wait and -np.log(fall) < worth * np.log(min(total / before, 0.999)):
                     break
                 before = total
-            if fall > dust:
+            if fall > 1.0:
                 count = int(np.count_nonzero(failed))
                 solved = _jump(network, alpha, beta, paid, failed, dust, count > known_failures)
                 wait = 2 if solved else min(4 * wait, 1000)
@@ -140,12 +141,12 @@ def clear(
                 jumps += 1
                 continue
         # The running sums of the cascade lose a digit or two; only sums made afresh are believed.
-        if _gap(network, alpha, beta, paid, failed)[0] <= tolerance * scale:
+        if _gap(network, alpha, beta, paid, failed, size)[0] <= tolerance:
             break
-    gap, inflow = _gap(network, alpha, beta, paid, failed)
+    gap, inflow = _gap(network, alpha, beta, paid, failed, size)
     left = np.where(failed, 0.0, np.maximum(e + inflow - owed, 0.0))
     lost = np.where(failed, (1.0 - alpha) * e + (1.0 - beta) * inflow, 0.0)
-    return Clearing(paid, failed, owed, left, lost, rounds, jumps, gap / scale, gap <= tolerance * scale)
+    return Clearing(paid, failed, owed, left, lost, rounds, jumps, gap, gap <= tolerance)
 
 
 def clear_by_picard(
@@ -155,30 +156,27 @@ def clear_by_picard(
     _check_costs(alpha, beta)
     pi_t, owed = network.pi_t, network.owed
     e = as_vector(network.outside, len(owed), "outside_assets")
-    scale = max(float(np.max(owed, initial=0.0)), np.finfo(np.float64).tiny)
+    size = np.maximum(owed, np.finfo(np.float64).tiny)
 
     def once(p: Floats) -> Floats:
         inside = np.asarray(pi_t @ p)
         return np.where(e + inside >= owed * SOLVENT_FRAC, owed, alpha * e + beta * inside)
 
-    check_solver(tolerance, max_rounds)
-    goal = max(tolerance * scale / max(1.0, scale), np.finfo(np.float64).tiny)
-    found = iterate_down(once, owed, goal, max_rounds)
-    return found._replace(residual=found.residual * max(1.0, scale) / scale)
+    return iterate_down(once, owed, tolerance, max_rounds, size=size)
 
 
 def _gap(
-    network: System, alpha: float, beta: float, paid: Floats, failed: npt.NDArray[np.bool_]
+    network: System, alpha: float, beta: float, paid: Floats, failed: npt.NDArray[np.bool_], size: Floats
 ) -> tuple[float, Floats]:
-    """(max |map(paid) - paid|, inflow)."""
+    """(max |map(paid) - paid| / size, inflow)."""
     inflow = np.asarray(network.pi_t @ paid)
     fails = failed | (network.outside + inflow < network.owed * SOLVENT_FRAC)
     due = np.where(fails, alpha * network.outside + beta * inflow, network.owed)
-    return float(np.max(np.abs(due - paid), initial=0.0)), inflow
+    return float(np.max(np.abs(due - paid) / size, initial=0.0)), inflow
 
 
 def _jump(
-    network: System, alpha: float, beta: float, paid: Floats, failed: npt.NDArray[np.bool_], goal: float, rough: bool
+    network: System, alpha: float, beta: float, paid: Floats, failed: npt.NDArray[np.bool_], goal: Floats, rough: bool
 ) -> bool:
     """Lower the payments of the failed towards their linear solution x, never below it; False if no solver got there.
 
@@ -189,7 +187,7 @@ def _jump(
     pi_t, rows = network.pi_t, network.by_creditor
     known = np.where(failed, alpha * network.outside + beta * (pi_t @ np.where(failed, 0.0, paid)), 0.0)
     y = np.where(failed, paid, 0.0)
-    rough = rough and bool(np.all(known[failed] > 1e2 * goal))
+    rough = rough and bool(np.all(known[failed] > 1e2 * goal[failed]))
     goals = np.where(failed, np.maximum(1e-2 * known, goal) if rough else goal, goal)
     worst = bicgstab(*rows, beta, failed, known, y, goals, 60)
     if not worst <= 3.0:

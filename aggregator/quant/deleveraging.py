@@ -97,12 +97,13 @@ def deleverage(
     d = as_vector(depth, k, "depth", positive=True)
     sold, price, moved = np.zeros_like(pi), np.ones(k), np.zeros(k)
     history: list[Floats] = []
-    volume, rounds, dust = np.inf, 0, 1e-12 * float(pi.sum())
+    volume, rounds, done, dust = np.inf, 0, False, 1e-12 * pi.sum(axis=1)
     while rounds < max_rounds:
         gamma = sale_fraction(theta, pi.sum(axis=1), c, 0.0, max_leverage, target_leverage)
         sale = gamma[:, None] * pi
         volume = float(sale.sum())
-        if volume <= dust:
+        done = bool(np.all(sale.sum(axis=1) <= dust))  # each holder's by its own book
+        if done:
             break
         rounds += 1
         # Impact is a function of everything sold so far: rounds walk down one curve, they do not restart it.
@@ -117,7 +118,6 @@ def deleverage(
         sold += sale
         history.append(lost)
     losses = np.array(history) if history else np.zeros((0, n))
-    done = volume <= dust
     return Deleveraging(pi, c, sold, price, losses, rounds, 0.0 if done else volume, done)
 
 

@@ -124,12 +124,16 @@ class MarginModel(Protocol):
     def margin(self, book: MarginBook, market: Market) -> MarginResult: ...
 
 
-def check_numbers(model: object) -> None:
-    """DomainError names a parameter of a margin model (a dataclass) that is not finite."""
+def check_numbers(model: object, **least: float) -> None:
+    """DomainError names a parameter of a margin model (a dataclass) that is not finite and >= 0, or >= its least.
+
+    A requirement is a sum of parameters times sizes and losses: with none below its least it cannot be negative.
+    """
     for parameter in fields(model):  # type: ignore[arg-type]
         number = getattr(model, parameter.name)
         if isinstance(number, float | int):
-            require(parameter.name, number, np.isfinite(number), "a finite number")
+            bound = least.get(parameter.name, 0.0)
+            require(parameter.name, number, bound <= number < np.inf, f"a finite number >= {bound:g}")
 
 
 def margin_book(
@@ -215,4 +219,6 @@ def _per_account(name: str, values: npt.ArrayLike, accounts: int) -> Floats:
     if column.shape not in ((), (accounts,)):
         raise DomainError(f"{name} does not fit the accounts", expected=f"({accounts},)", found=str(column.shape))
     require(name, column, np.isfinite(column), "a finite number")
+    if name.startswith("haircut"):
+        require(name, column, column >= 0.0, ">= 0: it adds to the requirement")
     return np.array(np.broadcast_to(column, (accounts,)))

@@ -89,7 +89,11 @@ class DeriveStandard:
 
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account; implements `margin.MarginModel`."""
-        check_numbers(self)
+        check_numbers(self, unpaired_initial=1.0, unpaired_maintenance=1.0)  # an uncovered call loses up to its forward
+        for name in ("base_factor", "base_initial_scale"):
+            require(
+                name, getattr(self, name), getattr(self, name) <= 1.0, "a share <= 1: coins cover themselves at most"
+            )
         book.refuse("the standard margin", *_PM2_COLUMNS)
         require("base", book.base, book.base >= 0.0, ">= 0")
         forward = book.column("forward_fixed") + book.column("forward_variable")

@@ -39,6 +39,19 @@ from aggregator.quant.margin_rules import DIRECTIONS, LINEAR, ScanRules, Scenari
 Floats = npt.NDArray[np.float64]
 
 
+_ANY_SIGN = {
+    "short_power",
+    "long_power",
+    "gain_mult",
+    "gain_add",
+    "loss_mult",
+    "loss_add",
+    "linear_slope",
+    "abs_slope",
+    "vol_slope",
+}
+
+
 class ScanResult(NamedTuple):
     """Per account (n,): option value; the worst of all scenarios and the basis loss; basis loss; naked short options
     per strike; sum of (1 - confidence) x options held in expiries below the threshold; index of the worst.
@@ -64,7 +77,8 @@ def scan(
     """
     spots, directions, damping = scenario_columns(scenarios)
     for name, number in zip(rules._fields, rules, strict=True):
-        require(name, number, np.isfinite(number), "a finite number")
+        least = -np.inf if name in _ANY_SIGN else 0.0
+        require(name, number, np.isfinite(number) & (number >= least), "a finite number" + " >= 0" * (least == 0.0))
     _check_divisors(book, rules, bool((directions >= LINEAR).any()))
     out, worst = np.empty((5, book.accounts)), np.empty(book.accounts, np.int64)
     outcomes = np.empty((book.accounts, spots.size))

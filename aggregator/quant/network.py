@@ -145,14 +145,19 @@ def check_solver(tolerance: float, max_rounds: int) -> None:
 
 
 def iterate_down(
-    map_once: Callable[[Floats], Floats], top: Floats, tolerance: float = 1e-12, max_rounds: int = 100_000
+    map_once: Callable[[Floats], Floats],
+    top: Floats,
+    tolerance: float = 1e-12,
+    max_rounds: int = 100_000,
+    *,
+    size: npt.ArrayLike = 1.0,
 ) -> FixedPoint:
-    """Apply a monotone map from `top` (n,) until it moves by no more than tolerance * max(1, |top|)."""
+    """Apply a monotone map from `top` (n,) until no element moves by more than tolerance of its size, > 0."""
     check_solver(tolerance, max_rounds)
-    value, scale, residual = np.array(top, dtype=np.float64), max(1.0, float(np.max(np.abs(top), initial=0.0))), 0.0
+    value, residual = np.array(top, dtype=np.float64), 0.0
     for rounds in range(1, max_rounds + 1):
         following = map_once(value)
-        residual = float(np.max(np.abs(following - value), initial=0.0)) / scale
+        residual = float(np.max(np.abs(following - value) / size, initial=0.0))
         value = following
         if residual <= tolerance:
             return FixedPoint(value, rounds, residual, True)

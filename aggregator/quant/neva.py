@@ -34,7 +34,7 @@ Valuation = Callable[[Floats], Floats]
 
 class Valued(NamedTuple):
     """equity (n,) (negative: shortfall), value (n,) per unit of claim on each node, book equity (n,), and the solver's
-    rounds, residual (relative to the largest book figure) and converged."""
+    rounds, residual (each node's relative to what it holds and owes) and converged."""
 
     equity: Floats
     value: Floats
@@ -80,7 +80,9 @@ def solve_neva(
         last = value
         return np.asarray(left - owed + network @ value)
 
-    found = iterate_down(once, left - owed + np.asarray(network.sum(axis=1)).ravel(), tolerance, max_rounds)
+    held = np.asarray(network.sum(axis=1)).ravel()
+    size = np.maximum(np.abs(left) + owed + held, np.finfo(np.float64).tiny)
+    found = iterate_down(once, left - owed + held, tolerance, max_rounds, size=size)
     return Valued(found.value, valuation(found.value), book, found.rounds, found.residual, found.converged)
 
 

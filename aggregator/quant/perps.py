@@ -15,7 +15,7 @@ Auto-deleveraging ranks by
 .. math:: \text{long: } \frac{P}{P_0}\cdot\frac{|n|P}{E},\quad \text{short: } \frac{P_0}{P}\cdot\frac{|n|P}{E}   \tag{3}
 
 GMX v2 charges imbalance :math:`d=|\text{long}-\text{short}|` (gmx-synthetics a5c0c88 PricingUtils.sol), with
-:math:`f^+\le f^-` enforced as the contract does:
+:math:`f^+\le f^-` enforced, and :math:`d^e=0` below one dollar (its power is not defined there), as the contract does:
 
 .. math:: \text{same side: } f^\pm\,(d_0^e-d_1^e),\qquad \text{crossing zero: } f^+d_0^e - f^-d_1^e              \tag{4}
 """
@@ -36,8 +36,8 @@ BACKSTOP_SHARE = 2.0 / 3.0
 
 
 class CrossMargin(NamedTuple):
-    """maintenance (n,) and excess E - M (n,) per account; liquidation price (m,) per position, others fixed: NaN where
-    no positive price liquidates."""
+    """maintenance (n,) and excess E - M (n,) per account; liquidation price (m,) per row, that of the account's net
+    position in the row's market with the other markets fixed: NaN where no positive price liquidates."""
 
     maintenance: Floats
     excess: Floats
@@ -46,6 +46,7 @@ class CrossMargin(NamedTuple):
 
 def cross_margin(
     account: npt.ArrayLike,
+    market: npt.ArrayLike,
     size: npt.ArrayLike,
     mark: npt.ArrayLike,
     maintenance_frac: npt.ArrayLike,
@@ -53,21 +54,23 @@ def cross_margin(
 ) -> CrossMargin:
     """Eq. (1) for whole books.
 
-    account (m,) index into equity (n,); size (m,) signed contracts; mark (m,) price; maintenance_frac (m,) in (0, 1).
-    An account already below maintenance gets the price at which it would be back on it.  DomainError names the row.
+    account (m,) index into equity (n,); market (m,) any whole number: rows of one account in one market are one
+    position; size (m,) signed contracts; mark (m,) price and maintenance_frac (m,) in (0, 1), one each a market.  An
+    account already below maintenance gets the price at which it would be back on it.  DomainError names the row.
     """
     value = _equity(equity)
-    owner, n, p, share = _positions(account, size, mark, maintenance_frac, value.size)
+    owner, n, p, share, rows = _positions(account, market, size, mark, maintenance_frac, value.size)
     maintenance = np.bincount(owner, weights=share * np.abs(n) * p, minlength=value.size).astype(np.float64)
     excess = value - maintenance
     side = np.sign(n)
     with np.errstate(divide="ignore", invalid="ignore"):
         price = p - side * excess[owner] / (np.abs(n) * (1.0 - share * side))
-    return CrossMargin(maintenance, excess, np.where((n != 0.0) & (price > 0.0), price, np.nan))
+    return CrossMargin(maintenance, excess, np.where((n != 0.0) & (price > 0.0), price, np.nan)[rows])
 
 
 def joint_liquidation_move(
     account: npt.ArrayLike,
+    market: npt.ArrayLike,
     size: npt.ArrayLike,
     mark: npt.ArrayLike,
     maintenance_frac: npt.ArrayLike,
@@ -76,14 +79,15 @@ def joint_liquidation_move(
 ) -> Floats:
     """Eq. (2): the least s >= 0 at which prices mark x (1 + s direction) liquidate each account (n,).
 
-    inf if none does while all its prices are positive; 0 for an account that is already below maintenance.  Shapes as
-    in `cross_margin`, direction (m,) finite.  DomainError names a bad row.
+    inf if none does while all its prices are positive; 0 for an account that is already below maintenance.
+    Arguments as in `cross_margin`, direction (m,) finite, one a market.  DomainError names a bad row.
     """
     value = _equity(equity)
-    owner, n, p, share = _positions(account, size, mark, maintenance_frac, value.size)
-    d = _per_position("direction", direction, owner)
-    require("direction", d, np.isfinite(d), "a finite number")
-    excess = cross_margin(owner, n, p, share, value).excess
+    owner, n, p, share, rows = _positions(account, market, size, mark, maintenance_frac, value.size)
+    every = _per_position("direction", direction, rows)
+    require("direction", every, np.isfinite(every), "a finite number")
+    d = _one_each("direction", every, rows, owner.size)
+    excess = value - np.bincount(owner, weights=share * np.abs(n) * p, minlength=value.size)
     speed = np.bincount(owner, weights=(share * np.abs(n) - n) * p * d, minlength=value.size)
     steepest = np.zeros(value.size)
     np.maximum.at(steepest, owner, np.where(n != 0.0, -d, 0.0))
@@ -133,7 +137,8 @@ def gmx_price_impact(
 ) -> Floats:
     """Eq. (4): what the trader is paid (> 0) or pays, in USD; imbalances are long minus short, signed.
 
-    All broadcast; factors per USD ** exponent, exponent >= 1.  DomainError names a figure out of range.
+    All broadcast; factors per USD ** exponent, exponent >= 1; an imbalance below one dollar counts as none.
+    DomainError names a figure out of range.
     """
     before, after, plus, minus, power = broadcast(
         imbalance_before_usd=imbalance_before_usd, imbalance_after_usd=imbalance_after_usd,
@@ -145,7 +150,7 @@ def gmx_price_impact(
     require("negative impact factor", minus, (minus >= 0.0) & np.isfinite(minus), "finite and >= 0")
     require("impact exponent", power, (power >= 1.0) & np.isfinite(power), "finite and >= 1")
     plus = np.minimum(plus, minus)
-    d0, d1 = np.abs(before) ** power, np.abs(after) ** power
+    d0, d1 = (np.where(d < 1.0, 0.0, d**power) for d in (np.abs(before), np.abs(after)))
     same = np.where(d1 <= d0, plus, minus) * (d0 - d1)
     return np.asarray(np.where(before * after < 0.0, plus * d0 - minus * d1, same), dtype=np.float64)
 
@@ -215,8 +220,14 @@ def socialise(equity: npt.ArrayLike, profit: npt.ArrayLike, fund: float) -> Bank
 
 
 def _positions(
-    account: npt.ArrayLike, size: npt.ArrayLike, mark: npt.ArrayLike, maintenance_frac: npt.ArrayLike, accounts: int
-) -> tuple[Ints, Floats, Floats, Floats]:
+    account: npt.ArrayLike,
+    market: npt.ArrayLike,
+    size: npt.ArrayLike,
+    mark: npt.ArrayLike,
+    maintenance_frac: npt.ArrayLike,
+    accounts: int,
+) -> tuple[Ints, Floats, Floats, Floats, Ints]:
+    """Net positions (k,) by account and market: account, size, mark, share; and of each row (m,) its position."""
     owner = np.atleast_1d(indices("account", account, accounts))
     n, p, share = (
         _per_position(name, x, owner)
@@ -230,7 +241,22 @@ def _positions(
             expected="finite size, positive mark, maintenance share in (0, 1)",
             found=f"size={n[i]}, mark={p[i]}, maintenance_frac={share[i]}",
         )
-    return owner, n, p, share
+    where = _per_position("market", market, owner)
+    require("market", where, np.isfinite(where) & (where == np.floor(where)), "a whole number")
+    places, rows = np.unique(np.stack([owner.astype(np.float64), where]), axis=1, return_inverse=True)
+    rows = rows.reshape(-1).astype(np.int64)
+    count = places.shape[1]
+    net = np.bincount(rows, weights=n, minlength=count).astype(np.float64)
+    columns = (_one_each(name, x, rows, count) for name, x in (("mark", p), ("maintenance_frac", share)))
+    return places[0].astype(np.int64), net, *columns, rows
+
+
+def _one_each(name: str, values: Floats, rows: Ints, count: int) -> Floats:
+    """(count,) the value of each position; DomainError names the first row that says another than its position."""
+    first = np.zeros(count)
+    first[rows[::-1]] = values[::-1]
+    require(name, values, values == first[rows], "one figure in all rows of an account's market")
+    return first
 
 
 def _equity(equity: npt.ArrayLike) -> Floats:

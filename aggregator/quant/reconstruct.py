@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import floats
+from aggregator.quant._checks import floats, require
 from aggregator.quant.network import Floats, as_vector, check_solver
 
 
 class Reconstruction(NamedTuple):
-    """claims (n, n): i is owed by j; rounds of scaling; residual: largest error of a total, relative to the sum."""
+    """claims (n, n): i is owed by j; rounds of scaling; residual: largest error of a total, relative to it."""
 
     claims: Floats
     rounds: int
@@ -39,7 +39,9 @@ def maximum_entropy(
     a = np.atleast_1d(floats("lent", lent))
     n = len(a)
     a, owed = as_vector(a, n, "lent"), as_vector(borrowed, n, "borrowed")
-    total = float(a.sum())
+    with np.errstate(over="ignore"):
+        total = float(a.sum())
+    require("the sum of lent", total, np.isfinite(total), "totals that sum to less than 1e308: use larger units")
     if abs(total - float(owed.sum())) > 1e-9 * max(total, 1e-300):
         raise DomainError("totals do not balance", expected=f"borrowed sums to {total}", found=str(float(owed.sum())))
     tight = a + owed > total * (1.0 + 1e-12)
@@ -48,10 +50,11 @@ def maximum_entropy(
         raise DomainError(
             f"node {at} would have to owe itself", expected=f"lent + borrowed <= {total}", found=str(a[at] + owed[at])
         )
+    if total == 0.0:
+        return Reconstruction(np.zeros((n, n)), 0, 0.0, True)
+    a, owed = a / total, owed / total  # shares, whose products neither overflow nor vanish
     x = np.outer(a, owed)
     np.fill_diagonal(x, 0.0)
-    if total == 0.0:
-        return Reconstruction(x, 0, 0.0, True)
     residual, rounds = np.inf, 0
     while residual > tolerance and rounds < max_rounds:
         rounds += 1
@@ -59,5 +62,5 @@ def maximum_entropy(
         x *= np.divide(a, rows, out=np.zeros(n), where=rows > 0.0)[:, None]
         columns = x.sum(axis=0)
         x *= np.divide(owed, columns, out=np.zeros(n), where=columns > 0.0)
-        residual = float(np.max(np.abs(x.sum(axis=1) - a))) / total
-    return Reconstruction(x, rounds, residual, residual <= tolerance)
+        residual = float(np.max(np.abs(x.sum(axis=1) - a) / np.where(a > 0.0, a, 1.0)))
+    return Reconstruction(x * total, rounds, residual, residual <= tolerance)

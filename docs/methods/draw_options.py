@@ -132,7 +132,7 @@ def margins() -> None:
     )  # fmt: skip
     angle = np.linspace(0.0, 2 * np.pi, 181)
     move = np.array([
-        joint_liquidation_move([0, 0], [2.0, -30.0], [60_000.0, 3_000.0], [0.0125, 0.02], [20_000.0], d)[0]
+        joint_liquidation_move([0, 0], [0, 1], [2.0, -30.0], [60_000.0, 3_000.0], [0.0125, 0.02], [20_000.0], d)[0]
         for d in np.column_stack([np.cos(angle), np.sin(angle)])
     ])  # fmt: skip
     line_figure(

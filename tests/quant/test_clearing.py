@@ -255,3 +255,34 @@ def test_the_matrix_of_the_caller_stays_as_it_was() -> None:
 def test_bad_input_names_its_place(call: object, message: str) -> None:
     with pytest.raises(DomainError, match=message):
         call()  # type: ignore[operator]
+
+
+def test_a_small_node_beside_a_large_one_is_paid_to_its_own_last_digit() -> None:
+    """Issue's book: 1e13 owed by node 0, 1 by node 2, who has 0.5 outside: it pays 0.5, and is not called sound."""
+    debts = sparse.coo_array(([1e13, 1.0], ([0, 2], [1, 3])), shape=(4, 4))
+    found = clear(system(debts, [1e13, 0.0, 0.5, 0.0]))
+    assert list(found.paid) == [1e13, 0.0, 0.5, 0.0]
+    assert list(found.failed) == [False, False, True, False]
+    assert found.equity[3] == 0.5
+    assert found.converged
+    assert clear_by_picard(system(debts, [1e13, 0.0, 0.5, 0.0])).value[2] == 0.5
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.8, 0.6)])
+@pytest.mark.parametrize("seed", range(6))
+def test_every_part_of_a_book_clears_as_it_does_alone(alpha: float, beta: float, seed: int) -> None:
+    """Systems of sizes 1e-9 to 1e12 put side by side: what each pays, to 1e-9 of what it owes, and who fails."""
+    rng = np.random.default_rng(seed)
+    blocks, outside = [], []
+    for scale in 10.0 ** rng.uniform(-9, 12, 5):
+        debts = rng.uniform(0, 1, (6, 6)) * (rng.random((6, 6)) < 0.5)
+        np.fill_diagonal(debts, 0.0)
+        blocks.append(debts * scale)
+        outside.append(rng.uniform(0, 0.8, 6) * scale)
+    together = clear(system(sparse.block_diag(blocks), np.concatenate(outside)), alpha, beta)
+    assert together.converged
+    for i, (debts, cash) in enumerate(zip(blocks, outside, strict=True)):
+        alone = clear_by_picard(system(debts, cash), alpha, beta)
+        part = slice(6 * i, 6 * i + 6)
+        np.testing.assert_allclose(together.paid[part], alone.value, rtol=1e-9, atol=1e-9 * float(np.max(debts)) * 1e-6)
+        assert list(together.failed[part]) == list(alone.value < together.owed[part] * (1 - 1e-12))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields, replace
+from itertools import product
 from math import erf, exp, sqrt
 
 import numpy as np
@@ -512,3 +515,71 @@ def test_no_holding_is_left_out_silently(model: MarginModel) -> None:
     if not isinstance(model, DeribitStandard | DeribitPortfolio):  # whose perps are worth a coin each
         with pytest.raises(DomainError, match=r"perps\[1\]"):
             model.margin(margin_book(2, perps=[0.0, 1.0]), Market(1900.0))
+
+
+MODELS: list[MarginModel] = [
+    DeribitStandard(0.02, 0.01),
+    DeribitPortfolio(),
+    SpanScan(0.1, 0.3),
+    DeriveStandard(),
+    DerivePortfolio(),
+    DerivePortfolio2(PMRM_RULES),
+]
+
+
+def book_of_perps(rng: np.random.Generator, accounts: int = 4, legs: int = 6) -> MarginBook:
+    """Calls and puts of three expiries, long and short, beside perps and cash of either sign."""
+    m = accounts * legs
+    return margin_book(
+        accounts, account=np.repeat(np.arange(accounts), legs), kind=rng.random(m) < 0.5,
+        K=rng.integers(10, 40, m) * 100.0, seconds=rng.choice([1, 30, 180], m) * 86_400.0, forward_variable=2000.0,
+        amount=rng.normal(size=m) * 3, sigma=rng.uniform(0.4, 0.9), rate=0.03, cash=rng.normal(size=accounts) * 1e3,
+        perps=rng.normal(size=accounts), perp_pnl=rng.normal(size=accounts),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+def test_no_parameters_make_a_requirement_negative(model: MarginModel) -> None:
+    """Each parameter, and each rule of the scan, below zero is refused by name; any others give requirements >= 0."""
+    rng = np.random.default_rng(0)
+    book, market = book_of_perps(rng), Market(2000.0, perp_usd=2000.0, spot_confidence=0.3)
+    numbers = {f.name: getattr(model, f.name) for f in fields(model) if isinstance(getattr(model, f.name), float)}
+    assert numbers
+    for name, wrong in product(numbers, (-1.0, -1e-6, np.nan, np.inf)):
+        with pytest.raises(DomainError, match=rf"^{name} is out of range"):
+            replace(model, **{name: wrong}).margin(book, market)
+    if isinstance(model, DerivePortfolio | DerivePortfolio2):
+        for name in ("basis_add", "basis_mult", "basis_up", "gain_base", "loss_base", "vol_up", "floor_s"):
+            with pytest.raises(DomainError, match=rf"^{name} is out of range"):
+                replace(model, rules=model.rules._replace(**{name: -0.5})).margin(book, market)
+    for _ in range(40):
+        book = book_of_perps(rng)
+        drawn = {name: value * rng.choice([0.0, 0.1, 0.5, 1.0, 1.2, 3.0]) for name, value in numbers.items()}
+        try:
+            found = replace(model, **drawn).margin(book, market)
+        except DomainError:
+            continue
+        size = 1.0 + np.abs(found.equity)
+        assert np.all(found.initial >= -1e-9 * size), drawn
+        assert np.all(found.maintenance >= -1e-9 * size), drawn
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: SpanScan(0.1, 0.3, initial_factor=-1), "initial_factor"),
+        (lambda: DeribitStandard(-0.1, 0.01), "perp_initial_frac"),
+        (lambda: DeriveStandard(unpaired_initial=0.5), "unpaired_initial"),
+        (lambda: DeriveStandard(base_factor=1.5), "base_factor"),
+    ],
+)
+def test_parameters_of_the_issue_are_refused(call: Callable[[], MarginModel], name: str) -> None:
+    model = call()
+    with pytest.raises(DomainError, match=f"^{name}"):
+        model.margin(book_of_perps(np.random.default_rng(1)), Market(2000.0, perp_usd=2000.0))
+
+
+def test_a_haircut_below_zero_is_refused() -> None:
+    for name in ("haircut_maintenance", "haircut_initial"):
+        with pytest.raises(DomainError, match=rf"^{name}\[1\]"):
+            margin_book(2, **{name: [0.0, -1.0]})

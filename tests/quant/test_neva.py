@@ -173,3 +173,16 @@ def test_bad_input_is_refused() -> None:
     assert empty.converged
     cut = neva.solve_neva(CYCLE, ASSETS, DEBTS, neva.linear([1, 1, 1]), [0, 0, 0.9], max_rounds=3)
     assert not cut.converged
+
+
+def test_a_small_node_beside_a_large_one_is_valued_to_its_own_last_digit() -> None:
+    """A slow cycle of two small nodes beside a claim of 1e13: the same values as the cycle alone."""
+    cycle = np.array([[0.0, 1.0], [1.0, 0.0]])
+    alone = neva.solve_neva(cycle, [0.3, 0.0], [0.0, 0.05], neva.recovery_of([1.0, 1.05]))
+    claims = np.zeros((4, 4))
+    claims[:2, :2], claims[2, 3] = cycle, 1e13
+    cash, debts = [0.3, 0.0, 0.0, 2e13], [0.0, 0.05, 0.0, 0.0]
+    beside = neva.solve_neva(claims, cash, debts, neva.recovery_of([1.0, 1.05, 0.0, 1e13]))
+    assert beside.converged
+    np.testing.assert_allclose(beside.value[:2], alone.value, rtol=1e-10)
+    np.testing.assert_allclose(beside.equity[:2], alone.equity, atol=1e-10)

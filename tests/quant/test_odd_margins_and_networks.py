@@ -126,11 +126,13 @@ CALLS: dict[str, tuple[Callable[..., object], dict[str, Any]]] = {
     ),
     "cross_margin": (
         perps.cross_margin,
-        {"account": [0, 1, 1], "size": V, "mark": V, "maintenance_frac": SHARES, "equity": [5.0, 6.0]},
+        {"account": [0, 1, 1], "market": [0, 0, 1],
+         "size": V, "mark": V, "maintenance_frac": SHARES, "equity": [5.0, 6.0]},
     ),
     "joint_move": (
         perps.joint_liquidation_move,
-        {"account": [0, 1, 1], "size": V, "mark": V, "maintenance_frac": SHARES, "equity": [5.0, 6.0],
+        {"account": [0, 1, 1], "market": [0, 0, 1],
+         "size": V, "mark": V, "maintenance_frac": SHARES, "equity": [5.0, 6.0],
          "direction": [-1.0, 1.0, 1.0]},
     ),
     "adl_score": (perps.adl_score, {"size": V, "entry": V, "mark": V, "account_value": V}),

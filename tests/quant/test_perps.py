@@ -24,14 +24,14 @@ HYPERLIQUID = [
 def test_liquidation_price_of_one_position(
     side: int, mark: float, size: float, frac: float, value: float, price: float, backstop: float
 ) -> None:
-    found = perps.cross_margin([0], side * size, mark, frac, [value]).liquidation_price[0]
+    found = perps.cross_margin([0], 0, side * size, mark, frac, [value]).liquidation_price[0]
     assert found == pytest.approx(price, rel=1e-12)
     assert perps.BACKSTOP_SHARE * frac * size * found == pytest.approx(backstop, rel=1e-12)
 
 
 def test_cross_margined_account_in_two_markets() -> None:
     # exact rationals: 2 BTC long at 60000 (1.25 %), 30 ETH short at 3000 (2 %), 20000 of collateral
-    book = ([0, 0], [2.0, -30.0], [60_000.0, 3_000.0], [0.0125, 0.02], [20_000.0])
+    book = ([0, 0], [0, 1], [2.0, -30.0], [60_000.0, 3_000.0], [0.0125, 0.02], [20_000.0])
     found = perps.cross_margin(*book)
     assert found.maintenance[0] == pytest.approx(3300)
     assert found.liquidation_price == pytest.approx([4072000 / 79, 542500 / 153], rel=1e-12)
@@ -48,7 +48,7 @@ def test_cross_margined_account_in_two_markets() -> None:
 )
 def test_at_the_liquidation_price_equity_equals_maintenance(n: float, mark: float, frac: float, cover: float) -> None:
     equity = cover * abs(n) * mark
-    found = perps.cross_margin([0], n, mark, frac, [equity])
+    found = perps.cross_margin([0], 0, n, mark, frac, [equity])
     price = found.liquidation_price[0]
     if np.isnan(price):
         assert n > 0  # only a long that is more than fully covered has none
@@ -58,24 +58,24 @@ def test_at_the_liquidation_price_equity_equals_maintenance(n: float, mark: floa
 
 
 def test_no_liquidation_and_already_liquidated() -> None:
-    found = perps.cross_margin([0, 1, 1], [1.0, 0.0, -2.0], 100.0, 0.01, [500.0, -10.0])
+    found = perps.cross_margin([0, 1, 1], [0, 1, 2], [1.0, 0.0, -2.0], 100.0, 0.01, [500.0, -10.0])
     assert np.isnan(found.liquidation_price[0])
     assert np.isnan(found.liquidation_price[1])
     assert found.excess[1] < 0
-    moves = perps.joint_liquidation_move([0, 1], [1.0, -2.0], 100.0, 0.01, [500.0, -10.0], 1.0)
+    moves = perps.joint_liquidation_move([0, 1], 0, [1.0, -2.0], 100.0, 0.01, [500.0, -10.0], 1.0)
     assert list(moves) == [np.inf, 0.0]
 
 
 def test_a_long_that_cash_covers_survives_every_fall() -> None:
     """One coin at 100 with 500 of equity: equation (2) says a fall of 504 %, by which the price has long been zero."""
-    one = ([0], [1.0], [100.0], [0.01])
+    one = ([0], 0, [1.0], [100.0], [0.01])
     assert perps.joint_liquidation_move(*one, [500.0], -1.0)[0] == np.inf
     assert np.isnan(perps.cross_margin(*one, [500.0]).liquidation_price[0])
     # with 50 of equity both forms agree: 100 - (50 - 1) / 0.99
     assert perps.joint_liquidation_move(*one, [50.0], -1.0)[0] == pytest.approx(49 / 99)
     assert perps.cross_margin(*one, [50.0]).liquidation_price[0] == pytest.approx(100 - 49 / 0.99)
     # a short besides, in a market that rises, does not lend the fallen one more room
-    hedged = ([0, 0], [1.0, -1.0], [100.0, 100.0], 0.01, [500.0])
+    hedged = ([0, 0], [0, 1], [1.0, -1.0], [100.0, 100.0], 0.01, [500.0])
     assert perps.joint_liquidation_move(*hedged, [-1.0, 0.1])[0] == np.inf
     assert perps.joint_liquidation_move(*hedged, [-0.1, 1.0])[0] == pytest.approx(498 / 110.9)
 
@@ -144,26 +144,77 @@ def test_bad_input() -> None:
     for size, mark, frac in itertools.product((1.0, np.nan), (1.0, -1.0), (0.1, 1.5)):
         if (size, mark, frac) != (1.0, 1.0, 0.1):
             with pytest.raises(DomainError, match=r"position \[1\]"):
-                perps.cross_margin([0, 0], [1.0, size], [1.0, mark], [0.1, frac], [1.0])
+                perps.cross_margin([0, 0], [0, 1], [1.0, size], [1.0, mark], [0.1, frac], [1.0])
     with pytest.raises(DomainError, match="account"):
-        perps.cross_margin([3], 1.0, 1.0, 0.1, [1.0])
+        perps.cross_margin([3], 0, 1.0, 1.0, 0.1, [1.0])
     with pytest.raises(DomainError, match=r"entry\[1\]"):
         perps.adl_score(1.0, [1.0, np.inf], 1.0, 1.0)
     with pytest.raises(DomainError, match=r"account\[0\]"):  # not account 0
-        perps.cross_margin([0.7], 1.0, 1.0, 0.1, [1.0])
+        perps.cross_margin([0.7], 0, 1.0, 1.0, 0.1, [1.0])
     with pytest.raises(DomainError, match="equity is no list"):
-        perps.cross_margin([0], 1.0, 1.0, 0.1, [[1.0]])
+        perps.cross_margin([0], 0, 1.0, 1.0, 0.1, [[1.0]])
     with pytest.raises(DomainError, match="adl_score"):
         perps.adl_score(1e200, 1.0, 1e200, 1.0)
     with pytest.raises(DomainError, match="broadcast"):
-        perps.cross_margin([0, 0], [1.0, 1.0, 1.0], 1.0, 0.1, [1.0])
+        perps.cross_margin([0, 0], 0, [1.0, 1.0, 1.0], 1.0, 0.1, [1.0])
     with pytest.raises(DomainError, match=r"pnl_usd\[1\]"):  # a NaN compares as not liquidatable
         perps.gmx_liquidatable(100.0, [0.0, np.nan], 0.0, 0.0, 100.0, 5.0, 0.01)
     with pytest.raises(DomainError, match="float64"):
         perps.gmx_price_impact(1e200, 0.0, 1e-9, 1e-9)
     with pytest.raises(DomainError, match=r"direction\[0\]"):
-        perps.joint_liquidation_move([0], [1.0], [100.0], [0.01], [500.0], [np.nan])
+        perps.joint_liquidation_move([0], 0, [1.0], [100.0], [0.01], [500.0], [np.nan])
     with pytest.raises(DomainError, match="impact"):
         perps.gmx_price_impact(1.0, 2.0, -1.0, 1.0)
     with pytest.raises(DomainError, match="equity"):
         perps.socialise([np.nan], [1.0], 0.0)
+
+
+def test_rows_of_one_market_are_one_position() -> None:
+    """1 + 1 contracts at 100, 5 %, 20 of equity: maintenance 10, price 100 - 10/(2 * 0.95), whatever the rows."""
+    for size, market in (([2.0], [7]), ([1.0, 1.0], [7, 7]), ([0.5, 1.75, -0.25], [7, 7, 7]), ([5.0, -3.0], [0, 0])):
+        rows = len(size)
+        found = perps.cross_margin([0] * rows, market, size, 100.0, 0.05, [20.0])
+        assert found.maintenance == pytest.approx([10.0])
+        assert found.liquidation_price == pytest.approx([94.73684210526316] * rows, rel=1e-12)
+        assert perps.joint_liquidation_move([0] * rows, market, size, 100.0, 0.05, [20.0], -1.0) == pytest.approx(
+            [10 / 190], rel=1e-12
+        )
+    apart = perps.cross_margin([0, 0], [0, 1], 1.0, 100.0, 0.05, [20.0])
+    assert apart.liquidation_price == pytest.approx([89.47368421052632] * 2, rel=1e-12)
+    flat = perps.cross_margin([0, 0, 1], [3, 3, 3], [4.0, -4.0, 1.0], 100.0, 0.05, [1.0, 50.0])
+    assert flat.maintenance == pytest.approx([0.0, 5.0])
+    assert np.isnan(flat.liquidation_price[:2]).all()
+    for name, wrong in (("mark", {"mark": [100.0, 101.0]}), ("maintenance_frac", {"maintenance_frac": [0.05, 0.1]})):
+        plain = {"size": 1.0, "mark": 100.0, "maintenance_frac": 0.05, "equity": [20.0]}
+        with pytest.raises(DomainError, match=rf"{name}\[1\]"):
+            perps.cross_margin([0, 0], [5, 5], **(plain | wrong))
+    with pytest.raises(DomainError, match=r"direction\[1\]"):
+        perps.joint_liquidation_move([0, 0], [5, 5], 1.0, 100.0, 0.05, [20.0], [-1.0, 1.0])
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.floats(-5, 5)), min_size=1, max_size=12))
+def test_netting_by_hand_gives_the_same_account(rows: list[tuple[int, int, float]]) -> None:
+    account, market, size = (np.array(column) for column in zip(*rows, strict=True))
+    mark, share, equity = np.array([100.0, 20.0, 3.0]), np.array([0.05, 0.1, 0.02]), np.array([20.0, 35.0, 50.0])
+    found = perps.cross_margin(account, market, size, mark[market], share[market], equity)
+    net: dict[tuple[int, int], float] = {}
+    for a, m, n in rows:
+        net[a, m] = net.get((a, m), 0.0) + n
+    keys = sorted(net)
+    a, m = np.array(keys).T
+    alone = perps.cross_margin(a, m, [net[key] for key in keys], mark[m], share[m], equity)
+    np.testing.assert_allclose(found.maintenance, alone.maintenance, rtol=1e-9, atol=1e-12)
+    by_key = dict(zip(keys, alone.liquidation_price, strict=True))
+    expected = [by_key[key] for key in zip(account.tolist(), market.tolist(), strict=True)]
+    np.testing.assert_allclose(found.liquidation_price, expected, rtol=1e-6)
+
+
+def test_gmx_exponent_factor_is_nothing_below_one_dollar() -> None:
+    """Precision.applyExponentFactor: 0 for values below 1 (its pow has no logarithm there), whatever the exponent."""
+    for exponent in (1.0, 1.7, 2.0, 3.0):
+        assert perps.gmx_price_impact(0.5, 0.0, 1e-3, 1e-3, exponent) == 0.0
+        assert perps.gmx_price_impact(0.999999, -0.999999, 1e-3, 1e-3, exponent) == 0.0
+        # out of balance from below a dollar to ten: only the ten counts
+        assert perps.gmx_price_impact(0.5, 10.0, 2e-3, 4e-3, exponent) == pytest.approx(-4e-3 * 10.0**exponent)
+        assert perps.gmx_price_impact(-10.0, 0.5, 2e-3, 4e-3, exponent) == pytest.approx(2e-3 * 10.0**exponent)
+        assert perps.gmx_price_impact(1.0, 0.0, 1e-3, 1e-3, exponent) == pytest.approx(1e-3)
