@@ -14,6 +14,8 @@ from aggregator.engine.derivatives import Derivatives
 from aggregator.engine.state import State
 from aggregator.engine.value import shortfall
 
+_STEPS = 32  # claims on claims: more than anybody builds, and an end to those that stand on each other
+
 
 class Standing(NamedTuple):
     """Where things stand at one moment: legs, values, accounts written off, pots, credits, options, perps."""
@@ -146,24 +148,30 @@ def _below_usd(book: Book, at: Standing) -> tuple[Floats, Floats]:
 
 
 def _unlisted_units(book: Book, cut: Standing) -> Floats:
-    """(pots,) what was lent by nobody whom the book names, as its supplier or by a receipt of the pot.
+    """(pots,) what was lent by nobody whom the book names: as supplier, by a receipt, or by claims that stand on it.
 
-    What a vault lent is its share holders': unlisted by the part of its worth whose shares nobody listed holds. Option
-    pools are no lenders.
+    What a vault lent is its share holders': unlisted by the part of its worth whose shares nobody listed holds. Where
+    its own supplies are not listed, its shares are looked through instead. Option pools are no lenders.
     """
     pots, claims, s = book.pots, book.claims, book.supplies
     part = np.ones(len(book.holders))
     part[list(book.keepers)] = 0.0  # what they hold is listed with their users
-    shares, worth = _held_units(book, part), _worth(book, cut)
+    shares, worth, seen = _held_units(book, part), _worth(book, cut), np.ones(len(book.assets))
     for asset, holder in book.issuers:
-        listed_usd = shares[asset] * cut.value_usd[asset]
-        part[holder] = min(1.0, listed_usd / worth[holder]) if worth[holder] > 0.0 else 1.0
+        if worth[holder] > 0.0:
+            part[holder] = min(1.0, shares[asset] * cut.value_usd[asset] / worth[holder])
+            seen[asset] = 0.0
     listed = add_up(s.pot, s.units * part[s.holder], len(pots.market))
     place = {pair: i for i, pair in enumerate(zip(pots.market.tolist(), pots.asset.tolist(), strict=True))}
-    pot = [place.get(pair, -1) for pair in zip(claims.market.tolist(), claims.underlying.tolist(), strict=True)]
-    receipts = np.flatnonzero(np.array(pot, np.int64) >= 0)
-    held = _held_units(book, part)[claims.asset[receipts]] * claims.rate[receipts]
-    listed += add_up(np.array(pot, np.int64)[receipts], held, len(pots.market))
+    pairs = zip(claims.market.tolist(), claims.underlying.tolist(), strict=True)
+    pot = np.array([place.get(pair, -1) for pair in pairs], np.int64)
+    held = _held_units(book, part) * seen
+    for _ in range(_STEPS):
+        stands = held[claims.asset] * claims.rate
+        listed += add_up(pot[pot >= 0], stands[pot >= 0], len(pots.market))
+        held = add_up(claims.underlying[pot < 0], stands[pot < 0], len(book.assets)) * seen
+        if not held.any():
+            break
     missing = np.maximum(pots.supply_units - listed, 0.0)
     return np.where(np.isin(pots.market, book.option_pools.market), 0.0, missing)
 

@@ -118,18 +118,20 @@ def test_a_lender_who_is_insolvent_elsewhere_has_lost_no_less(owners: tuple[str,
 
 
 def vault(through: str, listed: float) -> World:
-    """The vault lent 400 of 1,000; its 400 shares are partly held by d. through: a receipt, or on its own account."""
-    w = lent("morpho_blue@1", {"b": (50.0, 100.0)}, {"c": 600.0, "vault": 400.0}, 1000.0)
-    if through == "receipt":
+    """The vault lent 400 of 1,000; its 400 shares are partly held by d. through: a receipt, on its own account, or by
+    shares alone, whose vault nobody listed."""
+    own = {} if through == "shares alone" else {"vault": 400.0}
+    w = lent("morpho_blue@1", {"b": (50.0, 100.0)}, {"c": 600.0, **own}, 1000.0)
+    if through != "account":
         w.claim("R", "USD", 1.0, "M")
-    w.claim("SHARE", "R" if through == "receipt" else "USD", 1.0)
-    w.issuers.append((w.asset["SHARE"], w.holder["vault"]))
+    w.claim("SHARE", "USD" if through == "account" else "R", 1.0)
+    w.issuers.append((w.asset["SHARE"], w.who("vault")))
     held = [(w.who("d"), w.asset["SHARE"], 400.0 * listed)]
     w.more["holdings"] = b.table(b.Holdings, held)
     return w
 
 
-@pytest.mark.parametrize("through", ["receipt", "account"])
+@pytest.mark.parametrize("through", ["receipt", "account", "shares alone"])
 @pytest.mark.parametrize("listed", [0.0, 0.25, 1.0])
 def test_what_a_vault_lost_is_its_share_holders_listed_or_not(through: str, listed: float) -> None:
     losses, reliefs, unlisted = figures(said(run(vault(through, listed))))
