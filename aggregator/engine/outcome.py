@@ -140,12 +140,10 @@ def _losses(run: Cascade, by_holder: Floats) -> list[NodeLoss]:
     named = _largest(by_holder, by_holder > _LEAST_USD).tolist()
     out = [NodeLoss(book.holders[i], "holder", "market value", float(by_holder[i])) for i in named]
     pots = book.pots
-    lost = state.lost_units - pots.shock_units
     for i in np.flatnonzero(state.lost_usd > 0.0).tolist():
-        from_reserves = min(1.0, float(pots.reserve_units[i] / lost[i])) if lost[i] > 0.0 else 0.0
-        market, usd = book.markets[pots.market[i]], float(state.lost_usd[i])
-        out.append(NodeLoss(market, "market", "reserves", usd * from_reserves))
-        out.append(NodeLoss(market, "market", "suppliers", usd * (1.0 - from_reserves)))
+        market, usd, written = book.markets[pots.market[i]], float(state.lost_usd[i]), float(state.written_usd[i])
+        out.append(NodeLoss(market, "market", "reserves", usd - written))
+        out.append(NodeLoss(market, "market", "suppliers", written))
     extra, token = run.derivatives, equity.perp_token_usd(book, state.value_usd)
     charges = add_up(book.perp_accounts.market, extra.charged_usd, len(book.markets)) * token
     for m, name in enumerate(book.markets):

@@ -77,7 +77,7 @@ class Cascade:
 class _Round(NamedTuple):
     """refused: accounts that were due and left alone; at_edge: those on whose threshold float64 cannot tell.
 
-    written_usd: suppliers' write-downs at the prices the round opened with, as the bad debt behind them. moved_frac:
+    written_usd: suppliers' write-downs, at the prices of the bad debt behind them. moved_frac:
     largest relative move of a value. still: nothing liquidated, no value moved, every oracle equal to its source.
     """
 
@@ -145,17 +145,15 @@ def _round(state: State, extra: Derivatives, rules: Conventions, number: int) ->
     if len(due):
         flow = _sequential(state, due, rules) if rules.rounds == "sequential" else liquidate(state, due, answers, rules)
     state.first_round[(calls == 0) & (state.calls > 0)] = number
+    written_usd = state.write_down()
     settled = state.oracles_settled()
     state.recover(rules.recovery_frac)
-    lost_before = state.lost_frac
     state.previous_usd, state.silent = opened, False
     state.refresh()
     pnl = _mark(state, extra, liquidate=True)
-    written = (state.lost_frac - lost_before) * book.pots.supply_units * opened[book.pots.asset]
-    lent = ~np.isin(book.pots.market, book.option_pools.market)  # what an option pool's marks cost is no default
     moved = float(np.max(np.abs(state.value_usd - opened) / np.maximum(opened, 1e-300), initial=0.0))
     still = flow.calls == 0 and settled and moved <= _STILL
-    return _Round(flow, due[state.calls[due] == calls[due]], at_edge, float(written[lent].sum()), pnl, moved, still)
+    return _Round(flow, due[state.calls[due] == calls[due]], at_edge, written_usd, pnl, moved, still)
 
 
 def _due(state: State, sums: health.Sums) -> Indices:

@@ -9,6 +9,8 @@ Sectors are balances, never sums of flows, so that conservation is checked and n
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from aggregator.core.errors import DomainError
@@ -20,6 +22,14 @@ from aggregator.engine.value import CutValues, Lookthrough, Valuation, values_at
 SECTORS = ("borrowers", "liquidators", "outside", "pools", "protocol", "suppliers")
 
 
+class _Shared(NamedTuple):
+    """(pots,) what was lost up to the last write-down, and how much of it suppliers bore."""
+
+    lost_units: Floats
+    lost_usd: Floats
+    borne_units: Floats
+
+
 class State:
     def __init__(self, book: Book, blow: Blow, *, mark_loans: bool = False) -> None:
         self.book, self.look = book, Lookthrough(book, mark_loans=mark_loans)
@@ -27,6 +37,7 @@ class State:
         self.amount = book.leg_amount.copy()
         self.dead = np.zeros(accounts, np.bool_)
         self.lost_units, self.lost_usd = np.zeros(len(book.pots.market)), np.zeros(len(book.pots.market))
+        self.written_usd = np.zeros(len(book.pots.market))  # of lost_usd, what suppliers bear
         self.marked_units = np.zeros(len(book.pots.market))  # losses of option pools, which may come back
         cut = _at_cut(book)
         self.par = cut.par
@@ -39,6 +50,8 @@ class State:
         rise = float(np.nanmax(np.where(self.look.is_claim, 1.0, moved), initial=1.0))
         self.top = top * max(1.0, rise)
         self.lost_units += book.pots.shock_units
+        borne = np.maximum(self.lost_units - book.pots.reserve_units, 0.0)
+        self._shared = _Shared(self.lost_units.copy(), self.lost_usd.copy(), borne)
         self._depeg(blow)
         self._stand(None)
         self.blow_usd = self.value_usd.copy()
@@ -160,6 +173,20 @@ class State:
         self.units["outside"] += back
         self.cash["pools"] += paid
         self.cash["outside"] -= paid
+
+    def write_down(self) -> float:
+        """Share what was lost since the last time between reserves, which pay first, and suppliers; USD of the latter.
+
+        By pot in `written_usd`, at the prices at which the debt was written off.
+        """
+        pots = self.book.pots
+        borne = np.maximum(self.lost_units - pots.reserve_units, 0.0)
+        units, usd = self.lost_units - self._shared.lost_units, self.lost_usd - self._shared.lost_usd
+        with np.errstate(divide="ignore", invalid="ignore"):
+            written = np.where(units > 0.0, usd * (borne - self._shared.borne_units) / units, 0.0)
+        self.written_usd += written
+        self._shared = _Shared(self.lost_units.copy(), self.lost_usd.copy(), borne)
+        return float(written.sum())
 
     # balances -----------------------------------------------------------------------------------------------------
 

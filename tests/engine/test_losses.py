@@ -182,7 +182,18 @@ def test_amplification_does_not_depend_on_who_gains(gain: float) -> None:
     assert result.amplification == pytest.approx(lost / lost_first, rel=1e-9)
 
 
+def reserved() -> World:
+    """Two markets that pay part of what is lost out of reserves; what one lends is sold by the other as it falls."""
+    w = World().pool("P", "X", 5000, 10_000_000).pool("Q", "Y", 5000, 10_000_000)
+    w.lending("M", "morpho_blue@1", "X", 0.86, 0.0438, supply=2e3, reserve=3.0, debt="Y")
+    w.lending("N", "aave_v3@3.6", "Y", 0.86, 0.05, supply=2e6, reserve=1_000.0)
+    for i, (units, owed) in enumerate(((40, 80_152), (100, 169_592), (110, 180_213), (120, 189_372), (90, 136_611))):
+        w.account(f"m{i}", "M", X=units, Y=owed / 2000).account(f"n{i}", "N", Y=units, USD=owed * 0.9)
+    return w
+
+
 ROUNDS: dict[str, Callable[[], World]] = {
+    "reserves": reserved,
     "ladder": morpho_ladder,
     "nine": nine_identical,
     "absorbed": lambda: comets("shared"),
@@ -204,6 +215,7 @@ def test_rounds_add_up_to_the_totals(name: str, rounds: str, profit: bool, move:
     near = {"rel": 1e-9, "abs": 1e-6}
     for key in ("liquidated_usd", "repaid_usd", "bad_debt_usd"):
         assert sum(getattr(r, key) for r in made) == pytest.approx(totals[key], **near)
+    assert sum(r.write_down_usd for r in made) == pytest.approx(layer(result, "suppliers"), **near)
     written = np.cumsum([r.bad_debt_usd for r in made])
     stands = [r.credit_loss_usd - r.unrealised_shortfall_usd for r in made]
     assert stands == pytest.approx(written.tolist(), **near)
