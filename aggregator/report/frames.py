@@ -1,11 +1,13 @@
-"""Rows of a cut as pandas frames, for notebooks and tables: names as text, amounts as exact Python integers.
+"""Rows of a cut as pandas frames, for notebooks and tables: names and exact amounts as text.
 
-Frames are an edge: everything inside works on the snapshot's columns.
+Frames are an edge: everything inside works on the snapshot's columns. No format that a frame can be saved in holds an
+integer of 256 bits, so amounts are decimal text: `frame["shares"].map(int)` gives Python's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,24 +17,30 @@ from aggregator.core.errors import ConfigError, near_miss
 from aggregator.core.schema import SCHEMA
 from aggregator.snapshot import Snapshot, values
 
-_TYPES = {"name": "str", "text": "str", "int": "int64"}
+_TEXTS: dict[str, Callable[[Any], str]] = {"u256": str, "i256": str, "bytes": lambda data: f"0x{data.hex()}"}
 Places = npt.NDArray[np.int64] | Sequence[int]
 
 
 def frame(snap: Snapshot, kind: str, places: Places | None = None) -> pd.DataFrame:
     """Rows of a kind of `core.schema` (those at `places`, or all), in canonical order, with their deployment.
 
-    Columns are the schema's: names and texts str, 256-bit integers Python ints and bytes as objects, others int64; and
-    `deployment`. ConfigError for an unknown kind.
+    Columns are the schema's: names and texts, 256-bit integers as decimal and bytes as 0x-hex text (all str), other
+    integers int64; and `deployment`. ConfigError for an unknown kind.
     """
     if kind not in SCHEMA:
         raise ConfigError(
             f"no rows are called {kind!r}", expected=", ".join(SCHEMA), found=kind, fix=near_miss(kind, SCHEMA)
         )
     at = np.arange(snap.tables[kind].n) if places is None else np.asarray(places, dtype=np.int64)
-    names = [column.name for column in SCHEMA[kind]]
-    types = {column.name: _TYPES.get(column.type, object) for column in SCHEMA[kind]}
-    rows = pd.DataFrame.from_records(snap.take(kind, at), columns=names, coerce_float=False).astype(types)
+    columns: Iterable[Sequence[Any]] = zip(*snap.take(kind, at), strict=True) if len(at) else [()] * len(SCHEMA[kind])
+    rows = pd.DataFrame(
+        {
+            column.name: pd.Series(values, dtype="int64")
+            if column.type == "int"
+            else pd.Series(list(map(_TEXTS.get(column.type, str), values)), dtype="str")
+            for column, values in zip(SCHEMA[kind], columns, strict=True)
+        }
+    )
     deployments = [snap.names[code] for code in snap.tables[kind]["deployment"][at].tolist()]
     return rows.assign(deployment=pd.Series(deployments, dtype="str"))
 

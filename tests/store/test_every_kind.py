@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from io import BytesIO, StringIO
 from typing import Any
 
 import pandas as pd
@@ -116,15 +121,53 @@ def test_a_frame_holds_every_row_exactly(kind: str) -> None:
     snap = frozen(rows, cut_at(10))
     found = frame(snap, kind)
     assert list(found.columns) == [*(c.name for c in SCHEMA[kind]), "deployment"]
-    told = [KINDS[kind](*row[:-1]) for row in found.itertuples(index=False, name=None)]
-    assert told == snap.rows(kind)
-    assert sorted(of_ours(kind, told, rows)) == sorted(rows)
-    for column in SCHEMA[kind]:
-        exact = {"u256": int, "i256": int, "bytes": bytes}.get(column.type)
-        assert exact is None or {type(value) for value in found[column.name]} == {exact}
-        assert column.type != "int" or found[column.name].dtype == "int64"
-        assert column.type not in ("name", "text") or isinstance(found[column.name].dtype, pd.StringDtype)
+    assert back(kind, found) == snap.rows(kind)
+    assert sorted(of_ours(kind, back(kind, found), rows)) == sorted(rows)
+    for frames in (found, frame(snap, kind, [])):
+        for column in SCHEMA[kind]:
+            whole = frames[column.name].dtype == "int64"
+            assert whole if column.type == "int" else isinstance(frames[column.name].dtype, pd.StringDtype)
     assert len(frame(snap, kind, [])) == 0
+
+
+def back(kind: str, found: pd.DataFrame) -> list[Row]:
+    """Rows from a frame, its exact columns from their text."""
+    inverse: dict[str, Callable[[Any], Any]] = {"bytes": lambda text: bytes.fromhex(text.removeprefix("0x"))}
+    inverse |= {"u256": int, "i256": int, "int": int}
+    columns = [list(map(inverse.get(c.type, str), found[c.name])) for c in SCHEMA[kind]]
+    return [KINDS[kind](*row) for row in zip(*columns, strict=True)]
+
+
+def by_parquet(found: pd.DataFrame) -> pd.DataFrame:
+    found.to_parquet(file := BytesIO())
+    return pd.read_parquet(file)
+
+
+def by_feather(found: pd.DataFrame) -> pd.DataFrame:
+    found.to_feather(file := BytesIO())
+    return pd.read_feather(file)
+
+
+def by_json(found: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(json.loads(found.to_json(orient="records")))
+
+
+def by_csv(found: pd.DataFrame) -> pd.DataFrame:
+    texts = {name: "str" for name, dtype in found.dtypes.items() if dtype != "int64"}
+    return pd.read_csv(StringIO(found.to_csv(index=False)), dtype=texts, keep_default_na=False)
+
+
+def by_sql(found: pd.DataFrame) -> pd.DataFrame:
+    with closing(sqlite3.connect(":memory:")) as base:
+        found.to_sql("rows", base, index=False)
+        return pd.read_sql("SELECT * FROM rows", base)
+
+
+@pytest.mark.parametrize("saved", [by_parquet, by_feather, by_json, by_csv, by_sql])
+@every_kind
+def test_a_frame_can_be_saved_and_is_the_same_again(kind: str, saved: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    snap = frozen(variants(kind), cut_at(10))
+    assert back(kind, saved(frame(snap, kind))) == snap.rows(kind)
 
 
 @every_kind
