@@ -453,10 +453,22 @@ def test_a_feed_can_be_negative_and_stale(devnet_tools: Toolchain, chain: Chain)
 
 
 # -- toolchain --------------------------------------------------------------------------------------------
-def test_a_missing_toolchain_is_seen_and_fails_in_ci() -> None:
-    this = f"{Path(__file__)}::test_a_feed_can_be_negative_and_stale"
+def test_a_missing_toolchain_is_seen_and_fails_in_ci(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_it(chain):\n    pass\n")
     env = {**os.environ, "SPILLOVER_DEVNET_DIR": "/dev/null/nowhere", "CI": "true"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", this]
+    command = [sys.executable, "-m", "pytest", "-c", str(REPOSITORY / "pyproject.toml"), "--rootdir", str(tmp_path)]
+    command += [
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "tests.promises",
+        "-p",
+        "tests.devnet.fixtures",
+        str(tmp_path),
+    ]
+    command.append(str(tmp_path / "test_it.py"))
     done = subprocess.run(command, env=env, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert "1 error" in done.stdout
     assert "nothing is skipped: Skipped: devnet toolchain unavailable: cannot set up /dev/null/nowhere" in done.stdout

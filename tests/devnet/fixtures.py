@@ -71,11 +71,18 @@ def devnet_tools(request: pytest.FixtureRequest) -> Toolchain:
         pytest.skip(f"devnet toolchain unavailable: {error}")
 
 
+@pytest.fixture(scope="session")
+def new_chain(devnet_tools: Toolchain) -> Iterator[Chain]:
+    """A chain with id 1 and Multicall3; take `chain`."""
+    with Chain(devnet_tools) as new:
+        yield new
+
+
 @pytest.fixture
-def chain(devnet_tools: Toolchain) -> Iterator[Chain]:
-    """A fresh chain with id 1 and Multicall3."""
-    with Chain(devnet_tools) as fresh:
-        yield fresh
+def chain(new_chain: Chain) -> Iterator[Chain]:
+    """A chain as new, with id 1 and Multicall3, put back as it was after the test."""
+    with new_chain.undone():
+        yield new_chain
 
 
 @pytest.fixture(scope="session")

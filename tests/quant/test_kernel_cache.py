@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -102,3 +104,35 @@ def test_a_full_disk_keeps_nothing_and_hides_no_answer(
     with full_disk():
         assert kernel()(21) == 42
     assert not [file for file in tmp_path.rglob("*.nb?") if file.stat().st_size]
+
+
+def test_machine_code_is_written_and_read_by_one_process_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds the folder's lock is waited for; a kernel compiled for two signatures keeps both."""
+    source = tmp_path / f"kernel{next(_NUMBER)}.py"
+    source.write_text("from aggregator.quant.jit import jit\n@jit\ndef double(x):\n    return 2 * x\n")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+
+    def load() -> Callable[[float], float]:
+        spec = importlib.util.spec_from_file_location(source.stem, source)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        double: Callable[[float], float] = module.double
+        return double
+
+    first = load()
+    assert first(21) == 42
+    (lock,) = (tmp_path / "cache").rglob("numba.lock")
+    with ThreadPoolExecutor(1) as other:
+        with lock.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            waiting = other.submit(load(), 2.5)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+        assert waiting.result(timeout=60) == 5.0
+    again = load()
+    assert (again(21), again(2.5)) == (42, 5.0)
+    assert sum(again.stats.cache_hits.values()) == 2  # type: ignore[attr-defined]
