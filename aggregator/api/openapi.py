@@ -43,7 +43,18 @@ def document() -> dict[str, Any]:
     }
 
 
-_STRESS = {"type": "object", "description": "StressResult: rounds, losses, markets, wallets, convergence, coverage"}
+_TEXT: dict[str, Any] = {"type": "string"}
+_STRESS = {
+    "type": "object",
+    "description": "StressResult: rounds, losses, markets, wallets, convergence, coverage, gaps (docs/engine.md)",
+    "properties": {
+        "headline": _TEXT | {"description": "what is left uncovered, as far as what was read carries it"},
+        "degraded": {"type": "array", "items": _TEXT, "description": "why figures are less than the whole"},
+        "job": _TEXT | {"description": "sha-256 of snapshot, trust level, scenario and version, one a line"},
+        "totals": {"type": "object", "additionalProperties": {"type": "number"}},
+    },
+    "required": ["headline", "degraded", "job", "totals"],
+}
 
 
 def _ref(name: str) -> dict[str, str]:

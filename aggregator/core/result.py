@@ -14,6 +14,7 @@ from aggregator.core.words import first_of, usd
 
 UNJUDGED = ("unjudged", "unknown_version")  # reasons of gaps that leave whole accounts out
 _LEAST_USD = 0.005
+_UNSETTLED = "the cascade did not settle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class StressResult:
             out.append("nothing was read")
         out += [f"not judged: {where}" for where in self._unjudged()]
         if not self.convergence.converged:
-            out.append(f"the cascade did not settle: {self.convergence.why}")
+            out.append(f"{_UNSETTLED}: {self.convergence.why}")
         return out
 
     def _unjudged(self) -> list[str]:
@@ -151,30 +152,27 @@ class StressResult:
         return sum(m.bad_debt_usd + m.unrealised_shortfall_usd for m in self.markets)
 
     @property
-    def at_least(self) -> bool:
-        """Whether figures are of a part of what there is."""
-        return bool(unread(self.coverage) or self._unjudged())
-
-    @property
     def headline(self) -> str:
         """One sentence with the number, as far as what was read carries it. Names in it come from anybody."""
+        partly, unjudged = unread(self.coverage), self._unjudged()
         if self.read_nothing:
-            where = f" of {first_of(unread(self.coverage))}" if unread(self.coverage) else ""
+            where = f" of {first_of(partly)}" if partly else ""
             return f"Nothing was read{where}: no account, and nothing is said of debt"
-        credit, unjudged = self.credit_loss_usd, self._unjudged()
+        credit = self.credit_loss_usd
         some = credit > _LEAST_USD
         if unjudged and not self.markets and not some:
             return f"No account could be judged in {first_of(unjudged)}: nothing is said of debt"
+        if not some and not self.degraded:
+            return "No debt is left uncovered"
         left = f"USD {usd(credit) if some else 0} of debt is left uncovered"
         if some and self.amplification >= 1.05:
             left += f", {self.amplification:.1f} times the first round alone"
-        if self.at_least:
-            unread_ = f"not read in full: {first_of(unread(self.coverage))}" if unread(self.coverage) else ""
-            not_judged = f"not judged: {first_of(unjudged)}" if unjudged else ""
-            left = f"At least {left} ({'; '.join(filter(None, (unread_, not_judged)))})"
-        elif not some:
-            left = "No debt is left uncovered"
-        return left if self.convergence.converged else f"{left}, and the cascade did not settle"
+        if not self.degraded:
+            return left
+        wanting = [f"not read in full: {first_of(partly)}"] if partly else []
+        wanting += [f"not judged: {first_of(unjudged)}"] if unjudged else []
+        wanting += [] if self.convergence.converged else [_UNSETTLED]
+        return f"At least {left} ({'; '.join(wanting)})"
 
     def json(self) -> bytes:
         said = asdict(self) | {"job": self.job, "headline": self.headline, "degraded": self.degraded}

@@ -84,7 +84,8 @@ def _breaks(result: StressResult) -> str:
     seized = sum(m.liquidated_usd for m in result.markets)
     accounts = count(sum(m.liquidated_accounts for m in result.markets), "account")
     bad, latent = (sum(getattr(m, k) for m in result.markets) for k in ("bad_debt_usd", "unrealised_shortfall_usd"))
-    text = f"USD {usd(seized)} of collateral is seized in {accounts}; USD {usd(bad)} of debt is written off"
+    text = "In what was read, " if result.degraded else ""
+    text += f"USD {usd(seized)} of collateral is seized in {accounts}; USD {usd(bad)} of debt is written off"
     return text + (f", and USD {usd(latent)} more exceeds its collateral unbooked." if latent > _LEAST_USD else ".")
 
 
@@ -103,7 +104,7 @@ def _bears(result: StressResult, names: Names) -> str:
 def _spreads(result: StressResult) -> str:
     first, last = result.totals.get("credit_loss_first_round_usd", 0.0), result.credit_loss_usd
     if last <= _LEAST_USD:
-        return "No round leaves debt uncovered: there is nothing to amplify."
+        return f"No round leaves debt{' that was read' * bool(result.degraded)} uncovered: there is nothing to amplify."
     if first <= _LEAST_USD:
         return "The first round leaves no debt uncovered to compare with."
     if abs(result.amplification - 1.0) < _LEAST_GROWTH:

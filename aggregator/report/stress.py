@@ -53,7 +53,7 @@ def _tiles(result: StressResult, snap: Snapshot) -> list[dict[str, str]]:
     accounts = count(sum(m.liquidated_accounts for m in result.markets), "account")
 
     def figure(value: float) -> str:
-        least = "≥\N{NO-BREAK SPACE}" if result.at_least else ""
+        least = "≥\N{NO-BREAK SPACE}" if result.degraded else ""
         return "-" if result.read_nothing else least + usd(value)
 
     grown = "-" if result.read_nothing else f"{result.amplification:.2f}×"
