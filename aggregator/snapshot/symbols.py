@@ -45,6 +45,8 @@ class Meaning(NamedTuple):
 
 def fold(text: str) -> str:
     """Texts that a person takes for the same: case and composition of accents do not count."""
+    if text.isascii():
+        return text.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
@@ -104,7 +106,7 @@ def _standing(snap: Snapshot) -> dict[str, int]:
     several = [g for (source, _), g in groups.items() if len(g) > 1 and (_in_book(source) or not vouched >= set(g))]
     if not several:
         return out
-    lent, held = _sizes(snap, {a for group in several for a in group}, vouched)
+    lent, held = _sizes(snap, vouched)
     for group in several:
         for level in (VOUCHED, LARGE):
             on_level = [a for a in group if out[a] == level]
@@ -140,22 +142,23 @@ def _backing(snap: Snapshot) -> set[tuple[str, str]]:
     return {(names[pair // len(names)], names[pair % len(names)]) for pair in pairs}
 
 
-def _sizes(snap: Snapshot, assets: Iterable[str], vouched: set[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """(USD lent against or in, USD held) of each asset; a value that is unknown speaks for nobody."""
-    table, usd = snap.tables["exposure"], np.nan_to_num(values.value_usd(snap))
-    account = table["market"].astype(np.int64) * len(snap.names) + table["holder"]
-    believed = np.array([_in_book(name) or name in vouched for name in snap.names], np.bool_)
-    debt, posted = table["side"] == snap.code("debt"), table["side"] == snap.code("collateral")
-    owed = debt & believed[table["asset"]]
+def _sizes(snap: Snapshot, vouched: set[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """(USD lent against or in, USD held) by asset; a value that is unknown speaks for nobody."""
+    table, names, usd = snap.tables["exposure"], snap.names, np.nan_to_num(values.value_usd(snap))
+    asset, account = table["asset"], table["market"].astype(np.int64) * len(names) + table["holder"]
+    believed = np.array([_in_book(name) or name in vouched for name in names], np.bool_)
+    debt = table["side"] == snap.code("debt")
+    owed, posted = debt & believed[asset], np.flatnonzero(table["side"] == snap.code("collateral"))
     borrowers, which = np.unique(account[owed], return_inverse=True)
-    owes = np.bincount(which, usd[owed], len(borrowers))
-    lent, held = {}, {}
-    for asset in assets:
-        rows = table["asset"] == snap.code(asset)
-        backing = np.isin(borrowers, account[rows & posted])
-        lent[asset] = float(owes[backing].sum() + usd[rows & owed].sum())
-        held[asset] = float(usd[rows & ~debt].sum())
-    return lent, held
+    owes = np.append(np.bincount(which, usd[owed], len(borrowers)), 0.0)
+    place = np.searchsorted(borrowers, account[posted])
+    found = np.append(borrowers, -1)[place] == account[posted]
+    pairs = np.unique(np.where(found, place, len(borrowers)) * len(names) + asset[posted])  # an account counts once
+    lent = np.bincount(pairs % len(names), owes[pairs // len(names)], len(names))
+    lent += np.bincount(asset[owed], usd[owed], len(names))
+    held = np.bincount(asset[~debt], usd[~debt], len(names))
+    codes = [(name, snap.code(name)) for name in snap.assets]
+    return {name: float(lent[code]) for name, code in codes}, {name: float(held[code]) for name, code in codes}
 
 
 def _by_source(assets: Iterable[str]) -> list[list[str]]:
