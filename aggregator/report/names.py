@@ -51,9 +51,12 @@ def short(text: str) -> str:
 
 
 def chain_name(identifier: int | str) -> str:
-    """A chain's number, a source or anything on it -> the chain, by name where it has one here."""
+    """A chain's number, a source or anything on it -> the chain, by name where it has one here; a book by its digest's
+    first digits."""
     chain = chain_or_source(identifier) if isinstance(identifier, str) else identifier
-    return CHAINS.get(chain, f"chain {chain}") if isinstance(chain, int) else clean(chain)
+    if isinstance(chain, int):
+        return CHAINS.get(chain, f"chain {chain}")
+    return f"book {chain[5:13]}" if chain.startswith("book:") else clean(chain)
 
 
 class Names:

@@ -1,18 +1,24 @@
-"""The figures of a report, built once here for page, dashboard and notebook. Colours hold 3:1 on white; order, dash,
-symbol and label say the same as colour does. No title inside a plot: the caption is the finding. Axes of shares and
+"""The figures of a report, built once here for page, dashboard and notebook. Colours hold 3:1 on white and on the dark
+page; order, dash, symbol and label say the same as colour does. An asset has one colour, which follows from its id: it
+is the same in every figure of every report. No title inside a plot: the caption is the finding. Axes of shares and
 prices never zoom into rounding noise, axes of amounts begin at zero."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from textwrap import wrap
+from typing import NamedTuple
 
 import plotly.graph_objects as go
 
+from aggregator.core.ids import source_of
 from aggregator.core.result import NodeLoss, RoundRecord, WalletOutcome
 from aggregator.report.names import clean, short
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#C58800", "#4B9DCB")
+ASSET_COLOURS = (*PALETTE, "#7A5CD1", "#D81B60", "#9A6324", "#6B8E23")
 OTHER = "#767676"
 DARK_ORANGE = "#B34700"  # 4.5:1 under white text
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -23,7 +29,23 @@ MOST_HEALTH = 3.0  # beyond it nobody is fragile
 LEAST_LABELLED = 0.04  # of the highest bar
 # from the first to pay to the last
 LAYERS = ("reserves", "insurance fund", "socialised to winners", "suppliers", "suppliers unknown", "uncovered")
-Paths = Mapping[str, Sequence[float | None]]
+LABEL_LINE = 18  # characters: a longer name goes on in a second line, so that it leaves room for the plot
+
+
+class PricePath(NamedTuple):
+    """Share of an asset's price at the cut at each step, None where it is not known."""
+
+    asset: str
+    name: str
+    shares: Sequence[float | None]
+
+
+def colour_of(asset: str) -> str:
+    """The asset's own colour. The digest of an imported book is no part of it: its next version has the same."""
+    source = source_of(asset)
+    name = asset.removeprefix(f"{source}/") if source.startswith("book:") else asset
+    # These bytes of the digest part most of the assets that are drawn most (WETH, wstETH, WBTC, USDC, USDT, DAI).
+    return ASSET_COLOURS[int.from_bytes(sha256(name.encode()).digest()[1:5]) % len(ASSET_COLOURS)]
 
 
 def layout(figure: go.Figure, x: str, y: str, height: int = 360) -> go.Figure:
@@ -45,9 +67,20 @@ def layout(figure: go.Figure, x: str, y: str, height: int = 360) -> go.Figure:
     return figure
 
 
-def label(text: str, most: int = 34) -> str:
-    """Names come from anybody: no tag of theirs reaches a plot."""
-    return html.escape(clean(text, most))
+def label(text: str, line: int = LABEL_LINE) -> str:
+    """A name in lines of at most `line` characters. Names come from anybody: no tag of theirs reaches a plot."""
+    lines = wrap(clean(text).replace(" · ", " ·\u00a0"), line)  # a chain begins a line with its dot
+    return "<br>".join(html.escape(part) for part in lines) or " "
+
+
+def _rows(figure: go.Figure, labels: Sequence[str], fixed: int) -> go.Figure:
+    """One row for each label from the bottom up, of names that may be equal; `fixed` pixels are not of rows."""
+    most_lines = max(text.count("<br>") for text in labels)
+    figure.update_layout(
+        height=fixed + (24 + 14 * most_lines) * len(labels),
+        yaxis={"tickvals": list(range(len(labels))), "ticktext": list(labels), "range": [-0.7, len(labels) - 0.3]},
+    )
+    return figure
 
 
 def compact(usd: float) -> str:
@@ -90,26 +123,27 @@ def rounds_bars(rounds: Sequence[RoundRecord]) -> go.Figure | None:
     return figure
 
 
-def price_paths(paths: Paths, steps: Sequence[str]) -> go.Figure | None:
-    """paths: name -> share of the price at the cut at each step, None where it is not known."""
+def price_paths(paths: Sequence[PricePath], steps: Sequence[str]) -> go.Figure | None:
+    """Lines in the order given; the legend says which is which by colour, dash and symbol."""
     if not paths:
         return None
     figure = go.Figure()
-    for i, (name, shares) in enumerate(paths.items()):
+    for i, path in enumerate(paths):
         figure.add_scatter(
             x=list(steps),
-            y=[None if s is None else 100 * s for s in shares],
-            name=label(name),
+            y=[None if s is None else 100 * s for s in path.shares],
+            name=label(path.name, 30),
             mode="lines+markers",
             connectgaps=True,
-            marker={"symbol": SYMBOLS[i % 6], "size": 7},
-            line={"dash": DASHES[i % 6]},
+            marker={"symbol": SYMBOLS[i % 6], "size": 7, "color": colour_of(path.asset)},
+            line={"dash": DASHES[i % 6], "color": colour_of(path.asset)},
             hovertemplate="%{x}: %{y:.2f} % of the price at the cut<extra>%{fullData.name}</extra>",
         )
-    known = [100 * s for shares in paths.values() for s in shares if s is not None]
+    known = [100 * s for path in paths for s in path.shares if s is not None]
     low, high = min(known), max(known)
     spare = max(0.05 * (high - low), (LEAST_SPAN_PCT - (high - low)) / 2)
-    layout(figure, "after round", "price, % of the price at the cut", 380)
+    lines = sum(1 + trace.name.count("<br>") for trace in figure.data)  # of the legend, one name a row, as on a phone
+    layout(figure, "after round", "price, % of the price at the cut", 270 + 19 * lines)
     figure.update_layout(
         xaxis={"type": "category"}, yaxis={"range": [max(0.0, low - spare), high + spare], "ticksuffix": " %"}
     )
@@ -190,16 +224,18 @@ def losers(nodes: Sequence[tuple[str, float]], what: str) -> go.Figure | None:
     if not nodes:
         return None
     worst = list(reversed(nodes))
+    names = [label(name) for name, _ in worst]
     figure = go.Figure(
         go.Bar(
             x=[value for _, value in worst],
-            y=[label(name) for name, _ in worst],
+            y=list(range(len(worst))),
+            customdata=names,
             orientation="h",
             marker={"color": PALETTE[0]},
-            hovertemplate="%{y}: USD %{x:,.0f}<extra></extra>",
+            hovertemplate="%{customdata}: USD %{x:,.0f}<extra></extra>",
         )
     )
-    return layout(figure, what, "", 110 + 24 * len(worst))
+    return _rows(layout(figure, what, ""), names, 110)
 
 
 def health(wallets: Sequence[WalletOutcome], most: int = 20) -> go.Figure | None:
@@ -212,11 +248,11 @@ def health(wallets: Sequence[WalletOutcome], most: int = 20) -> go.Figure | None
     ends = [None if w.health_after is None else min(w.health_after, MOST_HEALTH) for w in shown]
     figure = go.Figure()
     rails_x: list[float | None] = []
-    rails_y: list[str | None] = []
-    for name, wallet, end in zip(names, shown, ends, strict=True):
+    rails_y: list[int | None] = []
+    for row, (wallet, end) in enumerate(zip(shown, ends, strict=True)):
         if end is not None:
             rails_x += [wallet.health_before, end, None]
-            rails_y += [name, name, None]
+            rails_y += [row, row, None]
     figure.add_scatter(
         x=rails_x, y=rails_y, mode="lines", line={"color": OTHER, "width": 1}, showlegend=False, hoverinfo="skip"
     )
@@ -227,19 +263,18 @@ def health(wallets: Sequence[WalletOutcome], most: int = 20) -> go.Figure | None
     ):
         figure.add_scatter(
             x=column,
-            y=names,
+            y=list(range(len(names))),
             mode="markers",
             name=name,
             cliponaxis=False,
             marker={"symbol": symbol, "size": 10, "color": colour, "line": {"width": 2, "color": colour}},
             customdata=whole,
-            hovertemplate=f"%{{y}} {name}: %{{customdata:.4f}}<extra></extra>",
+            hovertext=names,
+            hovertemplate=f"%{{hovertext}} {name}: %{{customdata:.4f}}<extra></extra>",
         )
     figure.add_vline(x=1.0, line={"color": OTHER, "dash": "dash"})
     beyond = any(h is not None and h > MOST_HEALTH for h in after)
     above = f",<br>above {MOST_HEALTH:.0f} drawn at {MOST_HEALTH:.0f}" if beyond else ""
-    layout(figure, f"health factor<br>(liquidation below 1{above})", "", 130 + 24 * len(shown))
-    figure.update_layout(
-        yaxis={"categoryorder": "array", "categoryarray": names, "ticklabelstandoff": 10}, xaxis={"rangemode": "tozero"}
-    )
-    return figure
+    layout(figure, f"health factor<br>(liquidation below 1{above})", "")
+    figure.update_layout(yaxis={"ticklabelstandoff": 10}, xaxis={"rangemode": "tozero"})
+    return _rows(figure, names, 130)

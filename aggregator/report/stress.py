@@ -150,7 +150,7 @@ def _rounds(result: StressResult, snap: Snapshot, names: Names) -> Section:
     )
 
 
-def price_paths(result: StressResult, snap: Snapshot, names: Names) -> dict[str, list[float | None]]:
+def price_paths(result: StressResult, snap: Snapshot, names: Names) -> list[plots.PricePath]:
     """Share of the price at the cut: at the cut, after the blow (None where it follows from other assets), after each
     round. The assets that selling and write-downs move most; of several that move as one, the one that is shocked."""
     cut = {asset: float(price.decimal()) for asset, (price, _) in all_usd(snap).items()}
@@ -167,12 +167,12 @@ def price_paths(result: StressResult, snap: Snapshot, names: Names) -> dict[str,
         best[key] = min(best.get(key, found), found, key=lambda f: f[:3])
     ranked = sorted(best.values(), key=lambda f: (-_spread(f[3]), f[2]))
     seen = [f for f in ranked if max(abs((s or 1.0) - 1.0) for s in f[3]) >= _SEEN_FRAC]
-    return {names.asset(asset): shares for _, _, asset, shares in seen[:MOST_PATHS]}
+    return [plots.PricePath(asset, names.asset(asset), shares) for _, _, asset, shares in seen[:MOST_PATHS]]
 
 
-def _price_finding(paths: dict[str, list[float | None]]) -> str:
+def _price_finding(paths: list[plots.PricePath]) -> str:
     """What the cascade does to the price that it moves most."""
-    name, shares = next(iter(paths.items()), ("", [None]))
+    _, name, shares = next(iter(paths), plots.PricePath("", "", [None]))
     blow, last = shares[min(1, len(shares) - 1)], shares[-1] or 0.0
     if blow is None:
         return f"{name} ends at {last:.1%} of its price at the cut."
