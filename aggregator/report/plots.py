@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from textwrap import wrap
 from typing import NamedTuple
+from unicodedata import east_asian_width
 
 import plotly.graph_objects as go
 
@@ -29,7 +30,7 @@ MOST_HEALTH = 3.0  # beyond it nobody is fragile
 LEAST_LABELLED = 0.04  # of the highest bar
 # from the first to pay to the last
 LAYERS = ("reserves", "insurance fund", "socialised to winners", "suppliers", "suppliers unknown", "uncovered")
-LABEL_LINE = 18  # characters: a longer name goes on in a second line, so that it leaves room for the plot
+LABEL_LINE = 15  # small letters: a longer name goes on in a second line, so that it leaves room for the plot
 
 
 class PricePath(NamedTuple):
@@ -68,9 +69,17 @@ def layout(figure: go.Figure, x: str, y: str, height: int = 360) -> go.Figure:
 
 
 def label(text: str, line: int = LABEL_LINE) -> str:
-    """A name in lines of at most `line` characters. Names come from anybody: no tag of theirs reaches a plot."""
-    lines = wrap(clean(text).replace(" · ", " ·\u00a0"), line)  # a chain begins a line with its dot
+    """A name in lines as wide as `line` small letters. Names come from anybody: no tag of theirs reaches a plot."""
+    shown = clean(text).replace(" · ", " ·\u00a0")  # a chain begins a line with its dot
+    lines = wrap(shown, max(1, int(line * len(shown) / max(1.0, sum(map(_width, shown))))))
     return "<br>".join(html.escape(part) for part in lines) or " "
+
+
+def _width(character: str) -> float:
+    """About how many small letters wide."""
+    if character in "MWmw@%" or east_asian_width(character) in "WF":
+        return 1.8
+    return 1.2 if character.isupper() else 1.0
 
 
 def _rows(figure: go.Figure, labels: Sequence[str], fixed: int) -> go.Figure:

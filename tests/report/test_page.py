@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import pytest
 
@@ -14,7 +15,7 @@ from aggregator.cli.output import printable
 from aggregator.core.rows import Asset, Market
 from aggregator.core.scenario import Scenario
 from aggregator.report.names import clean, short
-from aggregator.report.plots import compact
+from aggregator.report.plots import ASSET_COLOURS, DARK_ORANGE, OTHER, PricePath, colour_of, compact, price_paths
 from aggregator.report.stress import html
 from tests.snapshot.world import POOL, POOL_ROWS, USDC, WETH, freeze
 
@@ -58,7 +59,7 @@ def test_sections_stand_in_their_order_and_every_figure_has_its_table(demo: Demo
     ids = [attrs["id"] for tag, attrs in page.elements if tag == "div" and attrs.get("role") == "img"]
     assert ids == ["rounds", "prices", "waterfall", "direct", "losers", "health"]
     assert sum(tag == "table" for tag, _ in page.elements) >= 10
-    assert sum(tag == "noscript" for tag, _ in page.elements) == len(ids)
+    assert sum(attrs.get("class") == "soft undrawn" for _, attrs in page.elements) == len(ids)
 
 
 def test_figures_carry_the_results_own_numbers(demo: Demo) -> None:
@@ -94,6 +95,42 @@ def test_every_price_path_can_be_told_from_the_others_and_starts_at_the_cut(demo
     assert all(line[0] == 100 for line in lines)
     ends = [tuple(round(y) for y in line[2:]) for line in lines]
     assert len(set(ends)) == len(ends) > 3
+
+
+def test_an_asset_has_one_colour_whatever_its_rank_and_whatever_else_is_drawn() -> None:
+    """Each alone, all in one order and in the other, and in another version of an imported book."""
+    ids = [f"eip155:{chain}/erc20:0x{n:040x}" for chain in (1, 10) for n in range(1, 4)]
+    ids += [f"book:{'ab' * 16}/asset:{name}" for name in ("ETH", "a name of forty characters, for the colour")]
+    drawn: dict[str, set[str]] = {asset: set() for asset in ids}
+    for order in (ids, ids[::-1], *([asset] for asset in ids)):
+        figure = price_paths([PricePath(asset, asset[-9:], [1.0, 0.5]) for asset in order], ["cut", "1"])
+        assert figure is not None
+        for asset, line in zip(order, figure.data, strict=True):
+            drawn[asset] |= {line.line.color, line.marker.color}
+    assert all(len(colours) == 1 for colours in drawn.values())
+    assert {colour for colours in drawn.values() for colour in colours} <= set(ASSET_COLOURS)
+    assert colour_of(f"book:{'cd' * 16}/asset:ETH") == colour_of(f"book:{'ab' * 16}/asset:ETH")
+    many = [colour_of(f"eip155:1/erc20:0x{n:040x}") for n in range(1_000)]
+    assert min(map(many.count, ASSET_COLOURS)) > 60  # evenly, so that few lines of a figure share one
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#0d1117"])
+def test_colours_stand_out_on_both_grounds(ground: str) -> None:
+    """WCAG 2 contrast of at least 3:1; the dark ground is the page's own."""
+
+    def light(colour: str) -> float:
+        parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return sum(c * w for c, w in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+
+    assert ground == "#ffffff" or ground in html_style()
+    for colour in (*ASSET_COLOURS, OTHER, DARK_ORANGE):
+        low, high = sorted((light(colour), light(ground)))
+        assert (high + 0.05) / (low + 0.05) >= 3.0, colour
+
+
+def html_style() -> str:
+    return (files("aggregator.report") / "page.css").read_text(encoding="utf-8")
 
 
 def test_captions_are_findings_of_this_run(demo: Demo) -> None:
