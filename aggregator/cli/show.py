@@ -255,7 +255,7 @@ def exposure(e: dict[str, Any]) -> None:
         out.print("a vault's positions, its shares and who keeps them: same money, do not add up")
     if e["namesakes"]:
         shown = ", ".join(e["namesakes"][:MOST_NAMESAKES]) + (", ..." if len(e["namesakes"]) > MOST_NAMESAKES else "")
-        out.print(f"left out, of that symbol but not vouched for by a market: {printable(shown)}", markup=False)
+        out.print(f"other assets of that symbol are left out: {printable(shown)}", markup=False)
     out.print(_read(e["coverage"]))
 
 

@@ -98,7 +98,7 @@ def _contradictions(book: Book, price: Floats, depeg: Floats) -> None:
 
 
 def _unknown(symbols: Mapping[str, str], table: str, key: str) -> ScenarioError:
-    known = sorted({*symbols, *symbols.values()} - {""})
+    known = [*sorted(set(symbols.values()) - {""}), *sorted(symbols)]
     return ScenarioError(
         f"{table} names an asset that the book does not have",
         expected="an asset id or symbol of the book" + (f", e.g. {', '.join(known[:8])}" if known else ""),

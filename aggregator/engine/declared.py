@@ -138,8 +138,7 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
     if not (run.book.accounts or len(run.book.perp_accounts.market) or len(run.book.options.size)):
         out.append("The book holds no account that can be judged.")
     out += [
-        f"{name} means {_some(meant.assets)}; of the same symbol, but not vouched for by a market and not moved: "
-        f"{_some(meant.others)}."
+        f"{name} means {_some(meant.assets)}; other assets of that symbol are not moved: {_some(meant.others)}."
         for name, meant in sorted(run.blow.meant.items())
     ]
     if idle := _without_effect(run):

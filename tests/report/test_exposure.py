@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from decimal import Decimal
 from fractions import Fraction
+from io import BytesIO
 
 import pandas as pd
 import pytest
@@ -51,6 +52,13 @@ def test_a_frame_of_some_rows_is_those_rows(snap: Snapshot) -> None:
     pd.testing.assert_frame_equal(
         positions(snap, places), whole[whole["side"] == "debt"].reset_index(drop=True), check_index_type=False
     )
+
+
+def test_positions_can_be_saved_with_what_nobody_can_price(snap: Snapshot) -> None:
+    held = positions(snap)
+    held.loc[held.index[0], "value_usd"] = float("nan")
+    held.to_parquet(file := BytesIO())
+    pd.testing.assert_frame_equal(pd.read_parquet(file), held)
 
 
 def test_exposure_is_the_sum_over_exact_accounts(snap: Snapshot) -> None:
