@@ -356,6 +356,7 @@ def test_the_derivatives_world_is_lived_in(world: World) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_blocks(devnet_tools: Toolchain) -> None:
     first, second = (worlds.three_chains(devnet_tools, seed=7, people=3) for _ in range(2))
     other = worlds.three_chains(devnet_tools, seed=8, people=3)

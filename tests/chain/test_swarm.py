@@ -141,6 +141,7 @@ def prepare(node: Node) -> None:
         node.add_log(TOKEN, topics, "0x" + f"{number:064x}", number, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("multicall", ["", MULTICALL])
 async def test_a_read_under_faults_equals_the_clean_one_or_is_a_clean_error(multicall):
     async with Node() as a, Node() as b:

@@ -73,6 +73,7 @@ def world(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np.
     return claims, assets, outside, assets * rng.random(n)
 
 
+@pytest.mark.slow
 @given(worlds, st.integers(1, 8))
 def test_pari_passu_valuation_is_the_clearing_vector(rng: np.random.Generator, n: int) -> None:
     claims, assets, outside, shock = world(rng, n)

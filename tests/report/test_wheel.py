@@ -8,12 +8,15 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from aggregator.app.demo import Demo
 from tests.devnet.toolchain import REPOSITORY
 
 BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
 
 
+@pytest.mark.slow
 def test_the_demo_of_the_wheel_is_the_demo_of_the_checkout(demo: Demo, tmp_path: Path) -> None:
     """Another process, another hash seed, no checkout in sight: the same report.json to the byte."""
     command = [sys.executable, "-c", BUILD, str(tmp_path)]
