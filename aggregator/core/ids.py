@@ -19,7 +19,7 @@ import unicodedata
 from aggregator.core.errors import ConfigError
 
 USD = "iso4217:USD"
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
+_ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{40}\Z")
 _HEX = re.compile(r"0[xX][0-9a-fA-F]+\Z")
 
 

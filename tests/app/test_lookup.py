@@ -143,7 +143,8 @@ def test_what_is_no_account_of_the_book_is_told_by_its_form(tmp_path: Path) -> N
         ):
             with pytest.raises(ConfigError, match=said):
                 app.wallet(text)
-        assert app.wallet(MIXED.lower())["positions"] == []
+        for text in (MIXED.lower(), MIXED.upper()):
+            assert app.wallet(text)["address"] == MIXED.lower()
 
 
 @pytest.mark.parametrize("forms", [(COMPOSED, SPLIT), (SPLIT, COMPOSED)])
