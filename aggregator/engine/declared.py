@@ -135,6 +135,9 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
         out.append(
             f"{refused} perp accounts stay open: their funds cannot cover the loss, and the venue refuses the call."
         )
+    frozen = run.derivatives.short_of_margin(run.state.value_usd) & ~run.book.options.live
+    if frozen.any():
+        out.append(f"{int(frozen.sum())} short options are below their minimum and stay open: their boards are frozen.")
     if not (run.book.accounts or len(run.book.perp_accounts.market) or len(run.book.options.size)):
         out.append("The book holds no account that can be judged.")
     out += [

@@ -130,7 +130,7 @@ class Derivatives:
         premium = self._premium_usd(value_usd, self.vol)
         moved = o.size * (premium - self.before * value_usd[o.quote])
         self.leg_pnl_usd = np.where(self.bought_back, self.leg_pnl_usd, moved)
-        due = np.flatnonzero(self._short_of_margin(value_usd) & ~self.bought_back)
+        due = np.flatnonzero(self.short_of_margin(value_usd) & o.live & ~self.bought_back)
         if liquidate and len(due):
             self._buy_back(due, premium, value_usd)
         owed = np.where(self.bought_back, -self.received_usd, moved)
@@ -155,7 +155,8 @@ class Derivatives:
         p = self.book.option_pools
         return p.hedge_units * (value_usd[p.underlying] - self.spot_before * value_usd[p.quote])
 
-    def _short_of_margin(self, value_usd: Floats) -> Flags:
+    def short_of_margin(self, value_usd: Floats) -> Flags:
+        """(options,) shorts below their rule's minimum, whether or not their board lets anybody close them."""
         o = self.book.options
         out = np.zeros(len(o.size), np.bool_)
         spot = _ratio(value_usd[o.underlying], value_usd[o.quote])
@@ -164,7 +165,7 @@ class Derivatives:
             o.right < 0, Kind.SHORT_PUT_QUOTE, np.where(covered, Kind.SHORT_CALL_BASE, Kind.SHORT_CALL_QUOTE)
         )
         for market, shocks in self.book.option_shocks:
-            at = np.flatnonzero((o.market == market) & (o.size < 0.0) & (o.margin_units > 0.0) & (spot > 0.0) & o.live)
+            at = np.flatnonzero((o.market == market) & (o.size < 0.0) & (o.margin_units > 0.0) & (spot > 0.0))
             if len(at):
                 size = np.abs(o.size[at])
                 needed = min_collateral(kind[at], size, o.strike[at], o.expiry_yr[at], spot[at], shocks)

@@ -89,6 +89,7 @@ def test_a_frozen_board_closes_no_short(frozen: int) -> None:
     result = run(snapshot([*lyra(), *terms]), price={"sETH": 0.5})
     assert result.totals["option_shorts_bought_back"] == 1.0 - frozen
     assert (result.totals["option_shortfall_usd"] > 0.0) == (not frozen)
+    assert any("boards are frozen" in note for note in result.notes) == bool(frozen)
     other = run(snapshot([*lyra(), terms[1]]), price={"sETH": 0.5})
     assert other.totals["option_shorts_bought_back"] == 1.0
 
