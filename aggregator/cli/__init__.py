@@ -1,5 +1,5 @@
 """The command `spillover`. Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 done with more gaps
-than allowed, or a stress that read nothing or did not settle.
+than allowed, or a stress that read nothing or did not settle, 130 cancelled.
 
 Imports of the numeric and chain libraries happen inside commands: `--help` and usage errors answer at once.
 """
@@ -41,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+CANCELLED = 128 + 2  # as a shell calls a command that SIGINT ended
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="TOML file; config/default.toml otherwise.", show_default=False)
@@ -72,7 +73,7 @@ def _run(as_json: bool) -> int:
         prepare_streams()
         _log()
         code = app(standalone_mode=False)
-        if code == 130:  # what the parser makes of Ctrl-C
+        if code == CANCELLED:  # what the parser makes of Ctrl-C
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except SpilloverError as error:
@@ -81,7 +82,7 @@ def _run(as_json: bool) -> int:
         return exit_.exit_code
     except (KeyboardInterrupt, typer.Abort):
         err.print("cancelled; what was stored before stays as it was")
-        return 1
+        return CANCELLED
     except BrokenPipeError:
         return 1
     except OSError as error:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -210,3 +214,31 @@ def test_a_run_without_anything_to_ask_is_refused(
             cli.main()
         assert (stopped.value.code, said in capsys.readouterr().err) == (2, True)
     assert not (tmp_path / "again.jsonl.gz").exists()
+
+
+@pytest.mark.parametrize("words", [["collect"], ["collect", "--dry-run"], ["doctor"], ["collect", "--json"]])
+def test_ctrl_c_ends_a_command_that_waits(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For an endpoint that takes the question and never answers."""
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (tmp_path / "c.toml").write_text(
+            f'[[chains]]\nid = 1\nrpc = ["http://127.0.0.1:{silent.getsockname()[1]}"]\n'
+            '[[deployments]]\nadapter = "aave_v3"\nchain = 1\nname = "core"\n'
+            'addresses = { pool_addresses_provider = "0x2f39d218133AFaB8F2B819B1066c7E434Ad94E9e" }\n'
+        )
+
+        def interrupt() -> None:
+            asked, _ = silent.accept()
+            with asked:
+                asked.recv(1)
+                os.kill(os.getpid(), signal.SIGINT)
+
+        person = threading.Thread(target=interrupt)
+        person.start()
+        said = call(capsys, *words, "--config", "c.toml")
+        person.join()
+    assert said.code == 130, said
+    assert said.err.splitlines()[-1] == "cancelled; what was stored before stays as it was"
+    assert "Traceback" not in said.err

@@ -90,7 +90,7 @@ def test_the_json_of_collect_and_wallet_keep_their_contract(
     assert done.code in (0, 3), done.err
     assert wallet.code == 0, wallet.err
     data = json.loads(done.out)
-    assert set(data) == {"run", "cut", "coverage", "reconciliation"}
+    assert set(data) == {"run", "cut", "age_s", "coverage", "reconciliation"}
     assert set(data["cut"]) == {"digest", "skew_s", "blocks"}
     assert {b["chain"] for b in data["cut"]["blocks"]} == set(three_chains_world.chains)
     assert all(set(b) == {"chain", "number", "hash", "timestamp", "finality"} for b in data["cut"]["blocks"])

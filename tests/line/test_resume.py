@@ -169,7 +169,7 @@ sys.argv = ["spillover", "collect", "--config", {str(app.config.path)!r}]
 main()
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, "cancelled" in done.stderr) == (1, True), (done.stdout, done.stderr)
+    assert (done.returncode, "cancelled" in done.stderr) == (130, True), (done.stdout, done.stderr)
     assert len(app.cuts()) == 1
     assert app.snapshot().digest == first
     assert app.store.discovery(where) is not None
