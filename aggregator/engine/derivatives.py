@@ -128,7 +128,7 @@ class Derivatives:
         if not len(o.size):
             return
         premium = self._premium_usd(value_usd, self.vol)
-        moved = o.size * (premium - self.before * value_usd[o.quote])
+        moved = o.size * _gain_usd(premium, self.before, value_usd[o.quote])
         self.leg_pnl_usd = np.where(self.bought_back, self.leg_pnl_usd, moved)
         due = np.flatnonzero(self.short_of_margin(value_usd) & o.live & ~self.bought_back)
         if liquidate and len(due):
@@ -153,7 +153,7 @@ class Derivatives:
 
     def _hedges(self, value_usd: Floats) -> Floats:
         p = self.book.option_pools
-        return p.hedge_units * (value_usd[p.underlying] - self.spot_before * value_usd[p.quote])
+        return p.hedge_units * _gain_usd(value_usd[p.underlying], self.spot_before, value_usd[p.quote])
 
     def short_of_margin(self, value_usd: Floats) -> Flags:
         """(options,) shorts below their rule's minimum, whether or not their board lets anybody close them."""
@@ -272,6 +272,11 @@ class Derivatives:
         share = np.divide(socialised, winners, out=np.zeros_like(winners), where=winners > 0.0)
         self.charged_usd += profit * share[market]
         self.uncovered_usd += rest - socialised
+
+
+def _gain_usd(now_usd: Floats, before: Floats, quote_usd: Floats) -> Floats:
+    """What is worth now_usd, less the `before` quotes that it was worth: nothing to the last bit where none moved."""
+    return np.where(quote_usd > 0.0, (_ratio(now_usd, quote_usd) - before) * quote_usd, now_usd)
 
 
 def _ratio(a: Floats, b: Floats) -> Floats:

@@ -28,7 +28,7 @@ from aggregator.engine.names import Names
 from aggregator.rules import Rule
 from aggregator.rules.aave_v3 import AaveV3
 from aggregator.snapshot import Snapshot
-from aggregator.snapshot.prices import rank
+from aggregator.snapshot.prices import own_price
 
 PROBE = 10**30  # raw units of a rebuilt leg: rounding of the contract is 1e-12 of it or less
 _BINDS, _SAME = 1e-9, 1e-12  # relative: an answer at its cap; one level
@@ -59,13 +59,12 @@ class OracleTable:
     def code(self, rule: Rule, account: Account, leg: Leg) -> int:
         """Row of the oracle that judges this leg; DomainError where no price of it is known."""
         market, a, price_usd = account.market, self.names.asset[leg.asset], self.names.price_usd
-        rows = sorted((p for p in self.snap.rows("price", market=market, asset=leg.asset) if p.raw >= 0), key=rank)
-        if not rows:
+        row = own_price(self.snap, market, leg.asset)
+        if row is None:
             own_unit = leg.side == "debt" and rule.name.startswith("morpho_blue@")  # it counts in its loan asset
             if own_unit and np.isfinite(price_usd[a]):
                 return self._add(LIVE, a, 1.0, a)
             raise DomainError(f"no price for {leg.asset} in {market}", expected="a Price row of the market, in USD")
-        row = rows[0]
         quote = self.names.asset.get(row.quote, -1)
         if quote < 0 or not np.isfinite(price_usd[[a, quote]]).all():
             raise DomainError(f"no USD price for {leg.asset} or {row.quote}", expected="a price of both")

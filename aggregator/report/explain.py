@@ -19,7 +19,7 @@ from aggregator.rules.aave_v3 import AaveV3
 from aggregator.rules.base import CannotJudgeError
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.derivatives import mark_usd, settlement
-from aggregator.snapshot.prices import rank, usd
+from aggregator.snapshot.prices import own_price, usd
 from aggregator.snapshot.symbols import meaning, standing
 
 FIGURES = ("health_factor", "collateral_usd", "debt_usd", "requirement_usd")
@@ -133,10 +133,10 @@ def _value(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> Node:
 def _marked(snap: Snapshot, account: Account, leg: Leg) -> list[Node]:
     """The dollars of one whole perpetual: its market's own price times those of what the market counts in."""
     token, value = settlement(snap, account.market), mark_usd(snap, account.market, leg.asset)
-    rows = sorted((p for p in snap.rows("price", market=account.market, asset=leg.asset) if p.raw > 0), key=rank)
-    if "open_notional" not in leg.terms or not (token and rows and value):
+    own = own_price(snap, account.market, leg.asset)
+    if "open_notional" not in leg.terms or own is None or not (token and value):
         return []
-    parts = [price_leaf(snap, rows[0]), *known_nodes(dollars(snap, token))]
+    parts = [price_leaf(snap, own), *known_nodes(dollars(snap, token))]
     shown = plain(value.raw, value.exp)
     return [node(f"USD per {symbol(snap, leg.asset)}", shown, "price x USD per quote", "none", parts)]
 
@@ -144,7 +144,8 @@ def _marked(snap: Snapshot, account: Account, leg: Leg) -> list[Node]:
 def _judged_by(snap: Snapshot, account: Account, leg: Leg, protocol: str) -> list[Node]:
     """The market's price of the leg and what weighs it as collateral: its e-mode's where those count."""
     market, rule, scope, keys = account.market, rules.get(account.rule), "", list[str]()
-    prices = sorted((p for p in snap.rows("price", market=market, asset=leg.asset) if p.raw >= 0), key=rank)[:1]
+    own = own_price(snap, market, leg.asset)
+    prices = [own] if own else []
     with suppress(CannotJudgeError):
         if isinstance(rule, AaveV3) and rule.in_emode(account, leg):
             scope = f"emode:{account.own['emode']}"

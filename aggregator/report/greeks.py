@@ -16,6 +16,7 @@ import numpy as np
 from aggregator.core.fixed import Fixed
 from aggregator.core.rows import Gap, OptionLeg, Price
 from aggregator.snapshot import Snapshot
+from aggregator.snapshot.prices import own_price
 
 YEAR_S = 365 * 86_400
 NAMES = ("delta", "gamma", "vega", "theta", "value")
@@ -42,7 +43,7 @@ def wallet_greeks(snap: Snapshot, holder: str) -> tuple[dict[str, dict[str, floa
 def leg_greeks(snap: Snapshot, leg: OptionLeg) -> dict[str, float] | Gap:
     """Greeks of the whole leg (times signed size)."""
     subject = f"{leg.market}#{leg.holder}"
-    spot = next((p for p in snap.rows("price", market=leg.market, asset=leg.underlying) if p.raw >= 0), None)
+    spot = own_price(snap, leg.market, leg.underlying)
     series = f"series:{leg.expiry_s}:{leg.strike}"
     vol = next(iter(snap.rows("term", market=leg.market, scope=series, key="iv")), None)
     rate = next(iter(snap.rows("term", market=leg.market, asset="", scope="", key="rate_and_carry")), None)

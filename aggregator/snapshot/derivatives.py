@@ -14,7 +14,7 @@ import numpy as np
 from aggregator.core.account import Leg
 from aggregator.core.fixed import Fixed
 from aggregator.core.rows import OptionLeg, PerpPosition
-from aggregator.snapshot.prices import rank, usd
+from aggregator.snapshot.prices import own_price, usd
 from aggregator.snapshot.snapshot import Snapshot
 
 CASH = ("settlement_balance", "owed_realized_pnl", "pending_fee")  # owed to or by a trader, positions or none
@@ -58,11 +58,11 @@ def mark_usd(snap: Snapshot, market: str, asset: str) -> Fixed | None:
 
     The asset's price of the cut where nobody knows that token or the market gives no price.
     """
-    rows = sorted((p for p in snap.rows("price", market=market, asset=asset) if p.raw > 0), key=rank)
-    found = usd(snap, settlement(snap, market) or asset) if rows else usd(snap, asset)
-    if found is None or not rows or not settlement(snap, market):
+    own = own_price(snap, market, asset)
+    found = usd(snap, settlement(snap, market) or asset) if own else usd(snap, asset)
+    if found is None or own is None or not settlement(snap, market):
         return found and found[0]
-    return Fixed(rows[0].raw * found[0].raw, rows[0].exp + found[0].exp)
+    return Fixed(own.raw * found[0].raw, own.exp + found[0].exp)
 
 
 def holders(snap: Snapshot) -> list[tuple[str, str]]:

@@ -45,6 +45,11 @@ def all_usd(snap: Snapshot) -> dict[str, Usd]:
     return found
 
 
+def own_price(snap: Snapshot, market: str, asset: str) -> Price | None:
+    """The price that a market judges an asset by: of several the first by rank; below zero is none."""
+    return min((row for row in snap.rows("price", market=market, asset=asset) if row.raw >= 0), key=rank, default=None)
+
+
 def _solve(snap: Snapshot) -> dict[str, Usd]:
     prices: dict[str, list[Price]] = {}
     refused = {gap.src for gap in snap.rows("gap", reason="bad_price")} - {b""}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from aggregator.core.fixed import WAD, Fixed
@@ -26,6 +28,7 @@ from aggregator.rules import WouldRevertError
 from aggregator.rules.perp_curie import PerpCurie
 from aggregator.snapshot.accounts import account
 from tests.engine.test_load import run, snapshot
+from tests.engine.test_oracles import unmoved
 from tests.engine.test_worlds import near
 
 ETH, SUSD, LP, VETH = (f"eip155:1/erc20:0x{n:040x}" for n in (11, 12, 13, 14))
@@ -68,6 +71,16 @@ def test_legs_carry_the_volatility_of_their_series_and_their_margin() -> None:
     assert shocks.call_spot == 1.2
     assert shocks.t_b_yr == pytest.approx(0.2)
     assert book.gaps == ()
+
+
+def test_without_a_blow_options_and_their_pool_stand_still() -> None:
+    """Whatever spot, quote and volatility: the next round would carry a last bit of profit into the pool's shares."""
+    rng = random.Random(3)
+    for _ in range(150):
+        usd, spot = rng.randint(5 * 10**7, 2 * 10**8), rng.randint(10**20, 10**22)
+        vol, size = rng.uniform(0.2, 2), rng.randint(1, 10**6)
+        rows = [r._replace(raw=usd if r.asset == SUSD else spot) if isinstance(r, Price) else r for r in lyra(vol)]
+        unmoved(snapshot([r._replace(size=r.size * size // 10**8) if isinstance(r, OptionLeg) else r for r in rows]))
 
 
 def test_the_pool_of_a_written_option_book_shares_its_loss_among_its_providers() -> None:

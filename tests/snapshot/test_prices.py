@@ -16,7 +16,7 @@ from aggregator.core.rows import Asset, Claim, Exposure, Gap, Market, OptionLeg,
 from aggregator.core.table import raw_tables
 from aggregator.snapshot import build
 from aggregator.snapshot.coverage import coverage
-from aggregator.snapshot.prices import all_usd, usd
+from aggregator.snapshot.prices import all_usd, own_price, usd
 from tests.snapshot.world import ASSETS, CUT, NOW_S, POOL, POOL_ROWS, USDC, VAULT, WETH, freeze, price
 
 
@@ -52,6 +52,17 @@ def test_a_price_of_zero_is_zero_at_every_step_of_the_ladder(step: int) -> None:
     assert {g.reason for g in snap.gaps if g.subject == WETH} <= {"unread"}
     (basket,) = [freeze([*ladder[step], Claim(VAULT, WETH, "vault", 3, 7, "")])]
     assert value(usd(basket, VAULT)) == 0
+
+
+def test_a_market_judges_by_its_own_price_and_zero_is_one() -> None:
+    rows: list[Row] = [price("", WETH, 9), price(POOL, WETH, 5, path="rate"), price(POOL, WETH, -1, path="live")]
+    own = own_price(freeze(rows), POOL, WETH)
+    assert own is not None
+    assert own.raw == 5
+    zero = own_price(freeze([*rows, price(POOL, WETH, 0, path="feed")]), POOL, WETH)
+    assert zero is not None
+    assert zero.raw == 0
+    assert own_price(freeze(rows[::2]), POOL, WETH) is None
 
 
 def test_an_answer_that_its_reader_refused_is_not_a_price_of_zero() -> None:
