@@ -19,6 +19,20 @@ from aggregator.snapshot.totals import reconcile
 
 MOST_ROWS, MOST_PATHS, MOST_BARS = 25, 6, 12
 MARKET_VALUE = "market value"  # a holder's own fall in worth, as against what defaults cost
+_FLOWS = {
+    "calls": "liquidations",
+    "seized": "liquidated_usd",
+    "repaid": "repaid_usd",
+    "sold for": "sold_usd",
+    "option pools": "option_pnl_usd",
+}
+_DEBTS = {
+    "written off": "bad_debt_usd",
+    "suppliers' write-down": "write_down_usd",
+    "not booked": "unrealised_shortfall_usd",
+    "uncovered": "credit_loss_usd",
+}
+_STANDS = ("unrealised_shortfall_usd", "credit_loss_usd")  # at a round's end
 _SEEN_FRAC = 1e-3  # a price that moved less is not drawn
 _LEAST_USD = 0.005
 
@@ -112,19 +126,6 @@ def _toml_value(value: Any) -> str:
 
 
 def _rounds(result: StressResult, snap: Snapshot, names: Names) -> Section:
-    columns = ["round", "calls", "seized", "repaid", "sold for", "written off", "not booked", "uncovered",
-               "suppliers' write-down", "option pools"]  # fmt: skip
-    flows = ("liquidated_usd", "repaid_usd", "sold_usd", "bad_debt_usd")
-    ends, after = ("unrealised_shortfall_usd", "credit_loss_usd"), ("write_down_usd", "option_pnl_usd")
-    rows = [
-        [str(r.number), str(r.liquidations), *(usd(getattr(r, key)) for key in (*flows, *ends, *after))]
-        for r in result.rounds
-    ]
-    if len(rows) > 1:
-        sums = {key: usd(sum(getattr(r, key) for r in result.rounds)) for key in (*flows, *after)}
-        sums |= {key: usd(getattr(result.rounds[-1], key)) for key in ends}
-        calls = str(sum(r.liquidations for r in result.rounds))
-        rows.append(["all", calls, *(sums[key] for key in (*flows, *ends, *after))])
     busy = sum(r.liquidations > 0 for r in result.rounds)
     paths = price_paths(result, snap, names)
     steps = ["cut", "blow", *(str(r.number) for r in result.rounds)]
@@ -140,14 +141,27 @@ def _rounds(result: StressResult, snap: Snapshot, names: Names) -> Section:
             _price_finding(paths),
             plots.price_paths(paths, steps),
         )
+        .table("Flows of each round, USD", ["round", *_FLOWS], _by_round(result, _FLOWS), ["round", *_FLOWS])
         .table(
-            "Flows of each round, and what stands at its end: debt above its collateral that is not booked, and with "
-            "all that was written off so far, what is uncovered. USD",
-            columns,
-            rows,
-            columns,
+            "Debt: what each round writes off, and what stands at its end, USD. Uncovered is all that was written off "
+            "so far and what is not booked; the first round and the last are those of the headline",
+            ["round", *_DEBTS],
+            _by_round(result, _DEBTS),
+            ["round", *_DEBTS],
         )
     )
+
+
+def _by_round(result: StressResult, columns: dict[str, str]) -> list[list[str]]:
+    """A row a round, and one of all: sums, or the end of what stands. columns: title -> field of the round."""
+    rounds = [[getattr(r, key) for key in columns.values()] for r in result.rounds]
+    whole = [
+        of[-1] if key in _STANDS else sum(of)
+        for key, of in zip(columns.values(), zip(*rounds, strict=True), strict=True)
+    ]
+    numbers = [*(str(r.number) for r in result.rounds), "all"]
+    shown = [[str(x) if isinstance(x, int) else usd(x) for x in row] for row in (*rounds, whole)]
+    return [[number, *row] for number, row in zip(numbers, shown, strict=True)]
 
 
 def price_paths(result: StressResult, snap: Snapshot, names: Names) -> list[plots.PricePath]:

@@ -213,12 +213,13 @@ def test_who_holds_none_of_the_settlement_token_is_counted_in_it_all_the_same(to
     rows = [r for r in perp() if not (isinstance(r, Exposure) and r.holder == "0xlong")]
     rows = [r._replace(raw=9 * 10**7) if isinstance(r, Price) and r.asset == SUSD else r for r in rows]
     rows += [
-        Asset(weth, "WETH", 18), Index(PERP, weth, "margin", 1, 1, "down"),
+        Asset(weth, "WETH", 18),
+        Index(PERP, weth, "margin", 1, 1, "down"),
         Price(PERP, weth, USD, 1_500 * 10**8, 8, "feed", 0, 0),
         Term(PERP, weth, "", "collateral_ratio_pips", 700_000, 6),
         Exposure(PERP, "0xlong", "", weth, "margin", 2 * WAD),
         AccountTerm(PERP, "0xowes", "", "owed_realized_pnl", -7 * WAD),
-    ]  # fmt: skip
+    ]
     short = 5_500.0
     if told_by == "fund":
         rows = [r for r in rows if not (isinstance(r, Exposure) and r.asset == SUSD)]

@@ -30,9 +30,15 @@ def said(cascade: Cascade) -> StressResult:
 
 
 def lent(
-    rule: str, borrowers: dict[str, tuple[float, float]], lenders: dict[str, float], supply: float, *,
-    reserve: float = 0.0, debt: str = "USD", collateral_usd: float = 1.0,
-) -> World:  # fmt: skip
+    rule: str,
+    borrowers: dict[str, tuple[float, float]],
+    lenders: dict[str, float],
+    supply: float,
+    *,
+    reserve: float = 0.0,
+    debt: str = "USD",
+    collateral_usd: float = 1.0,
+) -> World:
     """One market of X against `debt`, X sold without impact. borrowers: (units of X, debt)."""
     w = World()
     w.add_asset("X", collateral_usd, cash=True)

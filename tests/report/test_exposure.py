@@ -93,18 +93,26 @@ def test_no_figure_of_an_exposure_is_a_float(snap: Snapshot, symbol: str) -> Non
     assert sizes == sorted(sizes, reverse=True)
 
 
-@pytest.mark.parametrize(("places", "shares", "raw_price"), [
-    (18, 9 * 10**24 + 1, 10**8), (6, 3, 99_999_999), (18, 1, 1), (0, 2**255, 10**8), (27, 7 * 10**26, 123_456_789),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("places", "shares", "raw_price"),
+    [
+        (18, 9 * 10**24 + 1, 10**8),
+        (6, 3, 99_999_999),
+        (18, 1, 1),
+        (0, 2**255, 10**8),
+        (27, 7 * 10**26, 123_456_789),
+    ],
+)
 def test_a_value_has_every_digit_that_it_has(places: int, shares: int, raw_price: int) -> None:
     """9,000,000.000000000000000001 is 9000000.00000000 and not 9000000.000000002."""
     vault, asset = "eip155:1/erc4626/v/0x01", f"eip155:1/erc20:0x{'1f' * 20}"
     rows = [
-        Market(vault, "vault", "", "v"), Index(vault, asset, "supply", 1, 1, "down"),
+        Market(vault, "vault", "", "v"),
+        Index(vault, asset, "supply", 1, 1, "down"),
         Price("", asset, USD, raw_price, 8, "feed", 0, 0),
         *(Exposure(vault, who, "", asset, "supply", shares // 3) for who in ("0xaa", "0xbb")),
         Exposure(vault, "0xcc", "", asset, "supply", shares - 2 * (shares // 3)),
-    ]  # fmt: skip
+    ]
     (row,) = exposure(freeze(rows, assets=[Asset(asset, "ONE", places)]), "ONE")["rows"]
     worth = Fraction(shares * raw_price, 10 ** (places + 8))
     assert row["value_usd"] == _eight_places(worth)

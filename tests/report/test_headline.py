@@ -64,18 +64,31 @@ CASES = [
     ("partial", CALM, "At least USD 0 ", ["1/morpho_blue/blue"], 0, ["1/morpho_blue/blue"]),
     ("aggregate", CALM, "At least USD 0 ", ["1/morpho_blue/blue"], 0, ["1/morpho_blue/blue"]),
     ("whole", SHORT, r"At least USD \d", ["did not settle"], 3, ["the cascade did not settle"]),
-    ("partial", SHORT, r"At least USD \d", ["1/morpho_blue/blue", "did not settle"], 3,
-     ["1/morpho_blue/blue", "the cascade did not settle"]),
+    (
+        "partial",
+        SHORT,
+        r"At least USD \d",
+        ["1/morpho_blue/blue", "did not settle"],
+        3,
+        ["1/morpho_blue/blue", "the cascade did not settle"],
+    ),
     ("failed", FALL, "Nothing was read", ["1/aave_v3/core"], 3, ["1/aave_v3/core", "nothing was read"]),
     ("full", FALL, "Nothing was read: no account", [], 3, ["nothing was read"]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("state", "scenario", "begins", "names", "code", "degraded"), CASES)
 async def test_every_face_says_the_same_headline_and_no_more(
-    tmp_path: Path, demo: Demo, capsys: pytest.CaptureFixture[str],
-    state: str, scenario: str, begins: str, names: list[str], code: int, degraded: list[str],
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    demo: Demo,
+    capsys: pytest.CaptureFixture[str],
+    state: str,
+    scenario: str,
+    begins: str,
+    names: list[str],
+    code: int,
+    degraded: list[str],
+) -> None:
     config, file, page = _store(tmp_path, state, demo), tmp_path / "s.toml", tmp_path / "r.html"
     file.write_text(scenario)
     words = ("stress", str(file), "--config", str(config))
@@ -122,9 +135,23 @@ def _result(**of: Any) -> StressResult:
     market = MarketOutcome("1/m", "m", 1, 0.0, 0.0, 0.0, 0.0, 0, 0)
     record = RoundRecord(1, {}, 0, *[0.0] * 9)
     blank = StressResult(
-        "1", "c", "s", "d", {"name": "x"}, {}, Convergence(1, 0.0, True), [record], [], [market], [], {}, 1.0, {},
-        [Coverage(1, "a", "b", "full", 4, "9.00", 0)], [],
-    )  # fmt: skip
+        "1",
+        "c",
+        "s",
+        "d",
+        {"name": "x"},
+        {},
+        Convergence(1, 0.0, True),
+        [record],
+        [],
+        [market],
+        [],
+        {},
+        1.0,
+        {},
+        [Coverage(1, "a", "b", "full", 4, "9.00", 0)],
+        [],
+    )
     return replace(blank, **of)
 
 
@@ -145,26 +172,41 @@ def _lost(bad: float, unbooked: float) -> list[MarketOutcome]:
     [
         ({}, "No debt is left uncovered"),
         ({"markets": _lost(1.5, 2.0)}, "USD 3.50 of debt is left uncovered"),
-        ({"markets": _lost(1500.4, 0.0), "amplification": 2.04},
-         "USD 1,500 of debt is left uncovered, 2.0 times the first round alone"),
+        (
+            {"markets": _lost(1500.4, 0.0), "amplification": 2.04},
+            "USD 1,500 of debt is left uncovered, 2.0 times the first round alone",
+        ),
         ({"coverage": _read("full", "partial")}, "At least USD 0 of debt is left uncovered (not read in full: 1/a/1)"),
-        ({"coverage": _read(*["partial"] * 5), "markets": _lost(2.0, 0.0)},
-         "At least USD 2.00 of debt is left uncovered (not read in full: 1/a/0, 1/a/1, 1/a/2 and 2 more)"),
+        (
+            {"coverage": _read(*["partial"] * 5), "markets": _lost(2.0, 0.0)},
+            "At least USD 2.00 of debt is left uncovered (not read in full: 1/a/0, 1/a/1, 1/a/2 and 2 more)",
+        ),
         ({"gaps": _hidden("unjudged", "m", "m")}, "At least USD 0 of debt is left uncovered (not judged: m)"),
-        ({"gaps": _hidden("unknown_version", "n"), "coverage": _read("partial")},
-         "At least USD 0 of debt is left uncovered (not read in full: 1/a/0; not judged: n)"),
-        ({"gaps": _hidden("unjudged", "m"), "markets": []},
-         "No account could be judged in m: nothing is said of debt"),
+        (
+            {"gaps": _hidden("unknown_version", "n"), "coverage": _read("partial")},
+            "At least USD 0 of debt is left uncovered (not read in full: 1/a/0; not judged: n)",
+        ),
+        ({"gaps": _hidden("unjudged", "m"), "markets": []}, "No account could be judged in m: nothing is said of debt"),
         ({"gaps": _hidden("no_depth", "m")}, "No debt is left uncovered"),
-        ({"convergence": Convergence(9, 1.0, False, "why")},
-         "At least USD 0 of debt is left uncovered (the cascade did not settle)"),
-        ({"convergence": Convergence(9, 1.0, False, "why"), "coverage": _read("partial"), "markets": _lost(2.0, 1.0)},
-         "At least USD 3.00 of debt is left uncovered (not read in full: 1/a/0; the cascade did not settle)"),
+        (
+            {"convergence": Convergence(9, 1.0, False, "why")},
+            "At least USD 0 of debt is left uncovered (the cascade did not settle)",
+        ),
+        (
+            {
+                "convergence": Convergence(9, 1.0, False, "why"),
+                "coverage": _read("partial"),
+                "markets": _lost(2.0, 1.0),
+            },
+            "At least USD 3.00 of debt is left uncovered (not read in full: 1/a/0; the cascade did not settle)",
+        ),
         ({"coverage": []}, "Nothing was read: no account, and nothing is said of debt"),
-        ({"coverage": _read("partial", accounts=0)},
-         "Nothing was read of 1/a/0: no account, and nothing is said of debt"),
+        (
+            {"coverage": _read("partial", accounts=0)},
+            "Nothing was read of 1/a/0: no account, and nothing is said of debt",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_headline_is_gated_on_what_was_read(of: dict[str, Any], said: str) -> None:
     result = _result(**of)
     assert result.headline == said

@@ -271,7 +271,7 @@ def _curie(told_by: str, places: int) -> list[Row]:
         *(AccountTerm(CURIE, who, "", "owed_realized_pnl", VALUE - counted) for who in ("0xcc", "0xff")),
         AccountTerm(CURIE, "0xee", "", "owed_realized_pnl", -7 * WAD),
         PerpPosition(CURIE, "0xff", VETH, VETH, WAD, -2000 * WAD, 18),
-    ]  # fmt: skip
+    ]
     if told_by == "fund":
         return [*rows, Backstop(CURIE, "insurance_fund", TOKEN, 0, 0)]
     return [*rows, Exposure(CURIE, "0xdd", "", TOKEN, "margin", 100 * 10**places)]
@@ -291,8 +291,10 @@ def test_a_perp_market_prints_one_unit(told_by: str, places: int) -> None:
     assert 0 <= worth - Fraction(only["collateral_usd"]) < Fraction(1, 10**8)
     assert owing["collateral_usd"] == "-6.30000000"
     assert [open_[key] for key in ("collateral_usd", "requirement_usd", "debt_usd")] == [
-        only["collateral_usd"], "112.50000000", "0.00000000",  # 2000 x 6.25 % x 0.90
-    ]  # fmt: skip
+        only["collateral_usd"],
+        "112.50000000",
+        "0.00000000",  # 2000 x 6.25 % x 0.90
+    ]
     (leg,) = (leg for leg in open_["legs"] if leg["side"] == "long")
     assert leg["value_usd"] == "1800.00000000"
     for who, view in found.items():
