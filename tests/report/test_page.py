@@ -14,7 +14,7 @@ from aggregator.app.demo import Demo
 from aggregator.cli.output import printable
 from aggregator.core.rows import Asset, Market
 from aggregator.core.scenario import Scenario
-from aggregator.report.names import clean, short
+from aggregator.report.names import chain_name, clean, short
 from aggregator.report.plots import ASSET_COLOURS, DARK_ORANGE, OTHER, PricePath, colour_of, compact, price_paths
 from aggregator.report.stress import html
 from tests.snapshot.world import POOL, POOL_ROWS, USDC, WETH, freeze
@@ -187,6 +187,7 @@ def test_cleaning_keeps_what_can_be_read_and_cuts_the_middle() -> None:
     assert len(clean("x" * 65_536)) == 48
     assert short("0x" + "ab" * 20) == "0xababab…abab"
     assert printable("\x1b[2J") == "\ufffd[2J"
+    assert chain_name(f"book:0123abcd{'ef' * 12}/asset:ETH") == "book 0123abcd"
 
 
 def test_a_quiet_stress_has_a_page_too() -> None:
