@@ -114,6 +114,33 @@ def test_ci_runs_the_readmes_test_line_with_all_that_is_slow_and_stops_where_it_
     assert f"pytest -q {shlex.join(ALL)}" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
+# who starts processes, and why no test of it can run in the process that it is in
+PROCESSES = {
+    "tests/cli/test_cli.py": "what an interpreter has not loaded yet; a line that a shell splits",
+    "tests/devnet/anvil.py": "chains",
+    "tests/devnet/toolchain.py": "npm and solc",
+    "tests/engine/test_real_derivatives.py": "hash seed and threads are fixed when an interpreter starts",
+    "tests/jobs/test_schedule.py": "SIGTERM in the middle of a round",
+    "tests/line/test_collect.py": "SIGKILL",
+    "tests/line/test_resume.py": "SIGKILL and Ctrl-C",
+    "tests/quant/test_thread_count.py": "threads are fixed when an interpreter starts",
+    "tests/report/test_browser.py": "a browser",
+    "tests/report/test_terminal.py": "standard output is a pipe when the command is loaded",
+    "tests/report/test_wheel.py": "another installation",
+    "tests/store/test_crash.py": "SIGKILL",
+    "tests/store/test_postgres.py": "PgBouncer",
+    "tests/test_devnet.py": "SIGKILL of a parent; pytest without a toolchain",
+    "tests/test_suite.py": "pytest itself",
+}
+
+
+def test_only_what_must_starts_a_process() -> None:
+    """`tests.cli.calling` runs a command in this process, in a hundredth of the time."""
+    starts = re.compile(r"^import subprocess$|\bos\.fork\(|\bmultiprocessing\b|create_subprocess", re.MULTILINE)
+    found = {str(f.relative_to(ROOT)) for f in (ROOT / "tests").rglob("*.py") if starts.search(f.read_text())}
+    assert found == set(PROCESSES)
+
+
 def texts() -> Iterator[tuple[Path, str]]:
     """Everything that is or would be committed, as text; a recording unpacked."""
     for folder in (ROOT / name for name in KEPT):
