@@ -52,6 +52,8 @@ def first_order(start: int, end: int, sign: Codes, x: Floats, out: Floats, statu
         if total == 0.0:
             status[i] = 1 if t == 0.0 else 2
             gain = w * (spot - cash)
+            if not abs(spot) + abs(cash) + abs(qi * spot) + abs(ri * cash) < math.inf:
+                return i
             out[0, i] = max(gain, 0.0)
             out[2, i] = 0.0
             out[3, i] = 0.0

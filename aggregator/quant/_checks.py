@@ -18,6 +18,14 @@ _Result = TypeVar("_Result")
 
 def floats(name: str, values: npt.ArrayLike) -> Floats:
     """`values` as float64, not copied if they are; DomainError if they are no real numbers."""
+    if np.ma.isMaskedArray(values) and np.any(np.ma.getmaskarray(values)):
+        hidden = np.ma.getmaskarray(values)
+        raise DomainError(
+            f"{name}{index_text(int(np.argmax(hidden.ravel())), hidden.shape)} is masked",
+            expected="numbers throughout: what a mask hides would be computed with",
+            found=f"{int(np.count_nonzero(hidden))} masked elements",
+            fix="leave them out, or fill() them with what you mean",
+        )
     try:
         given = np.asarray(values)
         if given.dtype.kind == "c":

@@ -22,6 +22,8 @@ def kind_sign(kind: npt.ArrayLike) -> Signs:
     Any shape; a column of objects, as of a data frame, may hold strings or signs.  DomainError names the first
     element that is none of these.
     """
+    if np.ma.isMaskedArray(kind) and np.any(np.ma.getmaskarray(kind)):
+        raise DomainError("kind is masked", expected="a kind for every option", fix="leave the masked ones out")
     given = np.asarray(kind)
     if given.dtype == np.bool_:
         return np.where(given, 1, -1).astype(np.int8)

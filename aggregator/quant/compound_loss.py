@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import check_level, floats
+from aggregator.quant._checks import check_level, floats, representable
 from aggregator.quant.jit import jit
 
 Floats = npt.NDArray[np.float64]
@@ -41,6 +41,7 @@ class LossLaw(NamedTuple):
         return float((units - self.mean) ** 2 @ self.pmf)
 
 
+@representable
 def panjer_poisson(frequency: float, severity: npt.ArrayLike, units: int) -> LossLaw:
     """Compound Poisson.
 
@@ -50,7 +51,7 @@ def panjer_poisson(frequency: float, severity: npt.ArrayLike, units: int) -> Los
     if not 0.0 <= frequency < np.inf:
         raise DomainError("frequency is out of range", expected="0 <= frequency < inf", found=str(frequency))
     _check_units(units)
-    halvings = max(int(np.ceil(np.log2(frequency / 500.0))), 0) if frequency > 0.0 else 0
+    halvings = max(int(np.ceil(np.log2(frequency / 500.0))), 0) if frequency > 500.0 else 0
     part = frequency / 2.0**halvings
     g = recursion(0.0, part, float(np.exp(-part * (1.0 - f[0]))), f, units)
     for _ in range(halvings):
@@ -58,6 +59,7 @@ def panjer_poisson(frequency: float, severity: npt.ArrayLike, units: int) -> Los
     return LossLaw(g, max(1.0 - float(g.sum()), 0.0))
 
 
+@representable
 def panjer_negative_binomial(r: float, success: float, severity: npt.ArrayLike, units: int) -> LossLaw:
     """Claims negative binomial, p_n = C(n+r-1, n) success^r (1-success)^n; r > 0, 0 < success < 1."""
     f = _severity(severity)
@@ -84,6 +86,7 @@ def loss_quantile(law: LossLaw, level: float) -> int:
     return at
 
 
+@representable
 def loss_shortfall(law: LossLaw, level: float) -> float:
     """Expected shortfall at `level` in units, the boundary total split as in `tail_risk`.  Needs the whole tail."""
     var = loss_quantile(law, level)
@@ -93,6 +96,7 @@ def loss_shortfall(law: LossLaw, level: float) -> float:
     return float((units[var + 1 :] @ beyond + var * (1.0 - level - beyond.sum())) / (1.0 - level))
 
 
+@representable
 def layer(law: LossLaw, attachment: float, limit: float = np.inf) -> float:
     """Expected payment of the layer min(max(S - attachment, 0), limit): stop-loss premium for limit inf."""
     if not attachment >= 0.0 or not limit > 0.0:
@@ -103,6 +107,7 @@ def layer(law: LossLaw, attachment: float, limit: float = np.inf) -> float:
     return float(np.clip(np.arange(len(law.pmf)) - attachment, 0.0, limit) @ law.pmf)
 
 
+@representable
 def loaded_premium(law: LossLaw, loading: float) -> float:
     """Standard-deviation principle: E[S] + loading * sd(S), loading >= 0."""
     if not 0.0 <= loading < np.inf:

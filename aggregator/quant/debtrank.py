@@ -28,7 +28,7 @@ from scipy import sparse
 from scipy.sparse import linalg
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import floats, require
+from aggregator.quant._checks import floats, representable, require
 from aggregator.quant._clearing_kernels import bicgstab
 from aggregator.quant._debtrank_kernels import EXPONENTIAL, GONE_FRAC, LINEAR, THRESHOLD, propagate
 from aggregator.quant.network import (
@@ -60,6 +60,7 @@ class Stress(NamedTuple):
     converged: npt.NDArray[np.bool_]
 
 
+@representable
 def leverage_matrix(claims: Matrix, equity: npt.ArrayLike) -> Any:
     """Lambda = claims / equity by row, CSR.  claims[i, j]: i is owed by j; equity (n,) > 0."""
     network = as_network(claims, "claims")
@@ -68,6 +69,7 @@ def leverage_matrix(claims: Matrix, equity: npt.ArrayLike) -> Any:
     return network
 
 
+@representable
 def linear_debtrank(
     leverage: Matrix, shock: npt.ArrayLike, tolerance: float = 1e-12, max_rounds: int = 100_000
 ) -> Stress:
@@ -75,6 +77,7 @@ def linear_debtrank(
     return _solve(leverage, shock, LINEAR, 0.0, tolerance, max_rounds)
 
 
+@representable
 def nonlinear_debtrank(
     leverage: Matrix, shock: npt.ArrayLike, alpha: float, tolerance: float = 1e-12, max_rounds: int = 100_000
 ) -> Stress:
@@ -87,11 +90,13 @@ def nonlinear_debtrank(
     return _solve(leverage, shock, EXPONENTIAL, alpha, tolerance, max_rounds)
 
 
+@representable
 def threshold_cascade(leverage: Matrix, shock: npt.ArrayLike, max_rounds: int = 100_000) -> Stress:
     """Only nodes whose equity is gone pass on anything, and then everything; at most n rounds."""
     return _solve(leverage, shock, THRESHOLD, 0.0, 1e-14, max_rounds)
 
 
+@representable
 def single_hit_debtrank(leverage: Matrix, shock: npt.ArrayLike) -> Stress:
     """Original DebtRank: each node passes on once, the round after it is first hit.  shock: (n,) or (m, n)."""
     network = as_network(leverage, "leverage")
@@ -109,6 +114,7 @@ def single_hit_debtrank(leverage: Matrix, shock: npt.ArrayLike) -> Stress:
     return _shape(Stress(h, h, rounds, zero, zero == 0.0), flat)
 
 
+@representable
 def debtrank_by_iteration(
     leverage: Matrix, shock: npt.ArrayLike, tolerance: float = 1e-12, max_rounds: int = 100_000, alpha: float = 0.0
 ) -> FixedPoint:

@@ -45,6 +45,7 @@ class Deleveraging(NamedTuple):
     converged: bool
 
 
+@representable
 def sale_fraction(
     illiquid: npt.ArrayLike, marketable: npt.ArrayLike, capital: npt.ArrayLike, loss: npt.ArrayLike,
     max_leverage: float, target_leverage: float,

@@ -78,6 +78,7 @@ class DepthCurve:
         """Marginal price net of fee before any sale; NaN when nothing can be sold."""
         return float(self.root[0] ** 2) if len(self.liquidity) else float("nan")
 
+    @representable
     def walk(self, amount: npt.ArrayLike) -> Walk:
         """Sell each amount of base from the start of the book (sizes are alternatives, not a sequence).
 
@@ -140,6 +141,7 @@ class DepthCurve:
         inside = (step >= 0) & (step < len(self.liquidity))
         return np.where(inside, np.append(self.liquidity, 0.0)[np.where(inside, step, 0)], 0.0)
 
+    @representable
     def base_to_price(self, price: npt.ArrayLike) -> Floats:
         """Base sold before the net marginal price falls below `price` >= 0; inf where the book never ends."""
         floor = floats("price", price)
@@ -153,6 +155,7 @@ class DepthCurve:
             inside = self.liquidity[at] * ((self.root[at] - target) / (self.root[at] * target))
         return np.asarray(self.base[at] + inside)
 
+    @representable
     def base_for(self, proceeds: npt.ArrayLike) -> Floats:
         """Least base whose sale brings `proceeds`; NaN where the whole book does not bring that much."""
         wanted = floats("proceeds", proceeds)

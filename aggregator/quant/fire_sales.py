@@ -37,6 +37,7 @@ class OneAssetSale(NamedTuple):
     converged: bool
 
 
+@representable
 def cifuentes_ferrucci_shin(
     cash: npt.ArrayLike,
     illiquid_units: npt.ArrayLike,

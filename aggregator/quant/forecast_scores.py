@@ -55,6 +55,11 @@ def diebold_mariano(loss_a: npt.ArrayLike, loss_b: npt.ArrayLike, horizon: int =
     d = a - b
     n, centred = len(d), d - d.mean()
     covariances = [float(centred[k:] @ centred[: n - k]) / n for k in range(horizon)]
+    rounding = 4.0 * np.finfo(np.float64).eps * float(np.max(np.abs(a) + np.abs(b)))
+    if covariances[0] <= rounding**2:
+        raise DomainError(
+            "the losses differ by a constant", expected="differences that vary", found=f"{d.mean():.6g} throughout"
+        )
     variance = (covariances[0] + 2.0 * sum(covariances[1:])) / n
     if not variance > 0.0:
         raise DomainError("loss differences have no variance", expected="> 0", found=str(variance), fix="use horizon 1")

@@ -6,7 +6,8 @@ Parity, with discount factor :math:`D=e^{-rT}`, and its coin-settled form:
 
 so the differences are a straight line in :math:`K`: its root is :math:`F`, its slope gives :math:`D`
 (Stoll 1969, doi:10.1111/j.1540-6261.1969.tb01694.x).  With :math:`D` given, each strike is one estimate of
-:math:`F` and the weighted median is taken, which a few wrong quotes cannot move.  Between pillars :math:`\ln F` is
+:math:`F` and the weighted median is taken, which a few wrong quotes cannot move; the line that gives both is found from
+medians too, and then by least squares without the outliers.  Between pillars :math:`\ln F` is
 linear in :math:`T` (constant forward carry); beyond the last pillar the last carry goes on, and before the first it
 starts at spot.
 """
@@ -62,9 +63,7 @@ def parity_forward(
             "too few strikes for parity", expected=f"{need} with both prices", found=str(np.unique(k).size)
         )
     if discount is None:
-        middle = np.average(k, weights=w)
-        slope = np.sum(w * (k - middle) * gap) / np.sum(w * (k - middle) ** 2)
-        level = np.average(gap, weights=w) - slope * middle
+        level, slope = _line(k, gap, w)
         found = -level / slope if slope != 0.0 else np.nan
         discount = float(level) if coin else float(-slope)
     elif coin:
@@ -87,13 +86,14 @@ class ForwardCurve:
     T_yr, forward: shape (n,), times positive and rising; spot: the value at T = 0.  DomainError names the pillar.
     """
 
+    @representable
     def __init__(self, spot: float, T_yr: npt.ArrayLike, forward: npt.ArrayLike) -> None:
         times, values = np.atleast_1d(floats("T_yr", T_yr)), np.atleast_1d(floats("forward", forward))
         if times.shape != values.shape or times.ndim != 1 or times.size == 0:
             raise DomainError("a forward curve needs one forward per time", found=f"{times.shape}, {values.shape}")
         times, values = np.concatenate([[0.0], times]), np.concatenate([[spot], values])
         wrong = ~(np.isfinite(values) & (values > 0.0) & np.isfinite(times))
-        wrong[1:] |= ~(np.diff(times) > 0.0)
+        wrong[1:] |= ~(times[1:] > times[:-1])
         if np.any(wrong):
             i = int(np.argmax(wrong))
             raise DomainError(
@@ -119,6 +119,30 @@ class ForwardCurve:
         t = floats("T_yr", T_yr)
         require("T_yr", t, (t > 0.0) & np.isfinite(t), "0 < T_yr < inf: carry needs time")
         return np.asarray((np.log(self.forward(t)) - self._logs[0]) / t, dtype=np.float64)
+
+
+def _line(x: Floats, y: Floats, w: Floats) -> tuple[float, float]:
+    """(level at 0, slope) of y over x that a few wrong points cannot move.
+
+    The weighted median of the slopes of all pairs (Theil and Sen, pairs weighted by their distance), then least squares
+    without what lies beyond 3.5 of the scale that the median residual gives (Rousseeuw and Leroy 1987, ch. 5).
+    """
+    kept = np.ones(len(x), np.bool_)
+    if len(x) > 2:
+        i, j = np.triu_indices(len(x), 1)
+        apart = x[i] != x[j]
+        i, j = i[apart], j[apart]
+        slope = _weighted_median((y[j] - y[i]) / (x[j] - x[i]), w[i] * w[j] * np.abs(x[j] - x[i]))
+        residual = y - slope * x
+        residual = np.abs(residual - _weighted_median(residual, w))
+        room = max(3.5 * 1.4826 * _weighted_median(residual, w), 1e-12 * float(np.max(np.abs(y))))
+        kept = residual <= room
+        if np.unique(x[kept]).size < 2:
+            kept[:] = True
+    u, at, value = w[kept], x[kept], y[kept]
+    middle = np.average(at, weights=u)
+    slope = float(np.sum(u * (at - middle) * value) / np.sum(u * (at - middle) ** 2))
+    return float(np.average(value, weights=u) - slope * middle), slope
 
 
 def _weighted_median(values: Floats, weights: Floats) -> float:

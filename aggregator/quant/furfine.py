@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aggregator.quant._checks import require
+from aggregator.quant._checks import representable, require
 from aggregator.quant.network import Floats, Matrix, as_network, as_vector
 
 
@@ -28,6 +28,7 @@ class Cascade(NamedTuple):
     rounds: int
 
 
+@representable
 def furfine_cascade(
     claims: Matrix, equity: npt.ArrayLike, shock: npt.ArrayLike = 0.0, recovery_frac: npt.ArrayLike = 0.0
 ) -> Cascade:

@@ -123,6 +123,7 @@ def zakamouline(
     return ZakamoulineBand(h0, h1, shift, sigma_m, black.first_greeks(sign, s, strike, tau, sigma_m, rate).delta)
 
 
+@representable
 def rebalance(position: npt.ArrayLike, centre: npt.ArrayLike, halfwidth: npt.ArrayLike) -> Floats:
     """The position after trading only to the nearest edge of centre +- halfwidth (>= 0), any broadcast shape."""
     held, middle, wide = broadcast(position=position, centre=centre, halfwidth=halfwidth)

@@ -39,28 +39,26 @@ def exponential_impact(quantity: npt.ArrayLike, depth: npt.ArrayLike, floor_frac
 
 
 def square_root_impact(
-    quantity: npt.ArrayLike, volume: npt.ArrayLike, volatility: npt.ArrayLike, prefactor: float = 1.0
+    quantity: npt.ArrayLike, volume: npt.ArrayLike, sigma: npt.ArrayLike, prefactor: float = 1.0
 ) -> Floats:
-    """Y*sigma*sqrt(q/V) clipped to [-1, 1]; volume and volatility over one and the same period."""
-    q, v, sigma = broadcast(quantity=quantity, volume=volume, volatility=volatility)
+    """Y*sigma*sqrt(q/V) clipped to [-1, 1]; volume and the volatility sigma over one and the same period."""
+    q, v, s = broadcast(quantity=quantity, volume=volume, sigma=sigma)
     _sizes(quantity=q, volume=v)
-    require("volatility", sigma, (sigma >= 0.0) & np.isfinite(sigma), "finite and >= 0")
+    require("sigma", s, (s >= 0.0) & np.isfinite(s), "finite and >= 0")
     require("prefactor", prefactor, 0.0 <= prefactor < np.inf, "finite and >= 0")
     with np.errstate(over="ignore", invalid="ignore"):  # inf * 0 where sigma is zero, else beyond the clip
-        return np.where(sigma > 0.0, np.clip(prefactor * sigma * np.sign(q) * np.sqrt(np.abs(q) / v), -1.0, 1.0), 0.0)
+        return np.where(s > 0.0, np.clip(prefactor * s * np.sign(q) * np.sqrt(np.abs(q) / v), -1.0, 1.0), 0.0)
 
 
 @representable
-def market_depth(
-    volume: npt.ArrayLike, volatility: npt.ArrayLike, horizon: npt.ArrayLike, scale: float = 1.0
-) -> Floats:
+def market_depth(volume: npt.ArrayLike, sigma: npt.ArrayLike, horizon: npt.ArrayLike, scale: float = 1.0) -> Floats:
     """D = c * (ADV / sigma) * sqrt(tau): depth for a liquidation spread over tau (days if ADV and sigma are daily)."""
-    adv, sigma, tau = broadcast(volume=volume, volatility=volatility, horizon=horizon)
-    _sizes(volume=adv, volatility=sigma)
+    adv, s, tau = broadcast(volume=volume, sigma=sigma, horizon=horizon)
+    _sizes(volume=adv, sigma=s)
     require("volume", adv, adv > 0.0, "> 0")
     require("horizon", tau, (tau > 0.0) & np.isfinite(tau), "finite and > 0")
     require("scale", scale, 0.0 < scale < np.inf, "finite and > 0")
-    return scale * adv / sigma * np.sqrt(tau)
+    return scale * adv / s * np.sqrt(tau)
 
 
 def _sizes(**given: npt.ArrayLike) -> list[Floats]:

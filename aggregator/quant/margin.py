@@ -9,18 +9,20 @@ portfolio), `margin_span`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple, Protocol
+from functools import wraps
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import floats, indices, joint_shape, require
+from aggregator.quant._checks import floats, indices, joint_shape, representable, require
 from aggregator.quant._option_inputs import Floats, Signs, kind_sign
 
 Ints = npt.NDArray[np.int64]
+_Model = TypeVar("_Model")
 COLUMNS = ("K", "seconds", "forward_fixed", "forward_variable", "amount", "sigma", "rate", "discount", "confidence")
 
 
@@ -122,6 +124,23 @@ class MarginModel(Protocol):
     """A venue's margin rule and its parameters."""
 
     def margin(self, book: MarginBook, market: Market) -> MarginResult: ...
+
+
+_Margin = Callable[[_Model, MarginBook, Market], MarginResult]
+
+
+def in_figures(margin: _Margin[_Model]) -> _Margin[_Model]:
+    """Raise DomainError where finite books lead to margins that are no finite figures, instead of a numpy warning."""
+    guarded = representable(margin)
+
+    @wraps(margin)
+    def run(model: _Model, book: MarginBook, market: Market) -> MarginResult:
+        found = guarded(model, book, market)
+        for name, figure in zip(("equity", "initial", "maintenance"), found[:3], strict=True):
+            require(name, figure, np.isfinite(figure), "inputs whose products stay below 1e308")
+        return found
+
+    return run
 
 
 def check_numbers(model: object, **least: float) -> None:

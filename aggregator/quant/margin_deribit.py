@@ -50,7 +50,7 @@ from aggregator.quant._checks import representable, require
 from aggregator.quant._option_inputs import Floats, Signs
 from aggregator.quant.black import SECONDS_PER_YEAR
 from aggregator.quant.inverse import inverse_price
-from aggregator.quant.margin import MarginBook, MarginResult, Market, check_numbers
+from aggregator.quant.margin import MarginBook, MarginResult, Market, check_numbers, in_figures
 from aggregator.quant.margin_rules import ScanRules, Scenario
 from aggregator.quant.margin_scan import option_deltas, scan
 
@@ -75,6 +75,7 @@ class DeribitStandard:
     perp_maintenance_frac: float
     perp_slope_per_coin: float = 0.0
 
+    @in_figures
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account in coin; implements `margin.MarginModel`. cash and perp_pnl: coin."""
         check_numbers(self)
@@ -120,6 +121,7 @@ class DeribitPortfolio:
     maintenance_factor: float = 0.80
     short_contingency_coin: float = 0.0
 
+    @in_figures
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account in coin; implements `margin.MarginModel`.
 

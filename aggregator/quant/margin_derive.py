@@ -31,7 +31,7 @@ from aggregator.quant import _margin_kernels as kernels
 from aggregator.quant._checks import require
 from aggregator.quant._option_inputs import Floats, Signs
 from aggregator.quant.black import SECONDS_PER_YEAR, black76_price
-from aggregator.quant.margin import MarginBook, MarginResult, Market, check_numbers
+from aggregator.quant.margin import MarginBook, MarginResult, Market, check_numbers, in_figures
 from aggregator.quant.margin_rules import ScanRules, Scenario
 from aggregator.quant.margin_scan import scan
 
@@ -87,6 +87,7 @@ class DeriveStandard:
         short = amount < 0.0
         return np.where(short, initial, 0.0), np.where(short, maintenance, 0.0)
 
+    @in_figures
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account; implements `margin.MarginModel`."""
         check_numbers(self, unpaired_initial=1.0, unpaired_maintenance=1.0)  # an uncovered call loses up to its forward
@@ -155,6 +156,7 @@ class DerivePortfolio:
     perp_frac: float = 0.02
     option_frac: float = 0.01
 
+    @in_figures
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account; implements `margin.MarginModel`."""
         check_numbers(self)
@@ -189,6 +191,7 @@ class DerivePortfolio2:
     option_maintenance_frac: float = 0.003
     option_initial_frac: float = 0.002
 
+    @in_figures
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account; implements `margin.MarginModel`.
 

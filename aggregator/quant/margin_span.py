@@ -14,7 +14,7 @@ import numpy as np
 from aggregator.quant._checks import require
 from aggregator.quant._option_inputs import Floats
 from aggregator.quant.black import SECONDS_PER_YEAR, black76_price
-from aggregator.quant.margin import MarginBook, MarginResult, Market, check_numbers
+from aggregator.quant.margin import MarginBook, MarginResult, Market, check_numbers, in_figures
 from aggregator.quant.margin_rules import ScanRules, Scenario
 from aggregator.quant.margin_scan import option_deltas, scan
 from aggregator.quant.span import DELTA_WEIGHTS, PRICE_MOVES, CalendarSpread, SpanRisk, by_tier, charge
@@ -71,6 +71,7 @@ class SpanScan:
         moves = 1.0 + np.array(PRICE_MOVES)[:, None] * self.price_range_frac
         return np.asarray(np.array(DELTA_WEIGHTS) @ option_deltas(book, moves))
 
+    @in_figures
     def margin(self, book: MarginBook, market: Market) -> MarginResult:
         """Equity and requirements per account; implements `margin.MarginModel`."""
         risk = self.risk(book, market)

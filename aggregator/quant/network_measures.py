@@ -33,6 +33,7 @@ from aggregator.quant._checks import floats, indices, representable, require
 from aggregator.quant.network import Floats, Matrix, as_network, as_vector
 
 
+@representable
 def impact_matrix(claims: Matrix, buffer: npt.ArrayLike, *, binary: bool = False) -> Floats:
     """v (n, n), dense: v[i, j] = claims[j, i] / buffer[j] capped at 1, or 1 where it reaches 1.  buffer (n,) > 0."""
     network = as_network(claims, "claims", loops=True)
@@ -58,6 +59,7 @@ class Diffusion(NamedTuple):
     total: Floats
 
 
+@representable
 def susceptibility(impact: npt.ArrayLike) -> Floats:
     """(n,) remote and direct paths into a node over direct ones; 0 for a node that nothing reaches directly."""
     v = _impacts(impact)
@@ -65,12 +67,14 @@ def susceptibility(impact: npt.ArrayLike) -> Floats:
     return np.asarray(np.divide(paths, direct, out=np.zeros(len(v)), where=direct > 0.0), dtype=np.float64)
 
 
+@representable
 def fluidity(impact: npt.ArrayLike) -> float:
     """Mean susceptibility; NaN for an empty network."""
     s = susceptibility(impact)
     return float(s.mean()) if len(s) else float("nan")
 
 
+@representable
 def diffusion(impact: npt.ArrayLike) -> Diffusion:
     """Loss of paths when each node in turn passes nothing on, per direct path of that node."""
     v = _impacts(impact)
@@ -84,6 +88,7 @@ def diffusion(impact: npt.ArrayLike) -> Diffusion:
     return Diffusion(start, through, start + through)
 
 
+@representable
 def contagion_impossible(
     net_worth: npt.ArrayLike,
     outside_assets: npt.ArrayLike,
@@ -106,6 +111,7 @@ def contagion_impossible(
     return bool(w[at].sum() > beta[source] * (c[source] - w[source]))
 
 
+@representable
 def amplification_bound(
     default_probability: npt.ArrayLike, outside_assets: npt.ArrayLike, inside_share: npt.ArrayLike
 ) -> float:

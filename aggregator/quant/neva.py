@@ -26,7 +26,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import floats, require
+from aggregator.quant._checks import floats, representable, require
 from aggregator.quant.network import Floats, Matrix, as_network, as_vector, iterate_down
 
 Valuation = Callable[[Floats], Floats]
@@ -44,6 +44,7 @@ class Valued(NamedTuple):
     converged: bool
 
 
+@representable
 def solve_neva(
     claims: Matrix,
     outside_assets: npt.ArrayLike,
@@ -86,6 +87,7 @@ def solve_neva(
     return Valued(found.value, valuation(found.value), book, found.rounds, found.residual, found.converged)
 
 
+@representable
 def book_figures(
     claims: Matrix, outside_assets: npt.ArrayLike, outside_liabilities: npt.ArrayLike
 ) -> tuple[Floats, Floats, Floats]:
@@ -134,12 +136,12 @@ def rogers_veraart(outside_assets: npt.ArrayLike, liabilities: npt.ArrayLike, al
     return value
 
 
-def merton(assets: npt.ArrayLike, volatility: npt.ArrayLike, recovery_frac: float = 0.0) -> Valuation:
+def merton(assets: npt.ArrayLike, sigma: npt.ArrayLike, recovery_frac: float = 0.0) -> Valuation:
     """Ex ante: PD = N[(s^2/2 + ln(1 - E/A)) / s], assets A now (n,), volatility s to maturity (n,), debt A - E."""
-    a, s = floats("assets", assets), floats("volatility", volatility)
+    a, s = floats("assets", assets), floats("sigma", sigma)
     recovery = _fraction("recovery_frac", recovery_frac)
     require("assets", a, (a > 0.0) & np.isfinite(a), "finite and > 0")
-    require("volatility", s, (s > 0.0) & np.isfinite(s), "finite and > 0")
+    require("sigma", s, (s > 0.0) & np.isfinite(s), "finite and > 0")
 
     def value(equity: Floats) -> Floats:
         with np.errstate(divide="ignore"):
@@ -149,13 +151,13 @@ def merton(assets: npt.ArrayLike, volatility: npt.ArrayLike, recovery_frac: floa
     return value
 
 
-def black_cox(assets: npt.ArrayLike, volatility: npt.ArrayLike, recovery_frac: float = 0.0) -> Valuation:
+def black_cox(assets: npt.ArrayLike, sigma: npt.ArrayLike, recovery_frac: float = 0.0) -> Valuation:
     """Ex ante with default at first passage: with k = ln(1 - E/A) and drift -s^2/2 of log assets,
     PD = N[(k + s^2/2)/s] + e^-k N[(k - s^2/2)/s], and 1 for E <= 0."""
-    a, s = floats("assets", assets), floats("volatility", volatility)
+    a, s = floats("assets", assets), floats("sigma", sigma)
     recovery = _fraction("recovery_frac", recovery_frac)
     require("assets", a, (a > 0.0) & np.isfinite(a), "finite and > 0")
-    require("volatility", s, (s > 0.0) & np.isfinite(s), "finite and > 0")
+    require("sigma", s, (s > 0.0) & np.isfinite(s), "finite and > 0")
 
     def value(equity: Floats) -> Floats:
         debt = np.clip(1.0 - equity / a, 1e-300, None)

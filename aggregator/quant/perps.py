@@ -44,6 +44,7 @@ class CrossMargin(NamedTuple):
     liquidation_price: Floats
 
 
+@representable
 def cross_margin(
     account: npt.ArrayLike,
     market: npt.ArrayLike,
@@ -68,6 +69,7 @@ def cross_margin(
     return CrossMargin(maintenance, excess, np.where((n != 0.0) & (price > 0.0), price, np.nan)[rows])
 
 
+@representable
 def joint_liquidation_move(
     account: npt.ArrayLike,
     market: npt.ArrayLike,
@@ -108,6 +110,7 @@ def adl_score(size: npt.ArrayLike, entry: npt.ArrayLike, mark: npt.ArrayLike, ac
     return np.asarray(gain * np.abs(n) * p / value, dtype=np.float64)
 
 
+@representable
 def adl_close(size_to_close: float, size: npt.ArrayLike, score: npt.ArrayLike) -> Floats:
     """Contracts closed per position (n,), taking whole positions from the highest score down until the sum is reached.
 
@@ -155,6 +158,7 @@ def gmx_price_impact(
     return np.asarray(np.where(before * after < 0.0, plus * d0 - minus * d1, same), dtype=np.float64)
 
 
+@representable
 def gmx_liquidatable(
     collateral_usd: npt.ArrayLike,
     pnl_usd: npt.ArrayLike,
@@ -197,6 +201,7 @@ class Bankruptcy(NamedTuple):
     beyond: float
 
 
+@representable
 def socialise(equity: npt.ArrayLike, profit: npt.ArrayLike, fund: float) -> Bankruptcy:
     """Insurance fund first, then winners pro rata to their session profit (Deribit's rule).
 

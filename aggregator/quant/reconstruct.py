@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import floats, require
+from aggregator.quant._checks import floats, representable, require
 from aggregator.quant.network import Floats, as_vector, check_solver
 
 
@@ -27,6 +27,7 @@ class Reconstruction(NamedTuple):
     converged: bool
 
 
+@representable
 def maximum_entropy(
     lent: npt.ArrayLike, borrowed: npt.ArrayLike, tolerance: float = 1e-12, max_rounds: int = 100_000
 ) -> Reconstruction:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import black
-from aggregator.quant._checks import broadcast, floats, require
+from aggregator.quant._checks import broadcast, floats, representable, require
 from aggregator.quant._option_inputs import Floats, kind_sign
 from aggregator.quant.inverse import inverse_first_greeks
 
@@ -77,6 +77,7 @@ def book(
     return OptionBook(sign, k, t, f, a, v, rate)
 
 
+@representable
 def risk_surface(
     legs: OptionBook,
     spot_moves_frac: npt.ArrayLike,

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import floats, indices, joint_shape, require
+from aggregator.quant._checks import floats, indices, joint_shape, representable, require
 from aggregator.quant._option_inputs import Floats, kind_sign
 
 SCENARIOS = 16
@@ -79,6 +79,7 @@ class SpanCharge(NamedTuple):
         return np.maximum(self.scan + self.calendar - self.credit, self.minimum)
 
 
+@representable
 def risk_of_arrays(
     accounts: int,
     account: npt.ArrayLike,
@@ -119,6 +120,7 @@ def risk_of_arrays(
     return SpanRisk(outcomes, long, short, calls, puts)
 
 
+@representable
 def charge(
     risk: SpanRisk, calendar: Sequence[CalendarSpread] = (), short_minimum_usd: float = 0.0, *, gross: bool = False
 ) -> SpanCharge:
@@ -141,6 +143,7 @@ def charge(
     return SpanCharge(loss, cost, np.zeros_like(cost), short_minimum_usd * shorts)
 
 
+@representable
 def price_risk(risk: SpanRisk) -> Floats:
     """w of (3), USD per delta, (n,); 0 without a net delta or a loss."""
     at = np.argmin(risk.outcomes, axis=1)
@@ -153,6 +156,7 @@ def price_risk(risk: SpanRisk) -> Floats:
     return np.asarray(np.divide(np.maximum(time - both, 0.0), net, out=np.zeros(len(at)), where=loses))
 
 
+@representable
 def with_credits(
     products: Mapping[str, tuple[SpanRisk, SpanCharge]], spreads: Sequence[ProductSpread]
 ) -> dict[str, SpanCharge]:

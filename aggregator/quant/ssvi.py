@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
 from aggregator.quant._checks import broadcast, floats, representable, require
-from aggregator.quant.svi import butterfly_of
+from aggregator.quant.svi import LEAST_VOL, butterfly_of
 
 Floats = npt.NDArray[np.float64]
 GRID = np.linspace(-2.0, 2.0, 161)
@@ -69,6 +69,7 @@ class SsviSurface:
         require("T_yr", t, (t > 0.0) & np.isfinite(t), "0 < T_yr < inf: no variance without time")
         return _smile(x, self._theta_at(t), self.rho, self.eta, self.gamma)[0]
 
+    @representable
     def vol(self, k: npt.ArrayLike, T_yr: npt.ArrayLike) -> Floats:
         """Implied volatility per square-root year."""
         return np.sqrt(self.total_variance(k, T_yr) / floats("T_yr", T_yr))
@@ -130,6 +131,7 @@ def fit(
     x, t, sigma = floats("k", k), floats("T_yr", T_yr), floats("vol", vol)
     u = np.ones_like(x) if weight is None else floats("weight", weight)
     expiries, slot = _check_chain(x, t, sigma, u)
+    u = u / np.max(u)
     w = sigma**2 * t
     scale = np.sqrt(u) / (2.0 * sigma * t)
 
@@ -222,12 +224,14 @@ def _check_chain(k: Floats, t: Floats, vol: Floats, u: Floats) -> tuple[Floats, 
             expected="k, T_yr, vol and weight of one shape (n,)",
             found=f"{k.shape}, {t.shape}, {vol.shape}, {u.shape}",
         )
-    wrong = ~(np.isfinite(k) & (vol > 0.0) & (vol < np.inf) & (t > 0.0) & (t < np.inf) & (u > 0.0) & (u < np.inf))
+    wrong = ~(
+        np.isfinite(k) & (vol >= LEAST_VOL) & (vol < np.inf) & (t > 0.0) & (t < np.inf) & (u > 0.0) & (u < np.inf)
+    )
     if np.any(wrong):
         i = int(np.argmax(wrong))
         raise DomainError(
             f"quote [{i}] of the chain is unusable",
-            expected="finite k; vol, T_yr, weight > 0",
+            expected=f"finite k, vol >= {LEAST_VOL}, T_yr and weight > 0",
             found=f"k={k[i]}, T_yr={t[i]}, vol={vol[i]}, weight={u[i]}",
         )
     expiries, slot = np.unique(t, return_inverse=True)

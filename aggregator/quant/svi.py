@@ -44,6 +44,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial.polynomial import polyroots
 from scipy.optimize import brentq, minimize, minimize_scalar
 
 from aggregator.core.errors import DomainError
@@ -51,6 +52,7 @@ from aggregator.quant._checks import floats, representable, require
 
 Floats = npt.NDArray[np.float64]
 _LADDER = np.exp(np.linspace(-14.0, 14.0, 561))  # p of (4): g is smooth on its scale, however narrow the smile
+LEAST_VOL = 1e-6  # below it a quote is a slip of units
 _FORBIDDEN = 1e30  # finite, so that the simplex search can subtract it
 _CORNERS = np.array(list(product((0, 1), repeat=3)))  # of a box in three unknowns
 
@@ -101,8 +103,8 @@ def butterfly(params: Svi, k: npt.ArrayLike) -> Floats:
 @representable
 def is_free(params: Svi) -> bool:
     """Whether g > 0 at every real k, decided exactly (module docstring); False also where g only touches zero."""
-    a, b, rho, m, sigma = (Fraction(float(x)) for x in params)
     _derivatives(params, np.zeros(1))  # refuses what is no smile
+    a, b, rho, m, sigma = (Fraction(float(x)) for x in params)
     if a <= 0 and a * a >= (b * sigma) ** 2 * (1 - rho * rho):
         return False  # no variance somewhere
     if b * (1 + abs(rho)) > 2:
@@ -203,23 +205,24 @@ class Calendar(NamedTuple):
 def calendar(earlier: Svi, later: Svi) -> Calendar:
     """Whether two smiles of one forward have calendar arbitrage: they have where least_step < 0."""
 
+    for params in (earlier, later):
+        _derivatives(params, np.zeros(1))  # refuses what is no smile
+
     def step(k: npt.ArrayLike) -> Floats:
         x = np.asarray(k, dtype=np.float64)
         return np.asarray(_derivatives(later, x)[0] - _derivatives(earlier, x)[0])
 
     # a + L + b2 z2 = b1 z1 twice squared: 4 b2^2 line^2 z2^2 = (b1^2 z1^2 - line^2 - b2^2 z2^2)^2
-    line = np.polynomial.Polynomial(
-        [
-            later.a - earlier.a - later.b * later.rho * later.m + earlier.b * earlier.rho * earlier.m,
-            later.b * later.rho - earlier.b * earlier.rho,
-        ]
+    line = np.array(
+        [step(0.0) - _bend(later, 0.0) + _bend(earlier, 0.0), later.b * later.rho - earlier.b * earlier.rho]
     )
-    one, two = (
-        np.polynomial.Polynomial([p.b**2 * (p.m**2 + p.sigma**2), -2.0 * p.b**2 * p.m, p.b**2])
-        for p in (earlier, later)
-    )
-    quartic = 4.0 * line**2 * two - (one - line**2 - two) ** 2
-    near = np.sort(quartic.roots().real) if np.any(quartic.coef) else np.empty(0)
+    one, two = (np.array([p.b**2 * (p.m**2 + p.sigma**2), -2.0 * p.b**2 * p.m, p.b**2]) for p in (earlier, later))
+    square = np.convolve(line, line)
+    left = one - two - square
+    quartic = 4.0 * np.convolve(square, two) - np.convolve(left, left)
+    if not np.all(np.isfinite(quartic)):
+        raise OverflowError("the smiles are too far from one in size")
+    near = np.sort(polyroots(np.trim_zeros(quartic, "b")).real) if np.any(quartic) else np.empty(0)
     ladder = [p.m + 0.5 * p.sigma * (_LADDER - 1.0 / _LADDER) for p in (earlier, later)]
     points = np.unique(np.concatenate([*ladder, near, 0.5 * (near[1:] + near[:-1])]))
     heights = step(points)
@@ -442,12 +445,12 @@ def check_smile(k: Floats, vol: Floats, weight: Floats, T_yr: float, need: int) 
     """DomainError naming the first unusable quote of a smile, or that there are fewer than `need`."""
     if not k.shape == vol.shape == weight.shape or k.ndim != 1:
         raise DomainError("not a smile", expected="quotes of equal shape (n,)", found=f"{k.shape}, {vol.shape}")
-    wrong = ~(np.isfinite(k) & np.isfinite(vol) & (vol > 0.0) & np.isfinite(weight) & (weight > 0.0))
+    wrong = ~(np.isfinite(k) & (vol >= LEAST_VOL) & (vol < np.inf) & np.isfinite(weight) & (weight > 0.0))
     if np.any(wrong):
         i = int(np.argmax(wrong))
         raise DomainError(
             f"quote [{i}] of the smile is unusable",
-            expected="finite k, vol > 0, weight > 0",
+            expected=f"finite k, vol >= {LEAST_VOL}, weight > 0",
             found=f"k={k[i]}, vol={vol[i]}, weight={weight[i]}",
         )
     if np.unique(k).size < need:
@@ -456,6 +459,11 @@ def check_smile(k: Floats, vol: Floats, weight: Floats, T_yr: float, need: int) 
         )
     if np.ndim(T_yr) or not 0.0 < T_yr < np.inf:
         raise DomainError("a smile needs one time to expiry", expected="a number T_yr > 0", found=str(T_yr))
+
+
+def _bend(params: Svi, k: float) -> float:
+    """b sqrt((k - m)^2 + sigma^2), the part of (1) that is no straight line."""
+    return float(params.b * np.hypot(k - params.m, params.sigma))
 
 
 def _smile(params: Svi, k: npt.ArrayLike) -> tuple[Floats, Floats, Floats, Floats]:

@@ -33,6 +33,7 @@ class CoVaR(NamedTuple):
     delta: float
 
 
+@representable
 def gaussian_covar(correlation: float, sigma_system: float, level: float) -> CoVaR:
     """Equations (2); level 1 - q, for example 0.95: the firm is at the loss that it exceeds in the worst 5 %."""
     if not -1.0 <= correlation <= 1.0 or not 0.0 < sigma_system < np.inf:
@@ -44,6 +45,7 @@ def gaussian_covar(correlation: float, sigma_system: float, level: float) -> CoV
     return CoVaR(sigma_system * z * (correlation + spread), z * correlation * sigma_system)
 
 
+@representable
 def empirical_covar(own: npt.ArrayLike, system: npt.ArrayLike, level: float, *, min_tail: int = MIN_TAIL) -> CoVaR:
     """Quantile regression of system (n,) on own (n,) returns at 1 - level; quantiles of own as `tail_risk` has VaR.
 
@@ -77,6 +79,7 @@ def quantile_regression(x: npt.ArrayLike, y: npt.ArrayLike, quantile: float) -> 
     return float(found.x[0]), float(found.x[1])
 
 
+@representable
 def gaussian_mes(correlation: float, sigma: float, level: float) -> float:
     """Equation (3), a positive loss."""
     if not -1.0 <= correlation <= 1.0 or not 0.0 < sigma < np.inf:
@@ -85,6 +88,7 @@ def gaussian_mes(correlation: float, sigma: float, level: float) -> float:
     return float(correlation * sigma * stats.norm.pdf(z) / (1.0 - level))
 
 
+@representable
 def empirical_mes(own: npt.ArrayLike, system: npt.ArrayLike, level: float, *, min_tail: int = MIN_TAIL) -> float:
     """Mean own loss over the worst 1 - level of system returns, both (n,); a positive loss.
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.core.errors import DomainError
-from aggregator.quant._checks import floats, require
+from aggregator.quant._checks import floats, representable, require
 from aggregator.quant._option_inputs import Floats
 
 
@@ -45,6 +45,7 @@ class Waterfall(NamedTuple):
     beyond: Floats
 
 
+@representable
 def waterfall(loss: npt.ArrayLike, layers: tuple[Layer, ...], supplier_assets: float) -> Waterfall:
     """Distribute losses (any shape, >= 0) over layers in order, then suppliers pro rata; eq. (1), one money.
 

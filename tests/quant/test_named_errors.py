@@ -23,7 +23,7 @@ BAD = np.array([1.0, 1.0, np.nan])
 OK3, EYE = np.ones(3), np.eye(3)
 CALLS = {
     "quantity": lambda: impact.linear_impact(BAD, 1.0),
-    "volatility": lambda: impact.square_root_impact(1.0, 1.0, BAD),
+    "sigma": lambda: impact.square_root_impact(1.0, 1.0, BAD),
     "floor_frac": lambda: impact.exponential_impact(1.0, 1.0, [0.0, 0.5, 1.0]),
     "horizon": lambda: impact.market_depth(1.0, 1.0, BAD),
     "recovery_frac": lambda: furfine.furfine_cascade(np.zeros((3, 3)), OK3, 0.0, [0.0, 1.0, 1.5]),
@@ -42,7 +42,7 @@ CALLS = {
     "series": lambda: volatility.realised_variance(BAD),
     "forecast": lambda: forecast_scores.qlike(OK3, [1.0, 1.0, 0.0]),
     "probability": lambda: forecast_scores.brier([0.0, 1.0, 1.5], [0, 1, 1]),
-    "sigma": lambda: hedging.leland(BAD, 0.01, 0.1),
+    "interval_yr": lambda: hedging.leland(1.0, 0.01, BAD),
     "the sum of weights": lambda: fire_sales.greenwood_landier_thesmar(
         OK3 * 9, OK3, [[0.5, 0.5], [1, 0], [1, 1]], [0.1, 0.1], [0, 0]
     ),

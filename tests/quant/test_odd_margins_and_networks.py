@@ -14,10 +14,16 @@ from scipy import sparse
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import (
+    backtests,
+    black,
     clearing,
+    compound_loss,
     debtrank,
     deleveraging,
+    depth,
     fire_sales,
+    forecast_scores,
+    forwards,
     furfine,
     margin,
     margin_deribit,
@@ -29,10 +35,15 @@ from aggregator.quant import (
     perps,
     reconstruct,
     span,
+    ssvi,
+    svi,
+    systemic_risk,
+    tail_risk,
     waterfall,
 )
 
 W, V, SHARES = [[0.0, 1.0, 0.0], [0.5, 0.0, 1.0], [0.0, 2.0, 0.0]], [1.0, 2.0, 3.0], [0.1, 0.2, 0.3]
+SERIES, TWO = np.random.default_rng(0).normal(size=60), [[1.0, 0.5], [0.5, 1.0]]
 STEPS = {"tolerance": 1e-9, "max_rounds": 20}
 OPTIONS = {
     "account": [0, 0, 1], "kind": [1, -1, 1], "K": [1500.0, 2000.0, 2500.0], "seconds": [1e5, 1e5, 1e6],
@@ -40,6 +51,18 @@ OPTIONS = {
     "rate": SHARES, "discount": [1.0] * 3, "confidence": SHARES, "perps": [1.0, -1.0], "cash": [1.0, 2.0],
     "perp_pnl": [0.0, 1.0], "spot_usd": 2000.0, "perp_usd": 2000.0, "stable_usd": 1.0,
 }  # fmt: skip
+
+
+def smile(k: Any, **params: float) -> object:
+    """Everything that is said of one smile."""
+    one = svi.Svi(**params)
+    return (
+        svi.total_variance(one, k),
+        svi.butterfly(one, k),
+        svi.least_butterfly(one),
+        svi.is_free(one),
+        svi.calendar(svi.Svi(0.03, 0.1, -0.3, 0.1, 0.2), one),
+    )
 
 
 def margin_of(model: margin.MarginModel) -> Callable[..., object]:
@@ -87,8 +110,8 @@ CALLS: dict[str, tuple[Callable[..., object], dict[str, Any]]] = {
     "neva.rogers_veraart": (
         valued(neva.rogers_veraart), {"outside_assets": V, "liabilities": V, "alpha": 0.5, "beta": 0.5},
     ),
-    "neva.merton": (valued(neva.merton), {"assets": V, "volatility": V, "recovery_frac": 0.5}),
-    "neva.black_cox": (valued(neva.black_cox), {"assets": V, "volatility": V, "recovery_frac": 0.5}),
+    "neva.merton": (valued(neva.merton), {"assets": V, "sigma": V, "recovery_frac": 0.5}),
+    "neva.black_cox": (valued(neva.black_cox), {"assets": V, "sigma": V, "recovery_frac": 0.5}),
     "cifuentes": (
         fire_sales.cifuentes_ferrucci_shin,
         {"cash": V, "illiquid_units": V, "liabilities": V, "min_ratio": 0.1, "alpha": 0.1, **STEPS},
@@ -159,9 +182,44 @@ CALLS: dict[str, tuple[Callable[..., object], dict[str, Any]]] = {
     "deribit": (margin_of(margin_deribit.DeribitStandard(0.02, 0.01)), OPTIONS),
     "deribit_pm": (margin_of(margin_deribit.DeribitPortfolio()), OPTIONS),
     "span": (margin_of(margin_span.SpanScan(0.1, 0.2)), OPTIONS),
+    "historical": (tail_risk.historical, {"losses": SERIES, "level": 0.8}),
+    "filtered": (tail_risk.filtered_historical, {"losses": SERIES, "sigma": SERIES**2, "sigma_now": 1.0, "level": 0.8}),
+    "delta_gamma": (
+        tail_risk.delta_gamma, {"delta": V[:2], "gamma": TWO, "covariance": TWO, "level": 0.99, "theta": 0.1},
+    ),
+    "covar": (systemic_risk.empirical_covar, {"own": SERIES, "system": SERIES[::-1], "level": 0.8}),
+    "mes": (systemic_risk.empirical_mes, {"own": SERIES, "system": SERIES[::-1], "level": 0.8}),
+    "gaussian_mes": (systemic_risk.gaussian_mes, {"correlation": 0.5, "sigma": 0.2, "level": 0.95}),
+    "srisk": (systemic_risk.srisk, {"debt": V, "equity": V, "long_run_mes": SHARES, "capital_ratio": 0.08}),
+    "acerbi": (backtests.acerbi_szekely, {"profit": SERIES, "var": 1.0, "es": 1.2, "level": 0.9}),
+    "diebold": (forecast_scores.diebold_mariano, {"loss_a": SERIES, "loss_b": SERIES[::-1], "horizon": 2}),
+    "auc": (forecast_scores.auc, {"score": V, "happened": [0, 1, 1]}),
+    "log_loss": (forecast_scores.brier, {"probability": SHARES, "happened": [0, 1, 1]}),
+    "panjer": (compound_loss.panjer_poisson, {"frequency": 2.0, "severity": [0.5, 0.3, 0.2], "units": 40}),
+    "parity": (
+        lambda **given: forwards.parity_forward(**given, discount=None),
+        {"K": [90.0, 100.0, 110.0], "call": [15.0, 9.0, 5.0], "put": [4.0, 8.0, 14.0], "weight": V},
+    ),
+    "curve": (
+        lambda T_yr, forward, at: forwards.ForwardCurve(100.0, T_yr, forward).carry(at),
+        {"T_yr": SHARES, "forward": [101.0, 102.0, 103.0], "at": SHARES},
+    ),
+    "smile": (smile, {"a": 0.04, "b": 0.1, "rho": -0.3, "m": 0.1, "sigma": 0.2, "k": SHARES}),
+    "surface": (
+        lambda theta, rho, eta, gamma, k: ssvi.SsviSurface(np.array([0.1, 0.5]), theta, rho, eta, gamma).vol(k, 0.2),
+        {"theta": [0.02, 0.1], "rho": -0.2, "eta": 1.0, "gamma": 0.4, "k": SHARES},
+    ),
+    "walk": (
+        lambda amount, **pool: depth.constant_product_depth(**pool).walk(amount),
+        {"amount": V, "base": 10.0, "quote": 10.0, "fee_frac": 0.01},
+    ),
+    "greeks": (
+        black.first_greeks, {"kind": [1, -1, 1], "S": V, "K": V, "T_yr": SHARES, "sigma": SHARES, "r": SHARES},
+    ),
 }  # fmt: skip
-ODD = (np.nan, np.inf, -np.inf, -1.0, 0.0, 1e300, -1e300, 1e-300)
-LABELLED = {"cross_margin": 2}  # no positive price liquidates: NaN in the third column
+ODD = (np.nan, np.inf, -np.inf, -1.0, 0.0, 1e300, -1e300, 1e-300, 1e160, 1e-160, 1.7e308, 5e-324)
+# NaN is an answer where the docstring says so: no positive price liquidates, no violation, no event, an empty book
+LABELLED = {"cross_margin": {2}, "acerbi": {0}, "auc": {0}, "walk": {1}, "greeks": {1, 2, 3, 4}}
 
 
 def figures(found: Any) -> list[np.ndarray]:
@@ -183,7 +241,7 @@ def test_an_odd_input_is_refused_or_answered(name: str) -> None:
             for odd in ODD:
                 changed = np.array(value, dtype=float)
                 changed[(-1,) + (0,) * (changed.ndim - 1)] = odd
-                tries.append(changed)
+                tries += [changed, np.full(changed.shape, odd)]
         for odd in tries:
             try:
                 found = function(**(plain | {argument: odd}))
@@ -191,4 +249,36 @@ def test_an_odd_input_is_refused_or_answered(name: str) -> None:
                 assert refused.message, (argument, odd)  # noqa: PT017
                 continue
             for i, array in enumerate(figures(found)):
-                assert not np.any(np.isnan(array)) or LABELLED.get(name) == i, (argument, odd)
+                assert not np.any(np.isnan(array)) or i in LABELLED.get(name, ()), (argument, odd)
+
+
+def test_what_a_mask_hides_is_refused_by_name_and_a_mask_of_nothing_is_none() -> None:
+    values = np.array([1.0, 2.0, 3.0])
+    hidden, plain = np.ma.masked_array(values, [False, True, False]), np.ma.masked_array(values, [False] * 3)
+    for name in ("assets", "sigma"):
+        with pytest.raises(DomainError, match=rf"^{name}\[1\] is masked"):
+            neva.merton(**({"assets": values, "sigma": values} | {name: hidden}))
+    with pytest.raises(DomainError, match=r"^losses\[1\] is masked"):
+        tail_risk.historical(np.ma.masked_array(SERIES, np.arange(60) == 1), 0.8)
+    with pytest.raises(DomainError, match=r"^liabilities\[0, 1\] is masked"):
+        clearing.system(np.ma.masked_array(W, np.array(W) == 1.0), V)
+    with pytest.raises(DomainError, match=r"^kind is masked"):
+        black.price(np.ma.masked_array([1, -1, 1], [True, False, False]), V, V, SHARES, SHARES)
+    np.testing.assert_array_equal(black.price("c", plain, 2.0, 0.5, 0.3), black.price("c", values, 2.0, 0.5, 0.3))
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-160, 1.0, 1e160, 1e300])
+def test_maximum_entropy_in_any_unit(unit: float) -> None:
+    found = reconstruct.maximum_entropy(np.array(V) * unit, np.array([3.0, 1.0, 2.0]) * unit)
+    one = reconstruct.maximum_entropy(V, [3.0, 1.0, 2.0])
+    assert found.converged
+    np.testing.assert_allclose(found.claims / unit, one.claims, rtol=1e-9)
+    np.testing.assert_allclose(found.claims.sum(axis=1) / unit, V, rtol=1e-10)
+
+
+def test_maximum_entropy_meets_small_totals_to_their_own_last_digit() -> None:
+    """A node of 1e-9 beside nodes of 1e6: the error of its total is relative to it."""
+    lent, borrowed = np.array([1e-9, 2e6, 1e6, 1.5e6]), np.array([1e6, 2e6, 1.5e6, 1e-9])
+    found = reconstruct.maximum_entropy(lent, borrowed)
+    assert found.converged
+    np.testing.assert_allclose(found.claims.sum(axis=1), lent, rtol=1e-11)

@@ -168,6 +168,14 @@ def test_diebold_mariano_equals_r(horizon: int, power: int, statistic: float, p:
     assert swapped.statistic == pytest.approx(-found.statistic)
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("constant", [0.0, 0.1, -1 / 3])
+def test_diebold_mariano_of_a_constant_difference_is_refused(scale: float, constant: float) -> None:
+    losses = np.random.default_rng(0).random(50) * scale
+    with pytest.raises(DomainError, match="constant"):
+        diebold_mariano(losses, losses + constant * scale)
+
+
 def test_scores_by_hand() -> None:
     p, y = [0.1, 0.4, 0.35, 0.8, 0.65, 0.2, 0.9, 0.5], [0, 0, 1, 1, 1, 0, 1, 0]
     assert auc(p, y) == pytest.approx(0.875, abs=1e-9)
