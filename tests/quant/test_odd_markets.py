@@ -61,8 +61,8 @@ ARRAY_FORMS: dict[str, Form] = {
     "for proceeds": (BOOK.base_for, {"proceeds": 5}),
     "linear": (impact.linear_impact, {"quantity": 5, "depth": 100}),
     "exponential": (impact.exponential_impact, {"quantity": 5, "depth": 100, "floor_frac": 0.2}),
-    "square root": (impact.square_root_impact, {"quantity": 5, "volume": 100, "volatility": 0.1}),
-    "depth": (impact.market_depth, {"volume": 5, "volatility": 0.1, "horizon": 1}),
+    "square root": (impact.square_root_impact, {"quantity": 5, "volume": 100, "sigma": 0.1}),
+    "depth": (impact.market_depth, {"volume": 5, "sigma": 0.1, "horizon": 1}),
 }
 CASES = [(form, name) for form, (_, inputs) in ARRAY_FORMS.items() for name in inputs]
 
