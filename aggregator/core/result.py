@@ -101,8 +101,27 @@ class WalletOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Edge:
+    """Where the last digits of an input may decide: within 1e-9 of health 1 (or of the contract's rounding of it), a
+    close-factor, dust or whole-collateral step, a profit of 0, the end of the pools, or of an equal candidate.
+
+    kind: health | step | profit | pool | tie. off: relative distance, 0 on it; for a step within which one lies.
+    asset: the collateral or what was sold; '' where it is none's. account and market: '' for a pool.
+    """
+
+    kind: str
+    account: str
+    market: str
+    asset: str
+    off: float
+
+
+@dataclass(frozen=True, slots=True)
 class StressResult:
-    """amplification = loss at the fixed point / loss of the first round alone (1.0 when nothing is liquidated)."""
+    """edges: the nearest of each kind; edge_counts: how many there were, by kind.
+
+    amplification = loss at the fixed point / loss of the first round alone (1.0 when nothing is liquidated).
+    """
 
     version: str
     cut_digest: str
@@ -121,6 +140,8 @@ class StressResult:
     coverage: list[Coverage]
     gaps: list[dict[str, object]]
     notes: list[str] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    edge_counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def job(self) -> str:

@@ -10,7 +10,7 @@ _STEPS, _CLOSE = 200, 2.0**-52
 def crossing(falling: Callable[[float], float], low: float, high: float) -> float:
     """The largest x in [low, high] that is known to have falling(x) >= 0, within 2^-52 of where that ends.
 
-    falling(low) >= 0 is taken as known; a jump is closed in on as well. Illinois steps (Dowell & Jarratt 1971,
+    `low` where no x was met that has; a jump is closed in on as well. Illinois steps (Dowell & Jarratt 1971,
     doi:10.1007/BF01934364), halved where they stay on one side.
     """
     at_high = falling(high)

@@ -11,6 +11,7 @@ from dataclasses import asdict
 import numpy as np
 
 from aggregator.core.ids import USD
+from aggregator.core.result import Edge
 from aggregator.core.rows import Gap
 from aggregator.engine.book import Flags, add_up
 from aggregator.engine.market import EITHER, REDEEM
@@ -19,6 +20,7 @@ from aggregator.engine.run import Cascade
 _LEAST_SHOWN_USD, _NEAR_DOLLAR = 0.01, 0.01
 _OFF_PRICE = 0.02  # beyond a pool's fee and a feed's deviation
 _NAMED = 5
+_LISTED = 20  # edges of a kind
 
 
 def conventions(run: Cascade) -> dict[str, object]:
@@ -27,8 +29,9 @@ def conventions(run: Cascade) -> dict[str, object]:
         "profit_test_unit": "whole wave: one asset after the other at its average price, calls cut to the size that "
         "pays, what cannot be cut whole by rising health, then absorptions of several assets, then the next collateral "
         "of refused accounts",
-        "capacity_unit": "accounts by rising health, then order of the book; with profit_test those that would pay "
-        "alone",
+        "capacity_unit": "accounts by rising health, of equals see ties; with profit_test those that would pay alone",
+        "ties": "equal within 1e-9: first what costs less to sell, net of fee and impact by known depth, then what is "
+        "deeper, then the lower id",
         "lagged_oracle": "market price at the start of the previous round",
         "loss_booking": "bad debt writes claims down from the next "
         + ("call on" if run.conventions.rounds == "sequential" else "round on"),
@@ -101,6 +104,21 @@ def assumed(run: Cascade) -> list[Gap]:
 
 def _gap(subject: str, reason: str, detail: str, usd: float) -> Gap:
     return Gap(subject, reason, detail, value_usd=f"{usd:.2f}")
+
+
+def edges(run: Cascade) -> list[Edge]:
+    """The nearest edges of each kind, which is where another machine or the last digit of an input may tell."""
+    book = run.book
+    return [
+        Edge(
+            e.kind,
+            book.holders[book.account_holder[e.account]] if e.account >= 0 else "",
+            book.markets[book.account_market[e.account]] if e.account >= 0 else "",
+            book.assets[e.asset] if e.asset >= 0 else "",
+            e.off,
+        )
+        for e in run.state.edges.nearest(_LISTED)
+    ]
 
 
 def notes(run: Cascade, by_credit: bool) -> list[str]:

@@ -1,9 +1,10 @@
 """Which calls a round's liquidators make, by each market's own rule, and what every one takes, repays and leaves.
 
-One call per account: of all (collateral, debt) pairs the one that pays most at market prices. Comet absorbs whole
-accounts instead: all collateral goes to the protocol at liquidationFactor, debt and surplus are settled in the base
-asset, and the storefront sells the collateral at 1 - storePriceFactor * (1 - liquidationFactor) of the oracle price
-(Comet.sol absorbInternal, quoteCollateral).
+One call per account: of all (collateral, debt) pairs the one that pays most at market prices. Of equals (`ties`) it is
+the one whose collateral costs less to sell by known depth, then the deeper, then the lower ids of collateral and debt.
+Comet absorbs whole accounts instead: all collateral goes to the protocol at liquidationFactor, debt and surplus are
+settled in the base asset, and the storefront sells the collateral at 1 - storePriceFactor * (1 - liquidationFactor) of
+the oracle price (Comet.sol absorbInternal, quoteCollateral).
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ import numpy as np
 
 from aggregator.core.errors import DomainError
 from aggregator.engine.book import Book, Codes, Flags, Floats, Indices, add_up
+from aggregator.engine.state import State
+from aggregator.engine.ties import SAME, least, levels, near
 from aggregator.rules import Calls, Taken, floored, lending
+from aggregator.rules.base import health
+
+_JUMP = 1e-6  # relative: more than 1e-9 of an input moves an amount without a step
 
 
 class Legs(NamedTuple):
@@ -31,6 +37,7 @@ class Wave(NamedTuple):
     """(k,) one call per account. leg indices; -1 for both where the account is absorbed whole.
 
     calls and taken in USD of the market's oracle; answer_*: that oracle's price of the seized and the repaid asset.
+    turn: calls of one turn are sold together, turn after turn.
     """
 
     account: Indices
@@ -40,6 +47,7 @@ class Wave(NamedTuple):
     taken: Taken
     answer_collateral: Floats
     answer_debt: Floats
+    turn: Indices
 
     def take(self, at: Indices) -> Wave:
         repaid, seized, fee, bad, cleared = self.taken
@@ -51,12 +59,13 @@ class Wave(NamedTuple):
             Taken(repaid[at], seized[at], fee[at], bad[at], cleared[at]),
             self.answer_collateral[at],
             self.answer_debt[at],
+            self.turn[at],
         )
 
 
 def join(waves: Sequence[Wave]) -> Wave:
     """Calls of several waves, one after the other."""
-    account, collateral, debt, calls, taken, answer_collateral, answer_debt = zip(*waves, strict=True)
+    account, collateral, debt, calls, taken, answer_collateral, answer_debt, turn = zip(*waves, strict=True)
     return Wave(
         np.concatenate(account),
         np.concatenate(collateral),
@@ -65,6 +74,7 @@ def join(waves: Sequence[Wave]) -> Wave:
         Taken(*(np.concatenate(column) for column in zip(*taken, strict=True))),
         np.concatenate(answer_collateral),
         np.concatenate(answer_debt),
+        np.concatenate(turn),
     )
 
 
@@ -74,19 +84,13 @@ def legs_of(book: Book, accounts: Indices, amount: Floats, answers_usd: Floats) 
     return Legs(owner, leg, amount[leg] * answers_usd[book.terms.oracle[term]], book.terms.debt[term])
 
 
-def wave(
-    book: Book,
-    accounts: Indices,
-    amount: Floats,
-    answers_usd: Floats,
-    value_usd: Floats,
-    passed: Flags | None = None,
-) -> Wave:
+def wave(state: State, accounts: Indices, answers_usd: Floats, passed: Flags | None = None) -> Wave:
     """The call of each account that its rule allows now; accounts without one are left out, order is kept.
 
     passed (legs,): collateral that nobody seizes, though it counts.
     """
-    legs, home = legs_of(book, accounts, amount, answers_usd), book.account_market[accounts]
+    book = state.book
+    legs, home = legs_of(book, accounts, state.amount, answers_usd), book.account_market[accounts]
     open_ = book.terms.callable[book.leg_term[legs.leg]] & ~book.absorbs[home][legs.owner]
     c, d = _pairs(legs, len(accounts), open_ if passed is None else open_ & ~passed[legs.leg])
     whole = np.flatnonzero(book.absorbs[home])
@@ -96,8 +100,13 @@ def wave(
     collateral, debt = np.append(legs.leg[c], none), np.append(legs.leg[d], none)
     by_term = answers_usd[book.terms.oracle]
     answers = _of_leg(book, collateral, by_term), _of_leg(book, debt, by_term)
-    out = Wave(accounts[owner], collateral, debt, calls, judge(book, home[owner], calls), *answers)
-    return _most_profitable(book, out, owner, value_usd)
+    off = np.abs(health(calls.weighted_usd, calls.all_debt_usd) - 1.0)
+    state.edges.note("health", accounts[owner[near(off)]], off[near(off)])
+    turn = np.zeros(len(owner), np.int64)
+    out = Wave(accounts[owner], collateral, debt, calls, judge(book, home[owner], calls), *answers, turn)
+    out = out.take(_chosen(state, out, owner, len(accounts)))
+    _note_steps(state, out)
+    return out
 
 
 def _calls(book: Book, legs: Legs, c: Indices, d: Indices, whole: Indices, home: Codes) -> Calls:
@@ -164,13 +173,57 @@ def _pairs(legs: Legs, n: int, callable_: Flags) -> tuple[Indices, Indices]:
     return left, d[first[legs.owner[left]] + within] if len(left) else left
 
 
-def _most_profitable(book: Book, calls: Wave, owner: Indices, value_usd: Floats) -> Wave:
-    """Of each account's calls that take anything the one with the largest profit; the first among equals."""
-    value = value_usd[book.terms.asset]
-    got = (calls.taken.seized_usd - calls.taken.fee_usd) / np.maximum(calls.answer_collateral, 1e-300)
-    paid = calls.taken.repaid_usd / np.maximum(calls.answer_debt, 1e-300)
-    profit = got * _of_leg(book, calls.collateral, value) - paid * _of_leg(book, calls.debt, value)
+def _chosen(state: State, calls: Wave, owner: Indices, n: int) -> Indices:
+    """Of each owner's calls that take anything the one to make, by owner (codes below n)."""
+    book, value = state.book, state.value_usd[state.book.terms.asset]
+    units = (calls.taken.seized_usd - calls.taken.fee_usd) / np.maximum(calls.answer_collateral, 1e-300)
+    worth = units * _of_leg(book, calls.collateral, value)
+    paid = calls.taken.repaid_usd / np.maximum(calls.answer_debt, 1e-300) * _of_leg(book, calls.debt, value)
     acts = np.flatnonzero((calls.taken.seized_usd > 0.0) | calls.taken.cleared | (calls.taken.bad_debt_usd > 0.0))
-    order = acts[np.lexsort((acts, -profit[acts], owner[acts]))]
-    first = np.append(True, owner[order][1:] != owner[order][:-1]) if len(order) else np.zeros(0, np.bool_)
-    return calls.take(order[first])
+    is_best, off = least(owner[acts], (paid - worth)[acts], np.maximum(paid, worth)[acts], n)
+    best, rival = acts[is_best], near(off) & (off > 0.0)
+    alone = np.bincount(owner[best], minlength=n)[owner[best]] == 1
+    if alone.all() and not rival.any():
+        return best
+    asset = book.terms.asset[book.leg_term[calls.collateral]].astype(np.int64)
+    state.edges.note("tie", calls.account[acts[rival]], off[rival], asset[acts[rival]])
+    tied = best[~alone]
+    state.edges.note("tie", calls.account[tied], 0.0, asset[tied])
+    known = np.zeros(len(tied))
+    for code in np.unique(asset[tied]).tolist():
+        at = asset[tied] == code
+        known[at] = state.depth.known_usd(code, units[tied[at]], state.value_usd)
+    tied = tied[least(owner[tied], worth[tied] - known, worth[tied], n)[0]]
+    codes, of = np.unique(asset[tied], return_inverse=True)
+    shallow = levels(-np.minimum([state.depth.deep_usd(code) for code in codes.tolist()], 1e300))[of]
+    repaid = state.rank[book.terms.asset[book.leg_term[calls.debt[tied]]]]
+    by = np.lexsort((calls.debt[tied], calls.collateral[tied], repaid, state.rank[asset[tied]], shallow, owner[tied]))
+    tied = tied[by]
+    first = np.append(True, owner[tied][1:] != owner[tied][:-1])
+    out = np.append(best[alone], tied[first])
+    return out[np.argsort(owner[out], kind="stable")]
+
+
+def _note_steps(state: State, calls: Wave) -> None:
+    """Name accounts for which 1e-9 more or less of an input is another call: a close factor, dust, the last collateral.
+
+    Debts move by 1e-9 and collateral by twice that, so that each limit of a rule is crossed, whatever it is of; the
+    average threshold stays.
+    """
+    taken, market = calls.taken, state.book.account_market[calls.account]
+    size = np.maximum(taken.repaid_usd + taken.bad_debt_usd, 1e-300)
+    for grown in (1.0 + SAME, 1.0 - SAME):
+        usd = calls.calls
+        moved = usd._replace(
+            debt_usd=usd.debt_usd * grown,
+            all_debt_usd=usd.all_debt_usd * grown,
+            collateral_usd=usd.collateral_usd * grown**2,
+            all_collateral_usd=usd.all_collateral_usd * grown**2,
+            weighted_usd=usd.weighted_usd * grown**2,
+        )
+        other = judge(state.book, market, moved)
+        jump = np.abs(other.repaid_usd - taken.repaid_usd) + np.abs(other.bad_debt_usd - taken.bad_debt_usd)
+        called = (other.seized_usd > 0.0) | other.cleared  # whether it is at all is an edge of health
+        state.edges.note(
+            "step", calls.account[called & ((jump > _JUMP * size) | (other.cleared != taken.cleared))], SAME
+        )

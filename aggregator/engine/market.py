@@ -136,7 +136,8 @@ class Depth:
     sold (assets,): units that stand in the pools; paid_units (assets,): what pools paid out in tokens that are not
     cash; paid_usd (assets,): in cash, by asset sold. unfilled (assets,): units that found no buyer. without_depth,
     sold_as_cash (assets,): USD sold at an asset's price, its depth unknown or taken as unlimited.
-    how (assets,): AT_PRICE, SELL, REDEEM, EITHER or UNKNOWN. curve: the merged books at the blow.
+    off_end (assets,): how close an order came to the end of the depth, relative. curve: the merged books at the blow.
+    how (assets,): AT_PRICE, SELL, REDEEM, EITHER or UNKNOWN.
     """
 
     def __init__(self, book: Book, value_usd: Floats, before_usd: Floats, kept: Floats, par: Floats) -> None:
@@ -148,6 +149,7 @@ class Depth:
         self.book, self.blow_usd = book, value_usd
         self.sold, self.ratio, self.own = np.zeros(n), np.ones(n), np.ones(n)
         self.paid_usd, self.paid_units, self.unfilled = np.zeros(n), np.zeros(n), np.zeros(n)
+        self.off_end = np.full(n, np.inf)
         curves = [_curve(p, value_usd, before_usd, float(kept[p.base])) for p in book.pools]
         place = order(book, [_within(c) * float(value_usd[p.quote]) for c, p in zip(curves, book.pools, strict=True)])
         claims = book.claims
@@ -219,6 +221,34 @@ class Depth:
             return received + self._quote_redeemed(asset, units - to_pools, value_usd, ahead)
         return units * float(value_usd[asset])
 
+    def known_usd(self, asset: int, units: Floats, value_usd: Floats) -> Floats:
+        """(k,) what each order, all alternatives, would bring now by depth that is known; nothing where none is.
+
+        Where a claim is sold both ways, what the better of them brings alone.
+        """
+        how = self.how[asset]
+        if how == AT_PRICE:
+            return units * float(value_usd[asset])
+        pools, redeemed = np.zeros(len(units)), np.zeros(len(units))
+        if how in (SELL, EITHER):
+            bids = self.bids[asset]
+            for quote, x in zip(bids.quotes, bids.paid_each(units), strict=True):
+                pools = pools + (x if quote == _CASH else self.known_usd(quote, x, value_usd))
+        if how in (REDEEM, EITHER):
+            for under, rate in self._redeemed(asset, 1.0, value_usd):
+                redeemed = redeemed + self.known_usd(under, rate * units, value_usd)
+        return np.maximum(pools, redeemed)
+
+    def deep_usd(self, asset: int) -> float:
+        """USD that a sale down to 95 % of its price brought at the blow; inf for cash, 0 where none is known."""
+        how = self.how[asset]
+        if how == AT_PRICE:
+            return np.inf
+        pools = _within(self.curve[asset]) if how in (SELL, EITHER) else 0.0
+        if how in (SELL, UNKNOWN):
+            return pools
+        return pools + min(self.deep_usd(u) for u in self.book.claims.underlying[self.rows[asset]].tolist())
+
     def recover(self, frac: float) -> float:
         """Let a share of what was sold be bought out of the pools by others; returns what they pay in USD.
 
@@ -242,6 +272,8 @@ class Depth:
         self.unfilled[asset] += unfilled
         if bids.empty:
             return 0.0
+        end = float(bids.curve.base[-1])
+        self.off_end[asset] = min(self.off_end[asset], abs(units / end - 1.0))
         self.sold[asset] += units - unfilled
         paid, self.bids[asset] = bids.paid(units), bids.after(units)
         self._book_paid(asset, paid)
@@ -283,7 +315,8 @@ class Depth:
     def _to_pools(self, asset: int, units: float, value_usd: Floats, ahead: Ahead) -> float:
         """Of one order of a claim, what is sold into its own pools: there the next unit brings as much as redeemed.
 
-        Both ways may end in one token's depth; each is judged after both sales, so the split brings the most.
+        Both ways may end in one token's depth; each is judged after both sales, so the split brings the most; where its
+        pools pay in several tokens, no less than redeeming all.
         """
 
         def better_in_pools(own: float) -> float:
@@ -294,7 +327,13 @@ class Depth:
 
         if better_in_pools(0.0) <= 0.0:
             return 0.0
-        return crossing(better_in_pools, 0.0, units)
+        own = crossing(better_in_pools, 0.0, units)
+        if len(self.bids[asset].quotes) > 1:  # routed at the blow's values: one of the quotes may have fallen since
+            after, alone = ahead.copy(), ahead.copy()
+            both = self._quote_pools(asset, own, value_usd, after)
+            both += self._quote_redeemed(asset, units - own, value_usd, after)
+            return own if both >= self._quote_redeemed(asset, units, value_usd, alone) else 0.0
+        return own
 
     def _next_usd(self, asset: int, value_usd: Floats, ahead: Ahead) -> float:
         """What the next unit of an asset brings after the sales in `ahead`."""

@@ -58,6 +58,8 @@ def stress_result(
         conservation=dict(sorted(conservation.items())),
         coverage=sorted(coverage, key=lambda c: (str(c.chain), c.protocol, c.deployment)),
         gaps=[_plain(gap) for gap in sorted([*gaps, *run.book.gaps, *declared.assumed(run)], key=_gap_order)],
+        edges=declared.edges(run),
+        edge_counts=run.state.edges.counts(),
         notes=declared.notes(run, by_credit) + _unnamed(before - after, wallets),
     )
 

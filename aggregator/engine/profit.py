@@ -12,53 +12,58 @@ from aggregator.engine.liquidate import Wave, join, judge, wave
 from aggregator.engine.market import Ahead
 from aggregator.engine.sale import sale_of
 from aggregator.engine.state import State
+from aggregator.engine.ties import SAME, near
 from aggregator.rules import Calls, Taken
-
-_WHOLE = 1.0 - 1e-12
 
 
 def profitable(state: State, calls: Wave, answers_usd: Floats) -> Wave:
     """The calls that pay after impact, cut to the size that pays; a refused account is asked for its next collateral.
 
-    Every call meets the depth that those before it leave, and what pools pay does not hang on the order of sales, so a
-    wave as a whole never loses.
+    Every call meets the depth that those before it leave, and turns are sold in the order in which they were foreseen,
+    so a wave as a whole never loses.
     """
     ahead: Ahead = {}
     made: list[Wave] = []
     passed = np.zeros(len(state.book.leg_term), np.bool_)
+    turn = 0
     while True:
-        share, ahead = _shares(state, calls, answers_usd, ahead)
-        made.append(_cut(state, calls, share))
+        share, turns, ahead = _shares(state, calls, answers_usd, ahead)
+        made.append(_cut(state, calls._replace(turn=turn + turns), share))
+        turn += 1 + int(turns.max(initial=0))
         refused = np.flatnonzero((calls.collateral >= 0) & ~np.isin(calls.account, made[-1].account))
         if not len(refused):
             return join(made) if len(made) > 1 else made[0]
         passed[calls.collateral[refused]] = True
-        calls = wave(state.book, calls.account[refused], state.amount, answers_usd, state.value_usd, passed)
+        calls = wave(state, calls.account[refused], answers_usd, passed)
 
 
-def _shares(state: State, calls: Wave, answers_usd: Floats, ahead: Ahead) -> tuple[Floats, Ahead]:
-    """(share of each call that pays after the sales `ahead`, (k,) in [0, 1]; what then is ahead).
+def _shares(state: State, calls: Wave, answers_usd: Floats, ahead: Ahead) -> tuple[Floats, Indices, Ahead]:
+    """(share of each call that pays after the sales `ahead`, (k,) in [0, 1]; its turn, (k,); what then is ahead).
 
-    Assets by code, then calls that sell several. Absorptions are whole or not at all.
+    Assets by code in the first turn, then each call that sells several. Absorptions are whole or not at all.
     """
     sale = sale_of(state, calls, answers_usd)
     book, v = state.book, state.value_usd
     asset = book.terms.asset[book.leg_term[sale.leg]]
     several = np.bincount(sale.call, minlength=len(calls.account)) > 1
-    share = np.zeros(len(calls.account))
+    share, turn = np.zeros(len(calls.account)), np.zeros(len(calls.account), np.int64)
     for code in np.unique(asset[~several[sale.call]]).tolist():
         rows = np.flatnonzero((asset == code) & ~several[sale.call])
         at = sale.call[rows]
         allow = partial(_allowed, state.book, calls.take(at))
-        share[at] = affordable(state.depth, code, sale.units[rows], sale.cost_usd[at], v, ahead, allow)
+        share[at], off = affordable(state.depth, code, sale.units[rows], sale.cost_usd[at], v, ahead, allow)
+        just = np.flatnonzero(near(off))
+        state.edges.note("profit", calls.account[at[just]], np.abs(off[just]), code)
     for call in np.flatnonzero(several).tolist():
         rows, after = np.flatnonzero(sale.call == call), ahead.copy()
         got = sum(
             state.depth.quote(int(a), float(u), v, after) for a, u in zip(asset[rows], sale.units[rows], strict=True)
         )
-        if got >= sale.cost_usd[call] * _WHOLE:
-            share[call], ahead = 1.0, after
-    return share, ahead
+        if got >= sale.cost_usd[call] * (1.0 - SAME):
+            share[call], turn[call], ahead = 1.0, 1 + turn.max(), after
+        if near(off := np.array([got / sale.cost_usd[call] - 1.0])).any():
+            state.edges.note("profit", calls.account[[call]], np.abs(off))
+    return share, turn, ahead
 
 
 def paying(state: State, calls: Wave, answers_usd: Floats, most: int) -> Indices:

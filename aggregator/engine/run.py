@@ -22,8 +22,9 @@ from aggregator.engine.audit import Audit
 from aggregator.engine.blow import Blow, blow_of
 from aggregator.engine.book import Book, Floats, Indices
 from aggregator.engine.derivatives import Derivatives
-from aggregator.engine.settle import NOTHING, Flow, liquidate
+from aggregator.engine.settle import NOTHING, Flow, in_turn, liquidate
 from aggregator.engine.state import State
+from aggregator.engine.ties import near
 from aggregator.rules.aave_v3_batch import CLOSE_FACTOR_HF
 
 OnRound = Callable[[int], None]
@@ -139,11 +140,14 @@ def _round(state: State, extra: Derivatives, rules: Conventions, number: int) ->
     book, opened, answers = state.book, state.value_usd, state.answers()
     sums = health.sums(book, state.amount, answers)
     at_edge = health.at_edge(book, state.amount, answers, sums)
-    due = _due(state, sums)
+    due = _due(state, sums, answers, rules)
+    state.edges.note("health", at_edge, np.abs(sums.health[at_edge] - 1.0))
     calls = state.calls.copy()
     flow = NOTHING
     if len(due):
         flow = _sequential(state, due, rules) if rules.rounds == "sequential" else liquidate(state, due, answers, rules)
+    ends = np.flatnonzero(near(state.depth.off_end))
+    state.edges.note("pool", ends, state.depth.off_end[ends])
     state.first_round[(calls == 0) & (state.calls > 0)] = number
     written_usd = state.write_down()
     settled = state.oracles_settled()
@@ -156,14 +160,16 @@ def _round(state: State, extra: Derivatives, rules: Conventions, number: int) ->
     return _Round(flow, due[state.calls[due] == calls[due]], at_edge, written_usd, pnl, moved, still)
 
 
-def _due(state: State, sums: health.Sums) -> Indices:
-    """Accounts that their rule lets be called, by rising health."""
+def _due(state: State, sums: health.Sums, answers: Floats, rules: Conventions) -> Indices:
+    """Accounts that their rule lets be called, by rising health, equals as `ties` says."""
     book = state.book
     below = np.flatnonzero((sums.weighted_usd < sums.debt_usd) & ~state.dead)
     market = book.account_market[below]
     frac = sums.weighted_usd[below] / sums.debt_usd[below]
     open_ = book.judged[market] & ~(book.shielded[market] & (frac >= CLOSE_FACTOR_HF))
-    return below[open_][np.argsort(frac[open_], kind="stable")]
+    kept = np.flatnonzero(book.shielded[market] & near(frac / CLOSE_FACTOR_HF - 1.0))
+    state.edges.note("step", below[kept], np.abs(frac[kept] / CLOSE_FACTOR_HF - 1.0))
+    return in_turn(state, below[open_], frac[open_], answers, rules)
 
 
 def _sequential(state: State, due: Indices, rules: Conventions) -> Flow:

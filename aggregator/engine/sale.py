@@ -12,11 +12,12 @@ from aggregator.engine.state import State
 
 
 class Sale(NamedTuple):
-    """(s,) what leaves to liquidators: position in the wave, leg, units; cost_usd (k,) per call."""
+    """(s,) what leaves to liquidators: position in the wave, leg, units, turn; cost_usd (k,) per call."""
 
     call: Indices
     leg: Indices
     units: Floats
+    turn: Indices
     cost_usd: Floats
 
 
@@ -39,10 +40,12 @@ def sale_of(state: State, calls: Wave, answers_usd: Floats) -> Sale:
     discount = book.storefront_frac[book.terms.market[term]] * book.terms.bonus_frac[term]
     asked = add_up(legs.owner[at], legs.usd[at] * (1.0 - np.nan_to_num(discount)), len(whole))
     cost[whole] = asked * owed_usd(state, legs, len(whole)) / np.asarray(calls.calls.all_debt_usd)[whole]
+    call = np.concatenate([single, whole[legs.owner[at]]])
     return Sale(
-        np.concatenate([single, whole[legs.owner[at]]]),
+        call,
         np.concatenate([leg, legs.leg[at]]),
         np.concatenate([seized - fee, state.amount[legs.leg[at]]]),
+        calls.turn[call],
         cost,
     )
 

@@ -12,6 +12,7 @@ from aggregator.engine.liquidate import Wave, legs_of, wave
 from aggregator.engine.profit import paying, profitable
 from aggregator.engine.sale import Sale, owed_usd, sale_of
 from aggregator.engine.state import State
+from aggregator.engine.ties import levels
 
 
 class Flow(NamedTuple):
@@ -38,7 +39,7 @@ NOTHING = Flow(0, 0.0, 0.0, 0.0, 0.0)
 
 def liquidate(state: State, accounts: Indices, answers_usd: Floats, conventions: Conventions) -> Flow:
     """Make the calls of these accounts (by rising health) at one set of prices; sell what they seize in one walk."""
-    calls = wave(state.book, accounts, state.amount, answers_usd, state.value_usd)
+    calls = wave(state, accounts, answers_usd)
     if conventions.capacity_accounts:
         most = min(conventions.capacity_accounts, len(calls.account))
         calls = calls.take(paying(state, calls, answers_usd, most) if conventions.profit_test else np.arange(most))
@@ -153,10 +154,43 @@ def _absorb(state: State, calls: Wave, answers_usd: Floats, sale: Sale) -> float
 
 
 def _sell(state: State, sale: Sale) -> float:
-    """One walk for each asset, in order of its code; liquidators keep what finds no buyer."""
+    """Turn after turn one order for each asset, in order of its code; liquidators keep what finds no buyer."""
     asset = state.book.terms.asset[state.book.leg_term[sale.leg]]
-    units = add_up(asset, sale.units, len(state.book.assets))
     v, received = state.value_usd, 0.0
-    for code in np.flatnonzero(units > 0.0).tolist():
-        received += state.sell(code, float(units[code]), v)
+    for turn in np.unique(sale.turn).tolist():
+        units = add_up(asset, np.where(sale.turn == turn, sale.units, 0.0), len(state.book.assets))
+        for code in np.flatnonzero(units > 0.0).tolist():
+            received += state.sell(code, float(units[code]), v)
     return received
+
+
+def in_turn(state: State, accounts: Indices, frac: Floats, answers_usd: Floats, conventions: Conventions) -> Indices:
+    """Accounts by rising health `frac` (k,); equals as `ties` says, by what their calls would sell, then by names."""
+    level = levels(frac)
+    tied = np.flatnonzero(np.bincount(level)[level] > 1)
+    if not len(tied):
+        return accounts[np.argsort(level, kind="stable")]
+    if conventions.capacity_accounts or conventions.rounds == "sequential":  # otherwise their order tells nothing
+        least = np.full(len(accounts), np.inf)
+        np.minimum.at(least, level, frac)
+        state.edges.note("tie", accounts[tied], frac[tied] / np.maximum(least[level[tied]], 1e-300) - 1.0)
+    calls = wave(state, accounts[tied], answers_usd)
+    sale, v, book, n = sale_of(state, calls, answers_usd), state.value_usd, state.book, len(calls.account)
+    asset = book.terms.asset[book.leg_term[sale.leg]]
+    known, deep = np.zeros(len(asset)), np.full(n, 1e300)
+    for code in np.unique(asset).tolist():
+        at = asset == code
+        known[at] = state.depth.known_usd(code, sale.units[at], v)
+        np.minimum.at(deep, sale.call[at], state.depth.deep_usd(code))
+    worth, brings = add_up(sale.call, sale.units * v[asset], n), add_up(sale.call, known, n)
+    cost_frac = 1.0 - np.divide(brings, worth, out=np.zeros(n), where=worth > 0.0)
+    rank = dict(zip(calls.account.tolist(), zip(levels(1.0 + cost_frac), levels(-deep), strict=True), strict=True))
+
+    def place(i: int) -> tuple[object, ...]:
+        account, home = int(accounts[i]), book.account_market[accounts[i]]
+        cost, depth = rank.get(account, (n, n))
+        return int(level[i]), int(cost), int(depth), book.holders[book.account_holder[account]], book.markets[home], i
+
+    order, spread = np.argsort(level, kind="stable"), np.sort(level, kind="stable")
+    order[np.isin(spread, level[tied])] = sorted(tied.tolist(), key=place)
+    return accounts[order]

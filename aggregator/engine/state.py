@@ -17,6 +17,7 @@ from aggregator.core.errors import DomainError
 from aggregator.engine.blow import Blow
 from aggregator.engine.book import CONSTANT, LAGGED, RATE, Book, Floats, add_up
 from aggregator.engine.market import Depth, cross_moved
+from aggregator.engine.ties import Edges
 from aggregator.engine.value import CutValues, Lookthrough, Valuation, values_at_cut
 
 SECTORS = ("borrowers", "liquidators", "outside", "pools", "protocol", "suppliers")
@@ -57,6 +58,8 @@ class State:
         self.blow_usd = self.value_usd.copy()
         self.previous_usd = self.cut_usd  # at the start of the round before: lagged oracles answer it
         self.depth = Depth(book, self.value_usd, self.cut_usd, blow.depth_kept, self.par)
+        self.edges = Edges(accounts, n)
+        self.rank = np.argsort(np.argsort(np.array(book.assets), kind="stable"))  # (assets,) place by id
         self._paid = np.zeros(n)
         self.silent = True  # no round has run yet
         self.cash = dict.fromkeys(SECTORS, 0.0)

@@ -8,8 +8,11 @@ from time import process_time
 import numpy as np
 
 from aggregator.core.rows import Exposure
+from aggregator.core.scenario import Scenario
+from aggregator.engine.blow import blow_of
 from aggregator.engine.liquidate import wave
 from aggregator.engine.load import from_snapshot
+from aggregator.engine.state import State
 from benchmarks.engine import crowd
 from tests.engine.test_load import DOLLAR, MORPHO, WAD, X, ladder, snapshot
 
@@ -17,11 +20,12 @@ from tests.engine.test_load import DOLLAR, MORPHO, WAD, X, ladder, snapshot
 def test_one_accounts_call_touches_its_own_legs_alone() -> None:
     """200,000 legs are 800 kB of codes; one account has at most five of them."""
     book = crowd(70_000)
-    answers = book.price_usd
+    state = State(book, blow_of(book, Scenario("s")))
+    answers = state.answers()
     for account in (0, 69_999):
         tracemalloc.start()
         try:
-            wave(book, np.array([account]), book.leg_amount, answers, book.price_usd)
+            wave(state, np.array([account]), answers)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

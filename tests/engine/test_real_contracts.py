@@ -86,7 +86,7 @@ async def test_the_call_that_liquidators_make(snap: Snapshot) -> None:
     answers = state.answers()
     sums = health.sums(book, book.leg_amount, answers)
     due = np.flatnonzero((sums.weighted_usd < sums.debt_usd * (1 - ROUNDING)) & (sums.debt_usd > SMALL_USD))
-    calls = wave(book, due, book.leg_amount, answers, state.value_usd)
+    calls = wave(state, due, answers)
     by_account = {int(a): k for k, a in enumerate(calls.account)}
     compared = 0
     for i, account in judged(snap, book):

@@ -108,7 +108,7 @@ def test_the_json_keys_that_scripts_rely_on(demo: Demo, config: Path) -> None:
     assert set(demo.summary) == {
         "version", "cut_digest", "snapshot_digest", "scenario_digest", "scenario", "conventions", "convergence",
         "rounds", "losses", "markets", "wallets", "totals", "amplification", "conservation", "coverage", "gaps",
-        "notes", "job", "headline", "degraded",
+        "notes", "job", "headline", "degraded", "edges", "edge_counts",
     }  # fmt: skip
     holder = demo.summary["wallets"][0]["holder"]
     indebted = next(w["holder"] for w in demo.summary["wallets"] if w["health_before"] is not None)
