@@ -32,6 +32,7 @@ _SECRET = ("rpc", "url")  # may carry a key: never shown
 _LEAST: dict[str, float] = {"id": 1, "slice_size": 1, "concurrency": 1, "interval_s": 1, "start_block": 0,
                             "max_per_s": 0, "timeout_s": 0, "deadline_s": 0, "allowed_gap_frac": 0}  # fmt: skip
 _ABOVE = ("max_per_s", "timeout_s", "deadline_s")  # zero would wait for ever or never
+HERE = "%(here)s"  # in store.url: the folder of the configuration, as in Alembic's
 MULTICALL3 = "0xcA11bde05977b3631167028862bE2a173976CA11"
 
 
@@ -201,6 +202,7 @@ def _build(
     asked = [d for d in deployments if d.addresses]
     _unique([f"{d.adapter} on {d.source} with {_told(d)}" for d in asked], "what a deployment reads")
     store = _section(StoreConfig, data.get("store", {}), f"{file.name} [store]")
+    store = StoreConfig(store.url.replace(HERE, str(file.parent.resolve())))
     if url := env.get("SPILLOVER_STORE_URL"):
         store = StoreConfig(url)
     config = Config(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aggregator.app.config import data_dir
+from aggregator.app.config import HERE, data_dir
 from aggregator.app.wiring import App
 from aggregator.core.errors import ConfigError
 
@@ -33,8 +33,8 @@ def run_demo(directory: Path, tick: Callable[[str, int, int], None]) -> Demo:
         recording = (source / RECORDING).read_bytes()
         _spare(directory, head.splitlines()[0], recording)
         (directory / RECORDING).write_bytes(recording)
-        store = directory.resolve() / STORE
-        (directory / "config.toml").write_text(f'{head}\n[store]\nurl = "sqlite:///{store}"\n', encoding="utf-8")
+        store = f'[store]\nurl = "sqlite:///{HERE}/{STORE}"\n'  # the folder can be moved
+        (directory / "config.toml").write_text(f"{head}\n{store}", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             "cannot write the demo",
@@ -46,7 +46,7 @@ def run_demo(directory: Path, tick: Callable[[str, int, int], None]) -> Demo:
     with App.open(config) as app:
         app.collect(tick)
         summary = app.stress(SCENARIO, "", tick, report, keep=True)
-    return Demo(summary, report, store, config)
+    return Demo(summary, report, directory.resolve() / STORE, config)
 
 
 def _spare(directory: Path, config_head: str, recording: bytes) -> None:

@@ -51,8 +51,9 @@ class CollectAnswer(NamedTuple):
 
 
 class App:
-    def __init__(self, config: Config, store: Store) -> None:
-        self.config, self.store = config, store
+    def __init__(self, config: Config, store: Store, *, named_config: bool = True) -> None:
+        """named_config: a person named the configuration, it was not found by itself."""
+        self.config, self.store, self._named_config = config, store, named_config
         self._snapshot: tuple[StoredCut, Snapshot] | None = None
 
     @classmethod
@@ -64,7 +65,7 @@ class App:
         config = load_config(path)
         store = Store.open(config.store.url)
         store.migrate(writing=False)
-        return cls(config, store)
+        return cls(config, store, named_config=path is not None)
 
     def __enter__(self) -> Self:
         return self
@@ -361,10 +362,36 @@ class App:
         if report is not None:
             from aggregator.report.stress import html
 
-            report.write_text(html(result, snap), encoding="utf-8")
+            again = self._again(scenario, snap.cut.digest, report) if isinstance(scenario, str) else ""
+            report.write_text(html(result, snap, again), encoding="utf-8")
             report.with_suffix(".json").write_bytes(body)
         answer: dict[str, Any] = json.loads(body)
         return answer
+
+    def _again(self, scenario: str, cut_digest: str, report: Path) -> str:
+        """The command line of a stress, as it runs in the folder of its report, whatever folder it runs in now.
+
+        A configuration that was named and says where its store is needs no other folder. All else is looked for in
+        the folder of now, so that the line goes there first.
+        """
+        here, there = Path.cwd(), report.parent.resolve()
+        store = parse_url(self.config.store.url)
+        file = Path(store.database or "") if store.get_backend_name() == "sqlite" else None
+        given = "SPILLOVER_STORE_URL" in os.environ
+        moves = there != here and not (self._named_config and (given or file is None or file.is_absolute()))
+        base = here if moves else there
+
+        def seen(file: Path, from_: Path = base) -> str:
+            return os.path.relpath(file.resolve(), from_)
+
+        words = ["spillover", "stress", seen(Path(scenario)) if scenario.endswith(".toml") else scenario]
+        words += ["--at", cut_digest[:12]]
+        if self._named_config:
+            words += ["--config", seen(self.config.path)]
+        line = shlex.join(words)
+        if given and file is not None:  # that of a server may hold a password
+            line = f"SPILLOVER_STORE_URL={shlex.quote(f'sqlite:///{seen(file)}')} {line}"
+        return f"cd {shlex.quote(seen(here, there))} && {line}" if moves else line
 
     def wanting(self, answer: dict[str, Any], at: str) -> bool:
         """Whether what a stress says of the cut `at` is not to be relied on, exit code 3: it read nobody's account, or

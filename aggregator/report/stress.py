@@ -37,10 +37,13 @@ _SEEN_FRAC = 1e-3  # a price that moved less is not drawn
 _LEAST_USD = 0.005
 
 
-def html(result: StressResult, snap: Snapshot) -> str:
-    """One self-contained page; the same bytes for the same result and snapshot."""
+def html(result: StressResult, snap: Snapshot, again: str = "") -> str:
+    """One self-contained page; the same bytes for the same arguments.
+
+    again: the command line that makes it once more, typed in the folder where the page lies.
+    """
     names = Names(snap)
-    sections = [_as_of(result, snap), _scenario(result)]
+    sections = [_as_of(result, snap), _scenario(result, again)]
     if not result.read_nothing:
         sections += [
             _rounds(result, snap, names),
@@ -104,10 +107,15 @@ def _as_of(result: StressResult, snap: Snapshot) -> Section:
     )
 
 
-def _scenario(result: StressResult) -> Section:
-    name = clean(str(result.scenario["name"]))
-    again = f"Run it again: spillover stress {name} --at {result.cut_digest[:12]}, version {result.version}."
-    return Section("Scenario", again, pre=_toml(result.scenario))
+def _scenario(result: StressResult, again: str) -> Section:
+    if again:
+        text = f"To run it again with version {result.version}, type in the folder of this page: {clean(again, 1000)}"
+    else:
+        text = (
+            f"To run it again with version {result.version}, save the following as scenario.toml and type: "
+            f"spillover stress scenario.toml --at {result.cut_digest[:12]}"
+        )
+    return Section("Scenario", text, pre=_toml(result.scenario))
 
 
 def _toml(scenario: dict[str, Any]) -> str:
