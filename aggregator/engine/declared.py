@@ -35,8 +35,8 @@ def conventions(run: Cascade) -> dict[str, object]:
         "lagged_oracle": "market price at the start of the previous round",
         "loss_booking": "bad debt writes claims down from the next "
         + ("call on" if run.conventions.rounds == "sequential" else "round on"),
-        "receipt_rates": "an exchange rate falls where its market's rule takes bad debt off the books; where it stays "
-        "owed (Compound v2, Aave before 3.3) rates stand, and its suppliers' loss is at what they can be paid",
+        "receipt_rates": "an exchange rate falls where its market's rule takes bad debt off the books; where the "
+        "rule keeps it as owed, rates stand, and its suppliers' loss is at what they can be paid",
         "queue": "no withdrawals are modelled",
         "bankrupt_order": "all at once; fund first, then winners in proportion to profit; by the rule of Perp Curie "
         "the fund alone, in order of the book, and what it cannot cover stays open and unrealised",

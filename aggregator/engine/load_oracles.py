@@ -22,15 +22,12 @@ from aggregator.core.account import Account, Leg
 from aggregator.core.errors import DomainError
 from aggregator.core.fixed import Fixed
 from aggregator.core.ids import USD
-from aggregator.core.rows import Gap, Price, Term
+from aggregator.core.rows import Gap, Term
 from aggregator.engine.book import CAPPED, CONSTANT, LAGGED, LIVE, RATE, Claims, Flags, Floats, Oracles, table
 from aggregator.engine.names import Names
-from aggregator.rules import Rule
-from aggregator.rules.aave_v3 import AaveV3
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.prices import own_price
 
-PROBE = 10**30  # raw units of a rebuilt leg: rounding of the contract is 1e-12 of it or less
 _BINDS, _SAME = 1e-9, 1e-12  # relative: an answer at its cap; one level
 _PATHS = {"lagged": LAGGED, "rate": RATE, "capped": CAPPED, "constant": CONSTANT}
 
@@ -56,19 +53,24 @@ class OracleTable:
         detail = "its oracle is an exchange rate, but no claim row says of what: taken as a live feed, without any cap"
         return [Gap(market, "no_rate", f"{asset}: {detail}") for market, asset in sorted(self.unrated)]
 
-    def code(self, rule: Rule, account: Account, leg: Leg) -> int:
-        """Row of the oracle that judges this leg; DomainError where no price of it is known."""
+    def code(self, account: Account, leg: Leg, judged_usd: float | None, own_unit: bool) -> int:
+        """Row of the oracle that judges this leg; DomainError where no price of it is known.
+
+        judged_usd: the price that the rule uses where that is not the market's (a category with a price of its own).
+        own_unit: whether the market counts in this very asset, and so needs no price of it.
+        """
         market, a, price_usd = account.market, self.names.asset[leg.asset], self.names.price_usd
         row = own_price(self.snap, market, leg.asset)
         if row is None:
-            own_unit = leg.side == "debt" and rule.name.startswith("morpho_blue@")  # it counts in its loan asset
             if own_unit and np.isfinite(price_usd[a]):
                 return self._add(LIVE, a, 1.0, a)
             raise DomainError(f"no price for {leg.asset} in {market}", expected="a Price row of the market, in USD")
         quote = self.names.asset.get(row.quote, -1)
         if quote < 0 or not np.isfinite(price_usd[[a, quote]]).all():
             raise DomainError(f"no USD price for {leg.asset} or {row.quote}", expected="a price of both")
-        in_quote = _judged_price(rule, account, leg, row)
+        in_quote = float(Fixed(row.raw, row.exp))
+        if judged_usd is not None and row.quote == USD:
+            in_quote = judged_usd
         path, usd = _PATHS.get(row.path, LIVE), in_quote * float(price_usd[quote])
         terms = {t.key: t for t in self.snap.rows("term", market=market, asset=leg.asset) if not t.scope}
         base = self._base.get(a, -1)
@@ -122,13 +124,3 @@ def _ratio_cap(
 
 def _number(term: Term) -> float:
     return float(Fixed(term.raw, term.exp))
-
-
-def _judged_price(rule: Rule, account: Account, leg: Leg, row: Price) -> float:
-    """Whole quote per whole asset as the rule uses it (an e-mode category may have a price of its own)."""
-    if isinstance(rule, AaveV3) and row.quote == USD:
-        alone = leg._replace(shares=PROBE, amount=PROBE, num=1, den=1)
-        judged = rule.judge(account._replace(legs=(alone,)))
-        if worth := judged.debt if leg.side == "debt" else judged.collateral:  # 0 also where the leg does not count
-            return float(Fixed(worth, judged.exp).decimal() / Fixed(PROBE, leg.decimals).decimal())
-    return float(Fixed(row.raw, row.exp).decimal())

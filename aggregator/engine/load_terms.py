@@ -10,9 +10,10 @@ import numpy as np
 
 from aggregator.core.account import Account, Leg
 from aggregator.core.errors import DomainError
+from aggregator.core.fixed import Fixed
 from aggregator.core.table import Table
 from aggregator.engine.book import Flags, Floats, Indices, Terms, table
-from aggregator.engine.load_oracles import PROBE, OracleTable
+from aggregator.engine.load_oracles import OracleTable
 from aggregator.engine.names import Names
 from aggregator.rules import Rule, get
 from aggregator.rules.aave_v3 import AaveV3
@@ -20,6 +21,7 @@ from aggregator.rules.base import need
 from aggregator.rules.morpho_blue import bonus_frac
 from aggregator.snapshot import Snapshot, accounts
 
+_PROBE = 10**30  # raw units of the rebuilt leg: rounding of the contract is 1e-12 of it or less
 _WAD, _BPS = 1e18, 1e4
 
 
@@ -86,9 +88,10 @@ class TermTable:
         side = "debt" if debt else "collateral"
         leg = next(leg for leg in account.legs if leg.asset == asset and leg.side == side)
         m, a = self.names.market[market], self.names.asset[asset]
-        oracle = self.oracles.code(rule, account, leg)
-        threshold = bonus = fee = 0.0
         aave = rule if isinstance(rule, AaveV3) else None
+        own_unit = debt and rule.name.startswith("morpho_blue@")  # it counts in its loan asset
+        oracle = self.oracles.code(account, leg, _judged_usd(aave, account, leg), own_unit)
+        threshold = bonus = fee = 0.0
         call = aave is None or not aave.closed(account, leg)
         if aave is not None and aave.shielded(account):
             self._shielded.add(market)
@@ -105,7 +108,7 @@ class TermTable:
         """(threshold, bonus, fee) of collateral; a bonus of -1 where the market has set none."""
         terms = account.terms
         if isinstance(rule, AaveV3):
-            alone = leg._replace(shares=PROBE, amount=PROBE, num=1, den=1)
+            alone = leg._replace(shares=_PROBE, amount=_PROBE, num=1, den=1)
             threshold = rule.judge(account._replace(legs=(alone,))).threshold_wad / _WAD
             fee = need(leg.terms, "liquidation_protocol_fee_bps", leg.asset) / _BPS
             return threshold, (rule.bonus_bps(account, leg) - _BPS) / _BPS, fee
@@ -122,3 +125,15 @@ class TermTable:
             self._storefront[account.market] = factor / _WAD
         cut = 1.0 - need(leg.terms, "liquidation_factor_wad", leg.asset) / _WAD
         return need(leg.terms, "liquidate_collateral_factor_wad", leg.asset) / _WAD, cut, 0.0
+
+
+def _judged_usd(rule: AaveV3 | None, account: Account, leg: Leg) -> float | None:
+    """Dollars of one whole asset as the rule uses it: an e-mode category may have a price of its own."""
+    if rule is None or leg.price is None:
+        return None
+    alone = leg._replace(shares=_PROBE, amount=_PROBE, num=1, den=1)
+    judged = rule.judge(account._replace(legs=(alone,)))
+    worth = judged.debt if leg.side == "debt" else judged.collateral
+    if not worth:  # it does not count, or is worth nothing
+        return None
+    return float(Fixed(worth, judged.exp).decimal() / Fixed(_PROBE, leg.decimals).decimal())
