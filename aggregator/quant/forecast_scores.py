@@ -3,6 +3,11 @@
     QLIKE = mean(RV/h - ln(RV/h) - 1)            robust to noise in RV (Patton 2011, doi:10.1016/j.jeconom.2010.03.034)
     DM    = mean(d) / sqrt((g_0 + 2 sum_{k<h} g_k)/n) * sqrt((n + 1 - 2h + h(h-1)/n)/n),  against t(n-1)     (1)
 
+    CRPS  = int (F(x) - 1[y <= x])^2 dx = E|X - y| - E|X - X'|/2 = 2 int_0^1 L_u(y) du                    (2)
+
+the continuous ranked probability score (Gneiting and Raftery 2007, doi:10.1198/016214506000001437), in the unit of y;
+of m members fairly, with X and X' never the same member (Ferro 2014, doi:10.1002/qj.2270).
+
 d the loss difference and g_k its autocovariances: Diebold and Mariano 1995, doi:10.1080/07350015.1995.10524599, with
 the correction of Harvey, Leybourne and Newbold 1997, doi:10.1016/S0169-2070(96)00719-4.  Model confidence set: Hansen,
 Lunde and Nason 2011, doi:10.3982/ECTA5771, through `arch`.
@@ -118,6 +123,63 @@ def model_confidence_set(
         tuple(name for i, name in enumerate(names) if i in included),
         {name: float(p_values.loc[i]) for i, name in enumerate(names)},
     )
+
+
+@representable
+def crps_ensemble(realised: npt.ArrayLike, members: npt.ArrayLike, *, fair: bool = False) -> Floats:
+    """Equation (2) of the step distribution of members (..., m) at realised (...), lower is better.
+
+    fair: the members are draws of a forecast whose own score is meant; unbiased for it whatever m >= 2, and it may be
+    negative.  DomainError names an element that is not finite, or shapes that do not pair.
+    """
+    y, x = _numbers("realised", realised), _numbers("members", members)
+    m = x.shape[-1] if x.ndim else 0
+    if m < (2 if fair else 1) or x.shape[:-1] != y.shape:
+        raise DomainError(
+            "members do not pair with realised",
+            expected=f"(..., m >= {1 + fair}) and (...)",
+            found=f"{x.shape}, {y.shape}",
+        )
+    x = np.sort(x - y[..., None], axis=-1)
+    spread = x @ (2.0 * np.arange(1, m + 1) - m - 1.0)  # half the sum of |x_i - x_j| over all pairs
+    return np.asarray(np.mean(np.abs(x), axis=-1) - spread / (m * (m - 1.0 if fair else m)))
+
+
+@representable
+def crps_gaussian(realised: npt.ArrayLike, mean: npt.ArrayLike, sigma: npt.ArrayLike) -> Floats:
+    """Equation (2) of N(mean, sigma^2), broadcasting: sigma*(z(2 Phi(z) - 1) + 2 phi(z) - 1/sqrt(pi)); |y - mean| at
+    sigma 0."""
+    y, mu, s = broadcast(
+        realised=_numbers("realised", realised), mean=_numbers("mean", mean), sigma=_numbers("sigma", sigma)
+    )
+    require("sigma", s, s >= 0.0, ">= 0")
+    off = np.abs(y - mu)
+    with np.errstate(over="ignore"):
+        z = np.minimum(
+            np.divide(off, s, out=np.full(off.shape, np.inf), where=s > 0.0), 40.0
+        )  # then all is in the tail
+    shape = 2.0 * stats.norm.pdf(z) - 2.0 * z * stats.norm.sf(z) - 1.0 / np.sqrt(np.pi)
+    return np.asarray(off + s * shape)
+
+
+@representable
+def crps_quantiles(realised: npt.ArrayLike, forecast: npt.ArrayLike, *, quantile: npt.ArrayLike) -> Floats:
+    """Equation (2) from quantiles: forecast (..., q) are those of probability quantile (q,), rising in (0, 1).
+
+    Each stands for the probabilities nearer to it than to its neighbours, the outer ones out to 0 and 1; at (k - 1/2)/q
+    this is `crps_ensemble`.  DomainError for quantiles that cross.
+    """
+    y, x, u = _numbers("realised", realised), _numbers("forecast", forecast), _numbers("quantile", quantile)
+    if u.ndim != 1 or x.shape != (*y.shape, len(u)):
+        raise DomainError(
+            "quantiles do not pair", expected="realised (...), forecast (..., q), quantile (q,)",
+            found=f"{y.shape}, {x.shape}, {u.shape}",
+        )  # fmt: skip
+    require("quantile", u, (u > 0.0) & (u < 1.0) & (np.diff(u, prepend=0.0) > 0.0), "rising in (0, 1)")
+    require("forecast", x[..., 1:], np.diff(x, axis=-1) >= 0.0, "not below the quantile before it")
+    weight = np.diff(np.concatenate([[0.0], (u[1:] + u[:-1]) / 2.0, [1.0]]))
+    off = y[..., None] - x
+    return np.asarray(2.0 * np.sum(weight * np.maximum(u * off, (u - 1.0) * off), axis=-1))
 
 
 def brier(probability: npt.ArrayLike, happened: npt.ArrayLike) -> float:

@@ -64,9 +64,11 @@ def cross_margin(
     maintenance = np.bincount(owner, weights=share * np.abs(n) * p, minlength=value.size).astype(np.float64)
     excess = value - maintenance
     side = np.sign(n)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         price = p - side * excess[owner] / (np.abs(n) * (1.0 - share * side))
-    return CrossMargin(maintenance, excess, np.where((n != 0.0) & (price > 0.0), price, np.nan)[rows])
+    return CrossMargin(
+        maintenance, excess, np.where((n != 0.0) & (price > 0.0) & (price < np.inf), price, np.nan)[rows]
+    )
 
 
 @representable
@@ -93,7 +95,7 @@ def joint_liquidation_move(
     speed = np.bincount(owner, weights=(share * np.abs(n) - n) * p * d, minlength=value.size)
     steepest = np.zeros(value.size)
     np.maximum.at(steepest, owner, np.where(n != 0.0, -d, 0.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         move = np.where(speed > 0.0, excess / speed, np.inf)
         move = np.where(move * steepest < 1.0, move, np.inf)  # by then a price would be gone
     return np.where(excess < 0.0, 0.0, move)
@@ -252,6 +254,8 @@ def _positions(
     rows = rows.reshape(-1).astype(np.int64)
     count = places.shape[1]
     net = np.bincount(rows, weights=n, minlength=count).astype(np.float64)
+    gross = np.bincount(rows, weights=np.abs(n), minlength=count)
+    net[np.abs(net) <= 1e-15 * gross] = 0.0  # 0.1 + 0.2 - 0.3 is no position
     columns = (_one_each(name, x, rows, count) for name, x in (("mark", p), ("maintenance_frac", share)))
     return places[0].astype(np.int64), net, *columns, rows
 

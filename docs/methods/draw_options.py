@@ -12,6 +12,7 @@ from aggregator.quant.hedging_simulation import simulate
 from aggregator.quant.inverse import inverse_greeks
 from aggregator.quant.margin import Market, margin_book
 from aggregator.quant.margin_derive import DerivePortfolio, DeriveStandard
+from aggregator.quant.perp_funding import funding_rate
 from aggregator.quant.perpetual_options import everlasting
 from aggregator.quant.perps import joint_liquidation_move
 from aggregator.quant.risk_surface import book, risk_surface
@@ -139,6 +140,13 @@ def margins() -> None:
         "perp_liquidation", "2 BTC long against 30 ETH short: joint move that liquidates",
         "direction, degrees (0 = BTC up, 90 = ETH up)", "size of the move",
         {"size": (np.degrees(angle), np.where(move < 1.5, move, np.nan))},
+    )  # fmt: skip
+    premium = np.linspace(-0.002, 0.002, 201)
+    terms = {"interest_frac": 1e-4, "cap_frac": np.inf, "premium_hours": 8, "interval_hours": 8}
+    line_figure(
+        "perp_funding", "Funding of eight hours by premium", "premium, %", "rate, %",
+        {"damped by 0.05 %": (100 * premium, 100 * funding_rate(premium, damp_frac=5e-4, **terms)),
+         "undamped": (100 * premium, 100 * funding_rate(premium, damp_frac=None, **terms))},
     )  # fmt: skip
     loss = np.linspace(0.0, 1.6e6, 161)
     layers = (Layer("reserve", 2e5), Layer("fund", 3e5), Layer("stake", 5e5, 0.6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from aggregator.core.errors import DomainError
 from aggregator.quant import perps
+from aggregator.quant.perp_funding import funding_payment, funding_rate, premium_index
 
 # Hyperliquid rules (docs: Liquidations): side, mark, size, maintenance, account value, liq price, backstop equity
 HYPERLIQUID = [
@@ -192,8 +194,8 @@ def test_rows_of_one_market_are_one_position() -> None:
         perps.joint_liquidation_move([0, 0], [5, 5], 1.0, 100.0, 0.05, [20.0], [-1.0, 1.0])
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.floats(-5, 5)), min_size=1, max_size=12))
-def test_netting_by_hand_gives_the_same_account(rows: list[tuple[int, int, float]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(-40, 40)), min_size=1, max_size=12))
+def test_netting_by_hand_gives_the_same_account(rows: list[tuple[int, int, int]]) -> None:
     account, market, size = (np.array(column) for column in zip(*rows, strict=True))
     mark, share, equity = np.array([100.0, 20.0, 3.0]), np.array([0.05, 0.1, 0.02]), np.array([20.0, 35.0, 50.0])
     found = perps.cross_margin(account, market, size, mark[market], share[market], equity)
@@ -218,3 +220,59 @@ def test_gmx_exponent_factor_is_nothing_below_one_dollar() -> None:
         assert perps.gmx_price_impact(0.5, 10.0, 2e-3, 4e-3, exponent) == pytest.approx(-4e-3 * 10.0**exponent)
         assert perps.gmx_price_impact(-10.0, 0.5, 2e-3, 4e-3, exponent) == pytest.approx(2e-3 * 10.0**exponent)
         assert perps.gmx_price_impact(1.0, 0.0, 1e-3, 1e-3, exponent) == pytest.approx(1e-3)
+
+
+fractions = st.fractions(-Fraction(1, 20), Fraction(1, 20), max_denominator=10_000)
+
+
+@given(fractions, fractions, st.fractions(0, Fraction(1, 100), max_denominator=1000), st.integers(1, 8))
+def test_funding_is_the_venues_formula_in_fractions(
+    premium: Fraction, interest: Fraction, damp: Fraction, hours: int
+) -> None:
+    """P + clamp(I - P, -d, d), times h/8, within the cap; and the short is paid what the long pays."""
+    cap = Fraction(3, 1000)
+    damped = premium + min(max(interest - premium, -damp), damp)
+    terms = {"interest_frac": float(interest), "cap_frac": float(cap), "premium_hours": 8, "interval_hours": hours}
+    for exact, damp_frac in ((damped, float(damp)), (premium + interest, None)):
+        expected = min(max(exact * Fraction(hours, 8), -cap), cap)
+        rate = funding_rate(float(premium), damp_frac=damp_frac, **terms)
+        assert float(rate) == pytest.approx(float(expected), abs=1e-15)
+        long, short = funding_payment([3.0, -3.0], 2000.0, rate)
+        assert long == -short == pytest.approx(float(expected * 6000), abs=1e-11)
+
+
+def test_funding_of_the_venues() -> None:
+    """Derive: premium/8 + 0.00125 % an hour, at most 0.4 %.  The others by hand at their documented parameters."""
+    hourly = {"interest_frac": 1e-4, "premium_hours": 8, "interval_hours": 1}
+    derive = funding_rate([0.0, 0.01, 0.5, -0.5], damp_frac=None, cap_frac=0.004, **hourly)
+    assert derive == pytest.approx([0.0000125, 0.0012625, 0.004, -0.004], rel=1e-12)
+    eight = hourly | {"interval_hours": 8}
+    # inside the band the rate is the interest; beyond it the premium less the damping
+    binance = funding_rate([0.0, 0.0004, 0.0006, 0.001, -0.0004, -0.002], damp_frac=5e-4, cap_frac=np.inf, **eight)
+    assert binance == pytest.approx([1e-4, 1e-4, 1e-4, 5e-4, 1e-4, -0.0015], abs=1e-15)
+    deribit = funding_rate([0.0004, 0.0008, -0.0008], interest_frac=0.0, damp_frac=5e-4, cap_frac=np.inf,
+                           premium_hours=8, interval_hours=0.5)  # fmt: skip
+    assert deribit == pytest.approx([0.0, 0.0003 / 16, -0.0003 / 16], abs=1e-15)
+
+
+@given(st.floats(1, 1e5), st.floats(-0.2, 0.2), st.floats(0, 0.05))
+def test_premium_index_is_nothing_inside_the_book_and_its_distance_outside(s: float, off: float, wide: float) -> None:
+    bid = s * (1 + off)
+    ask = bid * (1 + wide)
+    found = float(premium_index(s, impact_bid=bid, impact_ask=ask))
+    expected = (bid - s) / s if bid > s else (ask - s) / s if ask < s else 0.0
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_funding_refuses_what_is_no_rate() -> None:
+    fine = {"interest_frac": 0.0, "damp_frac": 0.0, "cap_frac": 1.0, "premium_hours": 8.0, "interval_hours": 8.0}
+    for name, wrong in (
+        ("interest_frac", np.nan), ("damp_frac", -1e-9), ("cap_frac", np.nan), ("premium_hours", 0.0),
+        ("interval_hours", np.inf),
+    ):  # fmt: skip
+        with pytest.raises(DomainError, match=rf"^{name}\[1\]"):
+            funding_rate(0.01, **(fine | {name: [fine[name], wrong]}))
+    with pytest.raises(DomainError, match="impact_bid"):
+        premium_index(100.0, impact_bid=101.0, impact_ask=100.0)
+    with pytest.raises(DomainError, match="index"):
+        funding_payment(1.0, 0.0, 0.01)

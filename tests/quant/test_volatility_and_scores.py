@@ -6,11 +6,15 @@ from arch import arch_model
 from arch.univariate import HARX
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import integrate, stats
 
 from aggregator.core.errors import DomainError
 from aggregator.quant.forecast_scores import (
     auc,
     brier,
+    crps_ensemble,
+    crps_gaussian,
+    crps_quantiles,
     diebold_mariano,
     log_loss,
     model_confidence_set,
@@ -187,6 +191,66 @@ def test_scores_by_hand() -> None:
     assert np.isnan(auc([0.1, 0.2], [1, 1]))
     assert auc([0.5, 0.5], [0, 1]) == 0.5
     assert log_loss([0.0], [1]) == float("inf")
+
+
+def crps_by_definition(y: float, members: np.ndarray) -> float:
+    """int (F - 1[y <= x])^2 dx, step by step."""
+    at = np.sort(np.append(members, y))
+    share = np.array([np.mean(members <= x) for x in at[:-1]])
+    return float(np.sum(np.diff(at) * (share - (at[:-1] >= y)) ** 2))
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30), st.floats(-1e3, 1e3))
+def test_crps_of_an_ensemble_is_the_integral_and_the_double_sum(members: list[float], y: float) -> None:
+    x = np.array(members)
+    m, pairs = len(x), np.abs(x[:, None] - x[None, :]).sum()
+    assert float(crps_ensemble(y, x)) == pytest.approx(crps_by_definition(y, x), abs=1e-9)
+    assert float(crps_ensemble(y, x)) == pytest.approx(np.abs(x - y).mean() - pairs / (2 * m * m), abs=1e-9)
+    fair = np.abs(x - y).mean() - pairs / (2 * m * (m - 1))
+    assert float(crps_ensemble(y, x, fair=True)) == pytest.approx(fair, abs=1e-9)
+    level = (np.arange(m) + 0.5) / m
+    assert float(crps_quantiles(y, np.sort(x), quantile=level)) == pytest.approx(crps_by_definition(y, x), abs=1e-9)
+    assert float(crps_ensemble(y, [y] * m)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("y", "mean", "sigma"), [(0.5, 0.0, 1.0), (-3.0, 2.0, 0.7), (1e-3, 0.0, 50.0), (9.0, 0.0, 1.0)]
+)
+def test_crps_of_a_normal_law(y: float, mean: float, sigma: float) -> None:
+    found = float(crps_gaussian(y, mean, sigma))
+    below = integrate.quad(lambda x: stats.norm.cdf(x, mean, sigma) ** 2, mean - 12 * sigma, y, epsabs=1e-12)[0]
+    above = integrate.quad(lambda x: stats.norm.sf(x, mean, sigma) ** 2, y, max(y, mean + 12 * sigma), epsabs=1e-12)[0]
+    assert found == pytest.approx(below + above, rel=1e-8)
+    z = (y - mean) / sigma
+    closed = sigma * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+    assert found == pytest.approx(closed, rel=1e-12)
+    level = (np.arange(4000) + 0.5) / 4000
+    by_quantiles = float(crps_quantiles(y, stats.norm.ppf(level, mean, sigma), quantile=level))
+    assert by_quantiles == pytest.approx(found, rel=2e-3)
+
+
+def test_crps_published_and_fair() -> None:
+    assert float(crps_gaussian(0.5, 0.0, 1.0)) == pytest.approx(0.331404, abs=5e-7)  # scoringrules
+    assert float(crps_gaussian(3.0, 1.0, 0.0)) == 2.0
+    drawn = np.random.default_rng(0).normal(size=(20_000, 3))
+    for y in (0.0, 0.5, -2.0):
+        fair = crps_ensemble(np.full(len(drawn), y), drawn, fair=True)
+        error = fair.std() / np.sqrt(len(fair))
+        assert fair.mean() == pytest.approx(float(crps_gaussian(y, 0.0, 1.0)), abs=5 * error)
+        # not fairly, three members score worse than their law by a sixth of the mean distance between two, 2/sqrt(pi)
+        plain = crps_ensemble(np.full(len(drawn), y), drawn).mean()
+        assert plain - fair.mean() == pytest.approx(2 / np.sqrt(np.pi) / 6, abs=0.01)
+    assert crps_ensemble(np.zeros((2, 3)), np.zeros((2, 3, 5))).shape == (2, 3)
+    for call, message in (
+        (lambda: crps_ensemble(0.0, [1.0], fair=True), "pair"),
+        (lambda: crps_ensemble([0.0, 1.0], [1.0, 2.0]), "pair"),
+        (lambda: crps_ensemble(0.0, [1.0, np.nan]), r"members\[1\]"),
+        (lambda: crps_gaussian(0.0, 0.0, -1.0), "sigma"),
+        (lambda: crps_quantiles(0.0, [1.0, 0.5], quantile=[0.1, 0.9]), "forecast"),
+        (lambda: crps_quantiles(0.0, [1.0, 1.5], quantile=[0.9, 0.1]), r"quantile\[1\]"),
+    ):
+        with pytest.raises(DomainError, match=message):
+            call()
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 100))
