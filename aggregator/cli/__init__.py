@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from aggregator import __version__
-from aggregator.cli import show
+from aggregator.cli import show, typed
 from aggregator.cli.output import (
     err,
     finish_output,
@@ -93,7 +92,7 @@ def _run(as_json: bool) -> int:
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "show"):  # a usage error of the parser
             if as_json:
-                return _told(ConfigError(error.format_message(), fix="spillover --help"), as_json)
+                return _told(ConfigError(error.format_message(), fix=f"{typed.command()} --help"), as_json)
             error.show()
             return 2
         if logging.root.isEnabledFor(logging.DEBUG):
@@ -102,6 +101,7 @@ def _run(as_json: bool) -> int:
 
 
 def _told(error: SpilloverError, as_json: bool) -> int:
+    error.fix = typed.runnable(error.fix)
     print_problem(error, as_json)
     return error.exit_code
 
@@ -154,7 +154,7 @@ def demo(
     wallet_address = weakest[0]["holder"] if weakest else "0x..."
     out.print(f"\nreport   {answer.report}\nstore    {answer.store}\nconfig   {answer.config}", markup=False)
     out.print("\n[bold]next[/]")
-    me, config = _typed(), shlex.quote(str(answer.config))
+    me, config = typed.command(), shlex.quote(str(answer.config))
     for line in (
         f"{me} wallet {wallet_address} --config {config}",
         f"{me} explain wallet {wallet_address} health_factor --config {config}",
@@ -163,14 +163,6 @@ def demo(
         f"{me} wallet 0xYourAddress      # your own wallet, after collect",
     ):
         out.print("  " + line, markup=False)
-
-
-def _typed() -> str:
-    """This command as a person has to type it here: by its path where the shell does not find it."""
-    me, found = Path(sys.argv[0]), shutil.which("spillover")
-    if me.name != "spillover" or (found and Path(found).resolve() == me.resolve()):
-        return "spillover"
-    return shlex.quote(str(me))
 
 
 @app.command()
@@ -292,6 +284,7 @@ def explain(
     if len(words) == 1 and words[0].upper().startswith("SPL-"):
         code = words[0].upper()
         title, page = error_page(code)
+        page = typed.runnable(page)
         if as_json:
             print_json({"code": code, "title": title, "page": page})
         else:
@@ -368,7 +361,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check endpoints, chain ids, finality, multicall, database and migrations, and say how to mend each."""
     from aggregator.app.doctor import examine
 
-    findings = examine(config)
+    findings = [finding | {"fix": typed.runnable(finding["fix"])} for finding in examine(config)]
     if as_json:
         print_json(findings)
     else:

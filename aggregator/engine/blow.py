@@ -103,5 +103,5 @@ def _unknown(symbols: Mapping[str, str], table: str, key: str) -> ScenarioError:
         f"{table} names an asset that the book does not have",
         expected="an asset id or symbol of the book" + (f", e.g. {', '.join(known[:8])}" if known else ""),
         found=repr(key),
-        fix=near_miss(key, known, "see `spillover exposure`"),
+        fix=near_miss(key, known, "correct it; with a ? behind the key it passes over what the book does not have"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
@@ -53,7 +54,7 @@ def _no_figure(snap: Snapshot, address: str, figure: str) -> ConfigError:
     if not legs:
         return ConfigError(
             f"{address} has no position at this cut", expected="a wallet with positions", found=address,
-            fix="spillover wallet says what was read; --at names another cut",
+            fix=f"`spillover wallet {shlex.quote(address)}` says what was read; --at names another cut",
         )  # fmt: skip
     known = [name for name in (*FIGURES, *dict.fromkeys(legs)) if name != figure]
     fix = near_miss(figure, known, "another figure") if figure not in FIGURES else "ask for a leg, or another figure"

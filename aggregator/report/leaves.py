@@ -41,7 +41,7 @@ def source_json(snap: Snapshot, src: bytes, where: str) -> Node:
     block = snap.cut.at(where.split("/", 1)[0])
     if isinstance(found, CallSource) and block is not None:
         data = "0x" + found.data.hex()
-        line = f'cast call {found.to} {data} --block {block.number} --rpc-url "$SPILLOVER_RPC_{block.chain}"'
+        line = f'cast call {found.to} {data} --block {block.number} --rpc-url "${{SPILLOVER_RPC_{block.chain}%%,*}}"'
         return {
             "call": line,
             "to": found.to,

@@ -124,5 +124,5 @@ def translated(engine: Engine) -> Iterator[None]:
 
 def _store_error(error: BaseException) -> DatabaseError:
     found = " ".join(f"{type(error).__name__}: {error}".split())
-    fix = next((fix for said, fix in _TO_MEND if any(words in found for words in said)), "run spillover doctor")
+    fix = next((fix for said, fix in _TO_MEND if any(words in found for words in said)), "`spillover doctor` says more")
     return DatabaseError("the database refused", found=found, fix=fix)

@@ -190,7 +190,7 @@ class Store:
                 "no such cut" if not found else "several cuts begin so",
                 expected="a cut's number or digest: " + ", ".join(f"{c.number} {c.cut.digest[:12]}" for c in cuts[:5]),
                 found=str(at),
-                fix="spillover collect makes one" if not cuts else "give more of the digest",
+                fix="`spillover collect` makes one" if not cuts else "give more of the digest",
             )
         return found[0]
 
@@ -332,5 +332,5 @@ def _number(raw: Raw, cut: Cut) -> int:
     with Session(raw.connection) as session:
         found = session.exec(select(models.Run.id).where(models.Run.digest == cut.digest)).first()
     if found is None:
-        raise StoreError("no such cut", expected="a cut of Store.cuts()", found=cut.digest, fix="spillover collect")
+        raise StoreError("no such cut", expected="a cut of Store.cuts()", found=cut.digest, fix="`spillover collect`")
     return found

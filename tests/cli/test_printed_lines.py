@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer.main
 
-from aggregator.app.demo import Demo
+from aggregator import cli
+from aggregator.app.demo import RECORDING, Demo
 from tests.cli.calling import Said, call
 
 OWN = 'name = "my own"\n[price]\n"WETH?" = -0.31\n'
@@ -86,3 +90,88 @@ def test_a_demo_can_be_moved(
     monkeypatch.chdir(tmp_path)
     assert call(capsys, "collect", "--config", "moved here/config.toml").code == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["moved here"]
+
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = typer.main.get_command(cli.app)
+HOLDER = "0x79d55e13c647319f21bdd3092fa0e99010f1258b"
+
+
+def _texts(file: Path) -> Iterator[str]:
+    """What a person may read out of a source: its strings, X for what stands in them, without documentation."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            documentation |= {id(part) for part in node.values}
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            yield node.value
+
+
+def test_every_line_in_a_hint_is_one_that_the_command_takes() -> None:
+    """In backquotes, so that the command can complete it; a verb that there is, with the arguments that it needs."""
+    verbs, seen = "|".join(COMMANDS.commands), set()  # type: ignore[attr-defined]
+    for file in (*ROOT.glob("aggregator/**/*.py"), *ROOT.glob("adapters/*.py")):
+        for text in _texts(file):
+            bare = re.sub(r"`[^`]*`", "", text)
+            typed_bare = re.findall(rf"\bspillover (?:{verbs})\b(?! scenario\.toml)", bare)
+            assert not typed_bare, (file, text)
+            for line in re.findall(r"`spillover ([a-z][^`]*)`", text):
+                verb, *words = shlex.split(line)
+                COMMANDS.commands[verb].make_context(verb, words)  # type: ignore[attr-defined]
+                seen.add(line)
+    assert {"collect", "doctor", "demo", "wallet X"} <= seen
+
+
+def _hints(said: Said) -> list[str]:
+    return re.findall(r"`(spillover [^`]+)`", said.out + said.err)
+
+
+@pytest.fixture
+def unread(demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The demo's configuration beside its recording, with nothing collected yet."""
+    monkeypatch.chdir(tmp_path)
+    Path("some where").mkdir()
+    for name in ("config.toml", RECORDING):
+        shutil.copyfile(demo.config.parent / name, Path("some where") / name)
+    return "some where/config.toml"
+
+
+@pytest.mark.parametrize("words", [["wallet", HOLDER], ["stress", "mild"], ["exposure", "WETH"]])
+def test_what_an_empty_store_hints_fills_it(words: list[str], unread: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = call(capsys, *words, f"--config={unread}")
+    assert refused.code == 1
+    collect, demo = _hints(refused)
+    assert demo == "spillover demo"
+    assert typed(capsys, collect).code == 0
+    assert call(capsys, *words, "--config", unread).code == 0
+
+
+def test_what_else_is_hinted_runs_on_the_configuration_that_was_named(
+    unread: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(capsys, "collect", "--config", unread).code == 0
+    nobody = "0x" + "0" * 39 + "1"
+    (line,) = _hints(call(capsys, "explain", "wallet", nobody, "health_factor", "--config", unread))
+    assert nobody in typed(capsys, line).out
+    (line,) = _hints(call(capsys, "explain", "SPL-200", "--config", unread))
+    assert "recording" in typed(capsys, line).out
+    text = Path(unread).read_text().split("[replay]")[0] + '[[chains]]\nid = 1\nrpc = ["http://127.0.0.1:9"]\n'
+    read = '[[deployments]]\nadapter = "erc4626"\nchain = 1\nname = "x"\nvaults = ["0x' + "11" * 20 + '"]\n'
+    Path("dead.toml").write_text(f"{text}timeout_s = 0.1\ndeadline_s = 0.1\n{read}")
+    lines = _hints(call(capsys, "collect", "--config", "dead.toml"))
+    assert lines
+    for line in lines:
+        assert "endpoint 1" in typed(capsys, line).out
+
+
+def test_the_demo_says_what_to_run_next(
+    demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All its lines but those that wait for something of the reader's own, and the service that runs on."""
+    monkeypatch.chdir(tmp_path)
+    lines = [line.strip() for line in call(capsys, "demo", "--dir", "my demo").out.split("next\n")[1].splitlines()]
+    own = [line for line in lines if " serve " not in line and "your" not in line.lower()]
+    assert len(own) >= 2
+    assert [typed(capsys, line).code for line in own] == [0] * len(own)

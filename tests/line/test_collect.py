@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -269,7 +270,7 @@ def test_explained_lines_answer_with_the_stored_integers(collected: App, three_c
                     if "call" not in source or "derived" in source:  # bits of the word, or worked out from it
                         continue
                     words = source["call"].split()
-                    chain = three_chains_world.chains[int(words[-1].strip('"').rsplit("_", 1)[1])]
+                    chain = three_chains_world.chains[int(re.findall(r"SPILLOVER_RPC_(\d+)", words[-1])[0])]
                     answer = chain.rpc("eth_call", {"to": words[2], "data": words[3]}, hex(int(words[5])))
                     word = answer[2 + 64 * source["word"] : 66 + 64 * source["word"]]
                     assert int(word, 16) == int(leaf["value"]) % 2**256, leaf
