@@ -20,7 +20,7 @@ from aggregator.app.config import Config, data_dir, load_config
 from aggregator.app.running import run
 from aggregator.core.block import Cut
 from aggregator.core.errors import ConfigError, DatabaseError, StoreError, near_miss
-from aggregator.core.ids import holder_name, is_address, source_of
+from aggregator.core.ids import holder_name, in_book, is_address
 from aggregator.core.result import StressResult, job
 from aggregator.core.scenario import Scenario, load_scenario
 from aggregator.report.coverage import coverage_json
@@ -289,7 +289,7 @@ class App:
         address = is_address(name)
         accounts = wallet_accounts(snap, name)
         if address:  # a book may write addresses in any case; on a chain a wrong checksum is a typing error
-            accounts = (a for a in accounts if source_of(a.market).startswith("book:"))
+            accounts = (a for a in accounts if in_book(a.market))
         if next(accounts, None) is not None:
             return name
         held = {snap.names[h] for kind in kinds for h in set(snap.tables[kind]["holder"].tolist())}

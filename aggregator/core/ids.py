@@ -31,6 +31,11 @@ def venue_source(venue: str) -> str:
     return f"venue:{venue}"
 
 
+def in_book(identifier: str) -> bool:
+    """Whether it is a book's own: an import, whose names and prices are its author's."""
+    return identifier.startswith("book:")
+
+
 def source_of(identifier: str) -> str:
     """The source part of a deployment, market or on-chain asset id."""
     return identifier.split("/", 1)[0]

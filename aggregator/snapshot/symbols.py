@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from aggregator.core.ids import USD, source_of
+from aggregator.core.ids import USD, in_book, source_of
 from aggregator.snapshot import values
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ VOUCHED, LARGE, SMALL = range(3)
 IF_THERE = "?"
 _LARGE_FRAC = 0.01
 _LISTED_KINDS = ("option", "perp", "surface", "feed")  # markets that nobody but the protocol opens
-_BOOK, _BOOK_NAME = "book:", "/asset:"
+_BOOK_NAME = "/asset:"
 
 
 class Meaning(NamedTuple):
@@ -103,7 +103,7 @@ def _standing(snap: Snapshot) -> dict[str, int]:
     for asset in snap.assets.values():
         groups[source_of(asset.id), fold(asset.symbol)].append(asset.id)
     # whom size has to tell apart: namesakes on one chain, unless all are vouched for there
-    several = [g for (source, _), g in groups.items() if len(g) > 1 and (_in_book(source) or not vouched >= set(g))]
+    several = [g for (source, _), g in groups.items() if len(g) > 1 and (in_book(source) or not vouched >= set(g))]
     if not several:
         return out
     lent, held = _sizes(snap, vouched)
@@ -112,7 +112,7 @@ def _standing(snap: Snapshot) -> dict[str, int]:
             on_level = [a for a in group if out[a] == level]
             size = next((s for s in (lent, held) if any(s.get(a, 0.0) > 0.0 for a in on_level)), {})
             most = max((size.get(a, 0.0) for a in on_level), default=0.0)
-            if _in_book(group[0]) or level != VOUCHED:
+            if in_book(group[0]) or level != VOUCHED:
                 out |= {a: SMALL for a in on_level if size.get(a, 0.0) < _LARGE_FRAC * most}
     return out
 
@@ -123,21 +123,21 @@ def _vouched(snap: Snapshot) -> set[str]:
     out: set[str] = {USD}
     for price in snap.rows("price"):
         own = source_of(price.market) == source_of(price.asset)
-        if _in_book(price.asset):
+        if in_book(price.asset):
             known = own and price.quote == USD and (price.market, price.asset) in backing
         else:
             listed = price.quote == USD or kinds.get(price.market) in _LISTED_KINDS
             known = not price.market or (own and listed)
         if known:
             out.add(price.asset)
-    return out | {c.asset for c in snap.rows("claim") if c.kind != "lp" and not _in_book(c.asset)}
+    return out | {c.asset for c in snap.rows("claim") if c.kind != "lp" and not in_book(c.asset)}
 
 
 def _backing(snap: Snapshot) -> set[tuple[str, str]]:
     """(market, asset) of a book that somebody owes, or has posted as collateral."""
     table, names = snap.tables["exposure"], snap.names
     sides = np.isin(table["side"], [snap.code("collateral"), snap.code("debt")])
-    rows = np.flatnonzero(sides & np.array([_in_book(name) for name in names], np.bool_)[table["asset"]])
+    rows = np.flatnonzero(sides & np.array([in_book(name) for name in names], np.bool_)[table["asset"]])
     pairs = np.unique(table["market"][rows].astype(np.int64) * len(names) + table["asset"][rows]).tolist()
     return {(names[pair // len(names)], names[pair % len(names)]) for pair in pairs}
 
@@ -146,7 +146,7 @@ def _sizes(snap: Snapshot, vouched: set[str]) -> tuple[dict[str, float], dict[st
     """(USD lent against or in, USD held) by asset; a value that is unknown speaks for nobody."""
     table, names, usd = snap.tables["exposure"], snap.names, np.nan_to_num(values.value_usd(snap))
     asset, account = table["asset"], table["market"].astype(np.int64) * len(names) + table["holder"]
-    believed = np.array([_in_book(name) or name in vouched for name in names], np.bool_)
+    believed = np.array([in_book(name) or name in vouched for name in names], np.bool_)
     debt = table["side"] == snap.code("debt")
     owed, posted = debt & believed[asset], np.flatnonzero(table["side"] == snap.code("collateral"))
     borrowers, which = np.unique(account[owed], return_inverse=True)
@@ -168,9 +168,5 @@ def _by_source(assets: Iterable[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _in_book(identifier: str) -> bool:
-    return identifier.startswith(_BOOK)
-
-
 def _book_name(asset: str) -> str:
-    return asset.partition(_BOOK_NAME)[2] if _in_book(asset) else ""
+    return asset.partition(_BOOK_NAME)[2] if in_book(asset) else ""

@@ -50,9 +50,14 @@ def run(stdout: TextIO | None, stderr: TextIO | None, *words: str) -> int:
 
 
 VERBS = (
-    ["wallet", HOLDER], ["stress", "eth_down_30"], ["exposure", SYMBOL], ["explain", "wallet", HOLDER, "health_factor"],
-    ["wallet", "nobody \u2026"], ["doctor"], ["explain", "SPL-100"],
-)  # fmt: skip
+    ["wallet", HOLDER],
+    ["stress", "eth_down_30"],
+    ["exposure", SYMBOL],
+    ["explain", "wallet", HOLDER, "health_factor"],
+    ["wallet", "nobody \u2026"],
+    ["doctor"],
+    ["explain", "SPL-100"],
+)
 
 
 def said(config: Path, encoding: str) -> list[tuple[int, str]]:

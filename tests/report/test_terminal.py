@@ -97,8 +97,12 @@ def test_a_narrow_terminal_cuts_no_figure(
             show.wallet(found)
         for found in exposures:
             show.exposure(found)
-        output.table("t", ["what", "USD"], [["all of it", "2,407,414.90"], ["\u6bd4\u7279\u5e01" * 9, "1.50"]],
-                     right=frozenset({1}))  # fmt: skip
+        output.table(
+            "t",
+            ["what", "USD"],
+            [["all of it", "2,407,414.90"], ["\u6bd4\u7279\u5e01" * 9, "1.50"]],
+            right=frozenset({1}),
+        )
 
     wide = Counter(FIGURE.findall("\n".join(_shown(show_all, monkeypatch, width=400))))
     narrow = Counter(FIGURE.findall("\n".join(_shown(show_all, monkeypatch, width=width))))
