@@ -196,6 +196,7 @@ def _mark(state: State, extra: Derivatives, *, liquidate: bool) -> float:
 def _record(state: State, number: int, made: _Round, pnl_usd: float, error_usd: float) -> RoundRecord:
     named = zip(state.book.assets, state.value_usd.tolist(), state.priced.tolist(), strict=True)
     prices = {asset: usd for asset, usd, priced in named if priced and "/erc721:" not in asset}
+    shortfall_usd = float(state.shortfall_usd().sum())
     return RoundRecord(
         number=number,
         prices_usd=prices,
@@ -204,8 +205,8 @@ def _record(state: State, number: int, made: _Round, pnl_usd: float, error_usd: 
         repaid_usd=made.flow.repaid_usd,
         sold_usd=made.flow.sold_usd,
         bad_debt_usd=made.flow.bad_debt_usd,
-        unrealised_shortfall_usd=float(state.shortfall_usd().sum()),
-        credit_loss_usd=state.credit_loss_usd(),
+        unrealised_shortfall_usd=shortfall_usd,
+        credit_loss_usd=float(state.bad_usd.sum()) + shortfall_usd,
         write_down_usd=made.written_usd,
         option_pnl_usd=pnl_usd,
         conservation_error_usd=error_usd,
