@@ -17,7 +17,6 @@ from tests.rules.families import FAMILIES, Drawn, drawn, worth
 
 ALL = sorted(rules._BY_NAME)
 LENDING = sorted(rules._LENDING_BY_NAME)
-OTHERS = sorted(set(ALL) - set(LENDING))
 WHOLE = {"comet@1"}  # absorbs the account whatever the caller offers to pay
 every_rule = pytest.mark.parametrize("name", ALL)
 every_lending_rule = pytest.mark.parametrize("name", LENDING)
