@@ -24,6 +24,7 @@ import aiohttp
 from eth_abi.abi import decode
 
 from adapters.aave_v3 import AaveV3
+from aggregator.app.bench import NotHere
 from aggregator.app.config import ChainConfig
 from aggregator.app.sources import LiveChain
 from aggregator.chain import endpoint
@@ -103,10 +104,14 @@ class Times(NamedTuple):
 
 
 def benchmarks(quick: bool = True) -> list[dict[str, Any]]:
-    from tests.devnet.toolchain import toolchain
+    from tests.devnet.toolchain import ToolchainUnavailable, toolchain
     from tests.devnet.worlds import aave_crowd
 
-    world = aave_crowd(toolchain(), ACCOUNTS)
+    try:
+        tools = toolchain()
+    except ToolchainUnavailable as error:
+        raise NotHere(f"the local chains of the test kit: {error}") from error
+    world = aave_crowd(tools, ACCOUNTS)
     try:
         (row,) = world.deployments
         chain = ChainConfig(row.chain, (world.chains[row.chain].url,), finality="latest", max_per_s=1e9)

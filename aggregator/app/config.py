@@ -148,10 +148,10 @@ class Config:
 
 
 def data_dir(name: str) -> Path:
-    """`config` or `migrations`, from the checkout or from the installed package."""
+    """`config`, `migrations` or `benchmarks`, from the installed package or, where it has none, from the checkout."""
     root = Path(__file__).resolve().parents[2]
     checkout, packaged = root / name, Path(__file__).resolve().parents[1] / "_data" / name
-    return checkout if checkout.is_dir() else packaged
+    return packaged if packaged.is_dir() else checkout
 
 
 def find_config(path: Path | None) -> Path:

@@ -44,3 +44,6 @@ def test_the_demo_of_the_wheel_is_the_demo_of_the_checkout(demo: Demo, tmp_path:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "d" / "report.json").read_bytes() == demo.report.with_suffix(".json").read_bytes()
     assert spillover("doctor", "--config", "d/config.toml").returncode == 0
+    measured = spillover("bench", "decode")
+    assert measured.returncode == 0, measured.stderr
+    assert "decode.columns" in measured.stdout
