@@ -189,7 +189,7 @@ def portfolios(accounts: int, legs: int = 30) -> MarginBook:
     return margin_book(
         accounts, account=np.repeat(np.arange(accounts), legs), kind=rng.random(m) < 0.5,
         K=rng.integers(10, 40, m) * 100.0, seconds=rng.choice([7, 30, 90, 180], m) * 86_400.0,
-        forward_variable=2000.0, amount=rng.normal(size=m), sigma=rng.uniform(0.4, 1.0, m), rate=0.03,
+        forward_variable=2000.0, amount=rng.normal(size=m), sigma=rng.uniform(0.4, 1.0, m), r=0.03,
     )  # fmt: skip
 
 

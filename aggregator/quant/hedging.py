@@ -58,12 +58,10 @@ class ZakamoulineBand(NamedTuple):
 
 
 @representable
-def leland(sigma: npt.ArrayLike, roundtrip_frac: npt.ArrayLike, interval_yr: npt.ArrayLike) -> LelandVol:
-    """Eq. (1), any broadcast shape; `long` is NaN where A >= 1 (use `short` alone there)."""
-    v, k, dt = _positive(
-        sigma=sigma, roundtrip_frac=roundtrip_frac, interval_yr=interval_yr, allow_zero="roundtrip_frac"
-    )
-    number = np.sqrt(2.0 / np.pi) * k / (v * np.sqrt(dt))
+def leland(sigma: npt.ArrayLike, *, cost_frac: npt.ArrayLike, interval_yr: npt.ArrayLike) -> LelandVol:
+    """Eq. (1), any broadcast shape; cost_frac per single trade, half of k; `long` is NaN where A >= 1 (use `short`)."""
+    v, cost, dt = _positive(sigma=sigma, cost_frac=cost_frac, interval_yr=interval_yr, allow_zero="cost_frac")
+    number = np.sqrt(2.0 / np.pi) * 2.0 * cost / (v * np.sqrt(dt))
     with np.errstate(invalid="ignore"):
         return LelandVol(number, v * np.sqrt(1.0 + number), v * np.sqrt(np.where(number < 1.0, 1.0 - number, np.nan)))
 
@@ -74,9 +72,10 @@ def whalley_wilmott(
     K: npt.ArrayLike,
     T_yr: npt.ArrayLike,
     sigma: npt.ArrayLike,
+    r: npt.ArrayLike = 0.0,
+    *,
     cost_frac: npt.ArrayLike,
     risk_aversion: npt.ArrayLike,
-    r: npt.ArrayLike = 0.0,
 ) -> Floats:
     """Half-width H of (2) in units of the underlying per option; cost_frac per single trade."""
     s, tau, v, cost, aversion, strike, rate = broadcast(
@@ -94,10 +93,10 @@ def zakamouline(
     K: npt.ArrayLike,
     T_yr: npt.ArrayLike,
     sigma: npt.ArrayLike,
-    cost_frac: npt.ArrayLike,
-    risk_aversion: npt.ArrayLike,
     r: npt.ArrayLike = 0.0,
     *,
+    cost_frac: npt.ArrayLike,
+    risk_aversion: npt.ArrayLike,
     long: bool,
 ) -> ZakamoulineBand:
     """Band (3) to (6) of one option held (`long`) or written; delta_m is that of one option, not of the hedge."""

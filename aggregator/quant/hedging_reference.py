@@ -19,18 +19,20 @@ def run(
     paths, steps = moves.shape
     spot, held, out = np.full(paths, S), np.zeros(paths), np.zeros((3, paths))
     side = 1.0 if long else -1.0
-    both = hedging.leland(sigma, 2.0 * cost_frac, T_yr / steps)
+    both = hedging.leland(sigma, cost_frac=cost_frac, interval_yr=T_yr / steps)
     leland_vol = float(both.long if long else both.short)
     for j in range(steps):
         tau, wide = T_yr - j * T_yr / steps, np.zeros(paths)
         if rule == "zakamouline":
-            band = hedging.zakamouline(kind, spot, K, tau, sigma, cost_frac, risk_aversion, long=long)
+            band = hedging.zakamouline(
+                kind, spot, K, tau, sigma, cost_frac=cost_frac, risk_aversion=risk_aversion, long=long
+            )
             delta, wide = band.delta_m, band.halfwidth
         else:
             vol = leland_vol if rule == "leland" else sigma
             delta = black.first_greeks(kind, spot, K, tau, vol).delta
             if rule == "whalley_wilmott":
-                wide = hedging.whalley_wilmott(spot, K, tau, sigma, cost_frac, risk_aversion)
+                wide = hedging.whalley_wilmott(spot, K, tau, sigma, cost_frac=cost_frac, risk_aversion=risk_aversion)
         new = hedging.rebalance(held, -side * delta, wide)
         fee = cost_frac * np.abs(new - held) * spot
         out += [-(new - held) * spot - fee, fee, new != held]

@@ -49,7 +49,7 @@ class HedgeOutcome(NamedTuple):
     mean: float
     standard_error: float
     deviation: float
-    shortfall_5: float
+    es_95: float
     cost: float
     trades: float
     wealth: Floats
@@ -86,7 +86,7 @@ def simulate(
     if rule == "leland":
         hedge_vol = _leland_vol(sigma, cost_frac, T_yr / steps, long=long)
     if rule == "zakamouline":  # refuses an option that it has no hedge for
-        hedging.zakamouline(kind, S, K, T_yr, sigma, cost_frac, risk_aversion, long=long)
+        hedging.zakamouline(kind, S, K, T_yr, sigma, cost_frac=cost_frac, risk_aversion=risk_aversion, long=long)
     moves = log_moves(seed, paths, steps, T_yr, sigma, jumps)
     out = np.empty((4, paths))
     _run(moves, sign, S, K, T_yr, sigma, hedge_vol, cost_frac, risk_aversion, _CODES[rule], side, out)
@@ -97,7 +97,7 @@ def simulate(
         mean=float(np.mean(wealth)),
         standard_error=deviation / float(np.sqrt(paths)),
         deviation=deviation,
-        shortfall_5=float(-np.mean(np.sort(wealth)[: max(paths // 20, 1)])),
+        es_95=float(-np.mean(np.sort(wealth)[: max(paths // 20, 1)])),
         cost=float(np.mean(out[1])),
         trades=float(np.mean(out[2])),
         wealth=wealth,
@@ -124,7 +124,7 @@ def _check(numbers: tuple[float, ...], cost_frac: float, jumps: Jumps, steps: in
 
 def _leland_vol(sigma: float, cost_frac: float, dt_yr: float, *, long: bool) -> float:
     """DomainError where the costs leave no volatility to hedge with."""
-    both = hedging.leland(sigma, 2.0 * cost_frac, dt_yr)
+    both = hedging.leland(sigma, cost_frac=cost_frac, interval_yr=dt_yr)
     hedge_vol = float(both.long if long else both.short)
     if not hedge_vol > 0.0:
         raise DomainError(

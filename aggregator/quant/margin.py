@@ -23,7 +23,7 @@ from aggregator.quant._option_inputs import Floats, Signs, kind_sign
 
 Ints = npt.NDArray[np.int64]
 _Model = TypeVar("_Model")
-COLUMNS = ("K", "seconds", "forward_fixed", "forward_variable", "amount", "sigma", "rate", "discount", "confidence")
+COLUMNS = ("K", "seconds", "forward_fixed", "forward_variable", "amount", "sigma", "r", "discount", "confidence")
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def margin_book(
     forward_variable: npt.ArrayLike = (),
     amount: npt.ArrayLike = (),
     sigma: npt.ArrayLike = (),
-    rate: npt.ArrayLike = 0.0,
+    r: npt.ArrayLike = 0.0,
     discount: npt.ArrayLike = 1.0,
     confidence: npt.ArrayLike = 1.0,
     cash: npt.ArrayLike = 0.0,
@@ -188,7 +188,7 @@ def margin_book(
         raise DomainError("accounts cannot be counted", expected="a whole number >= 0", found=str(accounts))
     owner = np.atleast_1d(indices("account", account, accounts))
     sign = kind_sign(kind if np.size(np.asarray(kind)) else np.empty(0, np.int8))
-    figures = (K, seconds, forward_fixed, forward_variable, amount, sigma, rate, discount, confidence)
+    figures = (K, seconds, forward_fixed, forward_variable, amount, sigma, r, discount, confidence)
     given = dict(zip(COLUMNS, figures, strict=True))
     shapes = {name: np.shape(np.asarray(values)) for name, values in given.items()}
     shape = joint_shape(account=owner.shape, kind=sign.shape, **shapes)

@@ -1,6 +1,6 @@
 """Static measures on exposures: impact, communicability, and bounds that need no simulation.
 
-Impact v_ij = exposure of j to i / buffer of j, capped at 1; binary where v >= 1 (i's failure alone fells j).
+Impact v_ij = exposure of j to i / equity of j, capped at 1; binary where v >= 1 (i's failure alone fells j).
 Communicability exp(v) counts paths of contagion, longer ones less (Estrada and Hatano 2008,
 doi:10.1103/PhysRevE.77.036111).  Susceptibility of j: paths that reach j per direct path; fluidity: its mean; diffusion
 of q: what of it goes when q passes nothing on (Silva, Souza and Tabak 2015, Banco Central do Brasil WP 391 and 392).
@@ -34,10 +34,10 @@ from aggregator.quant.network import Floats, Matrix, as_network, as_vector
 
 
 @representable
-def impact_matrix(claims: Matrix, buffer: npt.ArrayLike, *, binary: bool = False) -> Floats:
-    """v (n, n), dense: v[i, j] = claims[j, i] / buffer[j] capped at 1, or 1 where it reaches 1.  buffer (n,) > 0."""
+def impact_matrix(claims: Matrix, equity: npt.ArrayLike, *, binary: bool = False) -> Floats:
+    """v (n, n), dense: v[i, j] = claims[j, i] / equity[j] capped at 1, or 1 where it reaches 1.  equity (n,) > 0."""
     network = as_network(claims, "claims", loops=True)
-    own = as_vector(buffer, network.shape[0], "buffer", positive=True)
+    own = as_vector(equity, network.shape[0], "equity", positive=True)
     v = np.asarray(network.toarray().T, dtype=np.float64) / own
     return np.asarray(np.where(v >= 1.0, 1.0, 0.0 if binary else v), dtype=np.float64)
 
@@ -90,7 +90,7 @@ def diffusion(impact: npt.ArrayLike) -> Diffusion:
 
 @representable
 def contagion_impossible(
-    net_worth: npt.ArrayLike,
+    equity: npt.ArrayLike,
     outside_assets: npt.ArrayLike,
     inside_share: npt.ArrayLike,
     source: int,
@@ -98,11 +98,11 @@ def contagion_impossible(
 ) -> bool:
     """True if (1) rules out that a shock to `source` alone makes every target fail.
 
-    net_worth > 0, outside_assets (money), inside_share in [0, 1]: (n,); targets (k,), k >= 1, nodes other than source.
+    equity > 0, outside_assets (money), inside_share in [0, 1]: (n,); targets (k,), k >= 1, nodes other than source.
     """
-    w = np.atleast_1d(floats("net_worth", net_worth))
+    w = np.atleast_1d(floats("equity", equity))
     n = len(w)
-    w, c = as_vector(w, n, "net_worth", positive=True), as_vector(outside_assets, n, "outside_assets")
+    w, c = as_vector(w, n, "equity", positive=True), as_vector(outside_assets, n, "outside_assets")
     beta = _share(inside_share, n)
     source = int(indices("source", source, n))
     at = np.unique(indices("targets", np.atleast_1d(targets), n))  # a target named twice has its net worth once

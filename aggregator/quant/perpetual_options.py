@@ -66,6 +66,7 @@ def power_perp(
     funding_period_yr: npt.ArrayLike,
     r: npt.ArrayLike = 0.0,
     q: npt.ArrayLike = 0.0,
+    *,
     payments: int | None = None,
 ) -> PerpetualGreeks:
     """Mark of a power perpetual on S**power, eq. (2); payments per funding period, None for continuous funding.

@@ -28,16 +28,16 @@ StickyRule = Literal["strike", "delta"]
 
 
 class OptionBook(NamedTuple):
-    """Legs, arrays of shape (legs,): sign +1 call/-1 put, strike, years to expiry, forward, signed amount [contracts],
-    volatility (used where there is no smile), rate."""
+    """Legs, arrays of shape (legs,): sign +1 call/-1 put, forward, strike, years to expiry, volatility (where there
+    is no smile), interest rate, signed amount [contracts]."""
 
     sign: npt.NDArray[np.int8]
+    F: Floats
     K: Floats
     T_yr: Floats
-    F: Floats
-    amount: Floats
     sigma: Floats
     r: Floats
+    amount: Floats
 
 
 class RiskSurface(NamedTuple):
@@ -59,22 +59,23 @@ class RiskSurface(NamedTuple):
 
 def book(
     kind: npt.ArrayLike,
+    F: npt.ArrayLike,
     K: npt.ArrayLike,
     T_yr: npt.ArrayLike,
-    F: npt.ArrayLike,
-    amount: npt.ArrayLike,
     sigma: npt.ArrayLike,
     r: npt.ArrayLike = 0.0,
+    *,
+    amount: npt.ArrayLike,
 ) -> OptionBook:
     """Broadcast and check the legs of a book; DomainError names a leg that cannot be priced."""
-    side, *rows = broadcast(kind=kind_sign(kind), K=K, T_yr=T_yr, F=F, amount=amount, sigma=sigma, r=r)
+    side, *rows = broadcast(kind=kind_sign(kind), F=F, K=K, T_yr=T_yr, sigma=sigma, r=r, amount=amount)
     sign = np.atleast_1d(side).astype(np.int8)
     if sign.ndim != 1:
         raise DomainError("a book is a list of legs", expected="one dimension", found=str(sign.shape))
-    k, t, f, a, v, rate = (np.atleast_1d(row) for row in rows)
+    f, k, t, v, rate, a = (np.atleast_1d(row) for row in rows)
     black.black76_price(sign, f, k, t, v, rate)
     require("amount", a, np.isfinite(a), "a finite number of contracts, signed")
-    return OptionBook(sign, k, t, f, a, v, rate)
+    return OptionBook(sign, f, k, t, v, rate, a)
 
 
 @representable

@@ -326,7 +326,7 @@ def fit(k: npt.ArrayLike, *, T_yr: float, vol: npt.ArrayLike, weight: npt.ArrayL
     """
     x, sigma = floats("k", k), floats("vol", vol)
     u = np.ones_like(x) if weight is None else floats("weight", weight)
-    check_smile(x, sigma, u, T_yr, 5)
+    check_smile(x, T_yr, vol=sigma, weight=u, need=5)
     w, root = sigma**2 * T_yr, np.sqrt(u / np.sum(u)) / (2.0 * sigma * T_yr)
     span = max(float(np.ptp(x)), 1e-3)
 
@@ -441,7 +441,7 @@ def _closest_free(fitted: Svi, T_yr: float, k: Floats, w: Floats, root: Floats) 
     return flat if is_free(flat) else start
 
 
-def check_smile(k: Floats, vol: Floats, weight: Floats, T_yr: float, need: int) -> None:
+def check_smile(k: Floats, T_yr: float, *, vol: Floats, weight: Floats, need: int) -> None:
     """DomainError naming the first unusable quote of a smile, or that there are fewer than `need`."""
     if not k.shape == vol.shape == weight.shape or k.ndim != 1:
         raise DomainError("not a smile", expected="quotes of equal shape (n,)", found=f"{k.shape}, {vol.shape}")

@@ -55,7 +55,7 @@ def empirical_covar(own: npt.ArrayLike, system: npt.ArrayLike, level: float, *, 
     _enough(len(x), level, min_tail)
     intercept, slope = quantile_regression(x, y, 1.0 - level)
     falling = np.sort(-x)
-    low, middle = (-float(falling[rank(q, len(x))]) for q in (level, 0.5))
+    low, middle = (-float(falling[rank(len(x), q)]) for q in (level, 0.5))
     return CoVaR(float(intercept + slope * low), float(slope * (low - middle)))
 
 
@@ -97,7 +97,7 @@ def empirical_mes(own: npt.ArrayLike, system: npt.ArrayLike, level: float, *, mi
     """
     x, y = _pair(own, system)
     beyond = _enough(len(y), level, min_tail)
-    edge = np.sort(y)[rank(beyond / len(y), len(y))]
+    edge = np.sort(y)[rank(len(y), beyond / len(y))]
     worse, tied = y < edge, y == edge
     part = (beyond - np.count_nonzero(worse)) / np.count_nonzero(tied)
     return float(-(np.sum(x[worse]) + part * np.sum(x[tied])) / beyond)

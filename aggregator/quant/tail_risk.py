@@ -54,7 +54,7 @@ def historical(losses: npt.ArrayLike, level: float, *, min_tail: int = MIN_TAIL)
             found=f"{beyond:.3g} of {n}",
             fix="use more outcomes, a lower level, or a model of the tail",
         )
-    at = rank(level, n)
+    at = rank(n, level)
     var = float(outcomes[at])
     tail = outcomes[at + 1 :]
     es = float((tail.sum() + var * (beyond - len(tail))) / beyond)
@@ -143,7 +143,7 @@ def monte_carlo(
     return historical(loss_of(scenarios), level, min_tail=min_tail)
 
 
-def rank(level: float, n: int) -> int:
+def rank(n: int, level: float) -> int:
     """Index of VaR among n sorted losses: the ceil(level n)-th, with a margin, so that 0.95 * 100 is not 96."""
     return max(int(np.ceil(level * n - 1e-9)) - 1, 0)
 

@@ -112,7 +112,7 @@ def surfaces() -> None:
         "ssvi", "An SSVI surface", "log-moneyness k", "volatility",
         {f"{round(T * 365)} days": (k, surface.vol(k, T)) for T in surface.T_yr},
     )  # fmt: skip
-    legs = book(["c", "p"], [3300.0, 2700.0], 30 / 365, 3000.0, [-10.0, -10.0], 0.7)
+    legs = book(["c", "p"], 3000.0, [3300.0, 2700.0], 30 / 365, 0.7, amount=[-10.0, -10.0])
     moves = np.linspace(-0.4, 0.4, 81)
     lines = {
         f"vol {shift:+.0%}": (100 * moves, risk_surface(legs, moves, shift).pnl[:, 0, 0]) for shift in (-0.25, 0.0, 0.5)

@@ -51,7 +51,7 @@ def test_exposure_and_effective_vol() -> None:
 
 
 def dealers(amount: float) -> OptionBook:
-    return book("c", [2000.0], 30 / 365, 2000.0, amount, 0.7)
+    return book("c", 2000.0, [2000.0], 30 / 365, 0.7, amount=amount)
 
 
 @given(st.floats(-0.002, 0.002).filter(lambda x: abs(x) > 1e-5), st.floats(-2e4, 2e4))

@@ -53,13 +53,13 @@ ZAKAMOULINE = [
 
 @pytest.mark.parametrize(("sigma", "k", "dt", "number", "short", "long"), LELAND)
 def test_leland(sigma: float, k: float, dt: float, number: float, short: float, long: float) -> None:
-    assert hedging.leland(sigma, k, dt) == pytest.approx((number, short, long), rel=1e-12)
+    assert hedging.leland(sigma, cost_frac=k / 2, interval_yr=dt) == pytest.approx((number, short, long), rel=1e-12)
 
 
 def test_whalley_wilmott_band_is_the_published_one() -> None:
     # pfhedge 0.23.0 nn/modules/ww.py: strike 1, T 0.1, vol 0.2, cost 1e-5, aversion 1, previous hedge 0.5
     S = np.exp([-0.05, -0.01, 0.0, 0.01, 0.05])
-    width = hedging.whalley_wilmott(S, 1.0, 0.1, 0.2, 1e-5, 1.0)
+    width = hedging.whalley_wilmott(S, 1.0, 0.1, 0.2, cost_frac=1e-5, risk_aversion=1.0)
     delta = black.first_greeks("c", S, 1.0, 0.1, 0.2).delta
     assert delta == pytest.approx([0.2239, 0.4497, 0.5126, 0.5752, 0.7945], abs=6e-5)
     assert hedging.rebalance(0.5, delta, width) == pytest.approx([0.2946, 0.5, 0.5, 0.5, 0.7284], abs=6e-5)
@@ -68,20 +68,22 @@ def test_whalley_wilmott_band_is_the_published_one() -> None:
 @pytest.mark.parametrize(("inputs", "figures"), ZAKAMOULINE)
 def test_zakamouline(inputs: tuple[float, ...], figures: tuple[float, ...]) -> None:
     S, K, T, r, sigma, cost, aversion, long = inputs
-    found = hedging.zakamouline("c", S, K, T, sigma, cost, aversion, r, long=bool(long))
+    found = hedging.zakamouline("c", S, K, T, sigma, r, cost_frac=cost, risk_aversion=aversion, long=bool(long))
     assert tuple(float(x) for x in found) == pytest.approx(figures[:5], rel=1e-9)
     assert found.halfwidth == pytest.approx(figures[0] + figures[1], rel=1e-9)
-    assert hedging.whalley_wilmott(S, K, T, sigma, cost, aversion, r) == pytest.approx(figures[5], rel=1e-9)
+    assert hedging.whalley_wilmott(S, K, T, sigma, r, cost_frac=cost, risk_aversion=aversion) == pytest.approx(
+        figures[5], rel=1e-9
+    )
 
 
 @given(st.floats(0.5, 2.0), st.floats(0.01, 1.0), st.floats(0.1, 1.5), st.floats(1e-5, 1e-3), st.floats(0.01, 2.0))
 def test_bands_widen_with_cost_and_narrow_with_aversion(m: float, T: float, vol: float, cost: float, a: float) -> None:
     def width(c: float, aversion: float) -> float:
-        return float(hedging.whalley_wilmott(m, 1.0, T, vol, c, aversion))
+        return float(hedging.whalley_wilmott(m, 1.0, T, vol, cost_frac=c, risk_aversion=aversion))
 
     assert width(2 * cost, a) == pytest.approx(2 ** (1 / 3) * width(cost, a))
     assert width(cost, 8 * a) == pytest.approx(0.5 * width(cost, a))
-    assert hedging.whalley_wilmott(m, 1.0, T, vol, 0.0, a) == 0
+    assert hedging.whalley_wilmott(m, 1.0, T, vol, cost_frac=0.0, risk_aversion=a) == 0
 
 
 def _by_hand(
@@ -95,13 +97,17 @@ def _by_hand(
         for j in range(steps):
             tau = T - j * T / steps
             if rule == "zakamouline":
-                band = hedging.zakamouline(kind, S, K, tau, vol, cost, a, long=False)
+                band = hedging.zakamouline(kind, S, K, tau, vol, cost_frac=cost, risk_aversion=a, long=False)
                 target = float(hedging.rebalance(held, band.delta_m, band.halfwidth))
             elif rule == "whalley_wilmott":
                 delta = black.first_greeks(kind, S, K, tau, vol).delta
-                target = float(hedging.rebalance(held, delta, hedging.whalley_wilmott(S, K, tau, vol, cost, a)))
+                target = float(
+                    hedging.rebalance(
+                        held, delta, hedging.whalley_wilmott(S, K, tau, vol, cost_frac=cost, risk_aversion=a)
+                    )
+                )
             else:
-                v = vol if rule == "delta" else float(hedging.leland(vol, 2 * cost, T / steps).short)
+                v = vol if rule == "delta" else float(hedging.leland(vol, cost_frac=cost, interval_yr=T / steps).short)
                 target = float(black.first_greeks(kind, S, K, tau, v).delta)
             cash -= (target - held) * S + cost * abs(target - held) * S
             held = target
@@ -151,7 +157,7 @@ def test_discrete_hedging_error_has_the_known_size() -> None:
 
 def test_leland_price_pays_for_the_costs() -> None:
     found = simulate("leland", **BASE, cost_frac=0.002, steps=60, paths=20_000, seed=2)
-    vols = hedging.leland(0.5, 0.004, 0.25 / 60)
+    vols = hedging.leland(0.5, cost_frac=0.002, interval_yr=0.25 / 60)
     surcharge = float(black.price("c", 100, 100, 0.25, float(vols.short)) - black.price("c", 100, 100, 0.25, 0.5))
     # expected cost of buying the first hedge and unwinding the last comes on top of the rebalancing that A counts
     ends = 0.002 * 100.0 * 0.55 + 0.002 * 100.0 * 0.55
@@ -167,7 +173,7 @@ def test_bands_trade_cost_against_risk_and_jumps_cannot_be_hedged() -> None:
     jumps = Jumps(6.0, -0.1, 0.1)
     crash = simulate("delta", **BASE, cost_frac=0.002, steps=250, paths=4000, seed=3, jumps=jumps)
     assert crash.deviation > 2 * plain.deviation
-    assert crash.shortfall_5 > plain.shortfall_5
+    assert crash.es_95 > plain.es_95
     long = simulate("delta", **BASE, cost_frac=0.0, steps=250, paths=4000, seed=3, jumps=jumps, long=True)
     short = simulate("delta", **BASE, cost_frac=0.0, steps=250, paths=4000, seed=3, jumps=jumps)
     assert long.wealth == pytest.approx(-short.wealth, abs=1e-9)
@@ -180,13 +186,13 @@ def test_log_moves_are_a_martingale() -> None:
 
 
 def test_ill_posed_and_bad_input() -> None:
-    assert np.isnan(hedging.leland(0.2, 0.05, 1e-3).long)
+    assert np.isnan(hedging.leland(0.2, cost_frac=0.025, interval_yr=1e-3).long)
     with pytest.raises(DomainError, match="well-posed"):
-        hedging.zakamouline("c", 100, 100, 0.25, 0.2, 0.05, 5.0, long=True)
+        hedging.zakamouline("c", 100, 100, 0.25, 0.2, cost_frac=0.05, risk_aversion=5.0, long=True)
     with pytest.raises(DomainError, match="sigma"):
-        hedging.leland(0.0, 0.01, 0.1)
+        hedging.leland(0.0, cost_frac=0.005, interval_yr=0.1)
     with pytest.raises(DomainError, match=r"cost_frac\[1\]"):
-        hedging.whalley_wilmott(100, 100, 0.1, 0.2, [0.01, -0.01], 1.0)
+        hedging.whalley_wilmott(100, 100, 0.1, 0.2, cost_frac=[0.01, -0.01], risk_aversion=1.0)
     with pytest.raises(DomainError, match="unknown"):
         simulate("gamma", **BASE, cost_frac=0.0, steps=2, paths=2, seed=0)  # type: ignore[arg-type]
     with pytest.raises(DomainError, match="simulate"):

@@ -42,7 +42,7 @@ CALLS = {
     "series": lambda: volatility.realised_variance(BAD),
     "forecast": lambda: forecast_scores.qlike(OK3, [1.0, 1.0, 0.0]),
     "probability": lambda: forecast_scores.brier([0.0, 1.0, 1.5], [0, 1, 1]),
-    "interval_yr": lambda: hedging.leland(1.0, 0.01, BAD),
+    "interval_yr": lambda: hedging.leland(1.0, cost_frac=0.005, interval_yr=BAD),
     "the sum of weights": lambda: fire_sales.greenwood_landier_thesmar(
         OK3 * 9, OK3, [[0.5, 0.5], [1, 0], [1, 1]], [0.1, 0.1], [0, 0]
     ),

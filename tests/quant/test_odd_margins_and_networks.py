@@ -48,7 +48,7 @@ STEPS = {"tolerance": 1e-9, "max_rounds": 20}
 OPTIONS = {
     "account": [0, 0, 1], "kind": [1, -1, 1], "K": [1500.0, 2000.0, 2500.0], "seconds": [1e5, 1e5, 1e6],
     "forward_fixed": [0.0, 0.0, 0.0], "forward_variable": [2000.0] * 3, "amount": [1.0, -1.0, 2.0], "sigma": SHARES,
-    "rate": SHARES, "discount": [1.0] * 3, "confidence": SHARES, "perps": [1.0, -1.0], "cash": [1.0, 2.0],
+    "r": SHARES, "discount": [1.0] * 3, "confidence": SHARES, "perps": [1.0, -1.0], "cash": [1.0, 2.0],
     "perp_pnl": [0.0, 1.0], "spot_usd": 2000.0, "perp_usd": 2000.0, "stable_usd": 1.0,
 }  # fmt: skip
 
@@ -132,13 +132,13 @@ CALLS: dict[str, tuple[Callable[..., object], dict[str, Any]]] = {
     ),
     "index": (deleveraging.indirect_contagion_index, {"holdings": W, "depth": V}),
     "entropy": (reconstruct.maximum_entropy, {"lent": V, "borrowed": V, **STEPS}),
-    "impact": (network_measures.impact_matrix, {"claims": W, "buffer": V}),
+    "impact": (network_measures.impact_matrix, {"claims": W, "equity": V}),
     "communicability": (network_measures.communicability, {"impact": W}),
     "susceptibility": (network_measures.susceptibility, {"impact": W}),
     "diffusion": (network_measures.diffusion, {"impact": W}),
     "impossible": (
         network_measures.contagion_impossible,
-        {"net_worth": V, "outside_assets": V, "inside_share": SHARES, "source": 0, "targets": [1, 2]},
+        {"equity": V, "outside_assets": V, "inside_share": SHARES, "source": 0, "targets": [1, 2]},
     ),
     "bound": (
         network_measures.amplification_bound,

@@ -33,7 +33,7 @@ ARRAY_FORMS: dict[str, Form] = {
         perpetual_options.everlasting,
         {"kind": 1, "S": 3000, "K": 3100, "sigma": 0.9, "funding_period_yr": 0.05, "r": 0.01},
     ),
-    "leland": (hedging.leland, {"sigma": 0.5, "roundtrip_frac": 0.001, "interval_yr": 0.01}),
+    "leland": (hedging.leland, {"sigma": 0.5, "cost_frac": 0.001, "interval_yr": 0.01}),
     "whalley": (
         hedging.whalley_wilmott,
         {"S": 100, "K": 110, "T_yr": 0.5, "sigma": 0.5, "cost_frac": 0.001, "risk_aversion": 0.1},
@@ -162,7 +162,7 @@ def test_a_smile_that_the_published_repair_does_not_free_is_said_so() -> None:
 
 def test_the_rule_of_the_smile_is_one_of_two() -> None:
     with pytest.raises(DomainError, match="unknown rule"):
-        risk_surface(book("c", 100.0, 0.1, 100.0, 1.0, 0.5), 0.1, sticky="dleta")  # type: ignore[arg-type]
+        risk_surface(book("c", 100.0, 100.0, 0.1, 0.5, amount=1.0), 0.1, sticky="dleta")  # type: ignore[arg-type]
 
 
 ODD = {"kind": "c", "S": 100.0, "K": 100.0, "T_yr": 0.25, "sigma": 0.5, "cost_frac": 0.001, "risk_aversion": 1.0}
@@ -183,19 +183,19 @@ def test_a_simulation_of_nothing_is_refused(name: str, value: float) -> None:
 def test_dates_at_which_a_long_option_has_no_hedge_are_counted() -> None:
     # posed at the start (K = -0.74), not near expiry at the strike, where gamma grows
     inputs = {**ODD, "cost_frac": 0.024, "risk_aversion": 2.0, "long": True, "steps": 200, "paths": 50, "seed": 1}
-    assert -1 < hedging.zakamouline("c", 100, 100, 0.25, 0.5, 0.024, 2.0, long=True).k < -0.7
+    assert -1 < hedging.zakamouline("c", 100, 100, 0.25, 0.5, cost_frac=0.024, risk_aversion=2.0, long=True).k < -0.7
     assert 0 < simulate("zakamouline", **inputs).ill_posed_frac < 1
     assert simulate("zakamouline", **{**inputs, "long": False}).ill_posed_frac == 0
     assert simulate("whalley_wilmott", **inputs).ill_posed_frac == 0
 
 
 def test_a_bad_shock_to_a_dealer_book_is_no_verdict_on_the_market() -> None:
-    legs = book("c", [100.0, 110.0], 0.2, 100.0, -1.0, 0.5)
+    legs = book("c", 100.0, [100.0, 110.0], 0.2, 0.5, amount=-1.0)
     for shock, impact in ((np.nan, 1e-6), (5.0, 1e-6), (-0.05, np.inf), (-0.05, np.nan)):
         with pytest.raises(DomainError, match="scan"):
             dealer_gamma.book_feedback(legs, 100.0, shock, impact)
     with pytest.raises(DomainError, match=r"legs\[0\]"):
-        dealer_gamma.book_feedback(book("c", 100.0, 0.0, 100.0, -1.0, 0.5), 100.0, -0.05, 1e-6)
+        dealer_gamma.book_feedback(book("c", 100.0, 100.0, 0.0, 0.5, amount=-1.0), 100.0, -0.05, 1e-6)
 
 
 @pytest.mark.parametrize("kind", [1, -1])

@@ -26,7 +26,9 @@ def test_power_perp_is_the_weighted_sum_of_dated_power_claims(payments: int) -> 
     i = np.arange(1, 6000)
     weight = (n / (n + 1.0)) ** (i - 1.0) / (n + 1.0)
     dated = S**p * np.exp(((p - 1) * (r + p * vol**2 / 2) - p * q) * i * f / n)
-    assert power_perp(S, p, vol, f, r, q, payments).price == pytest.approx(float(np.sum(weight * dated)), rel=1e-12)
+    assert power_perp(S, p, vol, f, r, q, payments=payments).price == pytest.approx(
+        float(np.sum(weight * dated)), rel=1e-12
+    )
 
 
 def test_many_payments_tend_to_continuous_funding() -> None:
@@ -41,9 +43,9 @@ def test_power_perp_greeks_are_derivatives(payments: int | None) -> None:
     point = np.array([50.0, 0.8, 0.03])
 
     def value(S: float, vol: float, r: float, field: str = "price") -> float:
-        return float(getattr(power_perp(S, 2.5, vol, 0.08, r, 0.01, payments), field))
+        return float(getattr(power_perp(S, 2.5, vol, 0.08, r, 0.01, payments=payments), field))
 
-    found = power_perp(50.0, 2.5, 0.8, 0.08, 0.03, 0.01, payments)
+    found = power_perp(50.0, 2.5, 0.8, 0.08, 0.03, 0.01, payments=payments)
 
     def slope(field: str, axis: int) -> float:
         h = np.zeros(3)

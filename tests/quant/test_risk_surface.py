@@ -10,7 +10,9 @@ from aggregator.quant import black
 from aggregator.quant.risk_surface import book, risk_surface
 from aggregator.quant.ssvi import SsviSurface
 
-LEGS = book(["c", "p", "c"], [3200.0, 2800.0, 3000.0], [0.1, 0.1, 0.02], 3000.0, [-5.0, 3.0, 1.0], [0.7, 0.8, 0.75])
+LEGS = book(
+    ["c", "p", "c"], 3000.0, [3200.0, 2800.0, 3000.0], [0.1, 0.1, 0.02], [0.7, 0.8, 0.75], amount=[-5.0, 3.0, 1.0]
+)
 SMILE = SsviSurface(np.array([0.05, 0.5]), np.array([0.03, 0.25]), -0.4, 1.2, 0.4)
 
 
@@ -78,6 +80,6 @@ def test_bad_input() -> None:
     with pytest.raises(DomainError, match=r"time_moves_yr\[0\]"):
         risk_surface(LEGS, 0.1, 0.0, -1.0)
     with pytest.raises(DomainError, match=r"element\[1\]"):
-        book("c", [100.0, -1.0], 0.1, 100.0, 1.0, 0.5)
+        book("c", 100.0, [100.0, -1.0], 0.1, 0.5, amount=1.0)
     with pytest.raises(DomainError, match=r"amount\[0\]"):
-        book("c", 100.0, 0.1, 100.0, np.nan, 0.5)
+        book("c", 100.0, 100.0, 0.1, 0.5, amount=np.nan)
