@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -37,6 +38,7 @@ def affordable(
     whole, in the order given, where what they leave of the group's part has room; if not, dearer ones may.
     """
 
+    @cache
     def average(total: float) -> float:
         return depth.quote(asset, total, value_usd, ahead.copy()) / total if total > 0.0 else np.inf
 
@@ -79,6 +81,8 @@ def _groups(units: Floats, cost_usd: Floats) -> tuple[Indices, Indices, Indices,
     with np.errstate(divide="ignore", invalid="ignore"):
         unit_cost = np.where(units > 0.0, cost_usd / units, np.inf)
     level = levels(unit_cost)
+    if not level.any():
+        return np.arange(len(units)), np.zeros(1, np.int64), np.array([len(units)]), np.max(unit_cost, keepdims=True)
     order = np.argsort(level, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(level[order]) > 0))
     return order, starts, np.append(starts[1:], len(order)), np.maximum.reduceat(unit_cost[order], starts)

@@ -189,9 +189,12 @@ def _chosen(state: State, calls: Wave, owner: Indices, n: int) -> Indices:
     state.edges.note("tie", calls.account[acts[rival]], off[rival], asset[acts[rival]])
     tied = best[~alone]
     state.edges.note("tie", calls.account[tied], 0.0, asset[tied])
-    known = np.zeros(len(tied))
-    for code in np.unique(asset[tied]).tolist():
-        at = asset[tied] == code
+    one, last = np.full(n, len(book.assets)), np.full(n, -1)
+    np.minimum.at(one, owner[tied], asset[tied])
+    np.maximum.at(last, owner[tied], asset[tied])
+    differ, known = (one != last)[owner[tied]], np.zeros(len(tied))  # otherwise they cost the same
+    for code in np.unique(asset[tied[differ]]).tolist():
+        at = differ & (asset[tied] == code)
         known[at] = state.depth.known_usd(code, units[tied[at]], state.value_usd)
     tied = tied[least(owner[tied], worth[tied] - known, worth[tied], n)[0]]
     codes, of = np.unique(asset[tied], return_inverse=True)

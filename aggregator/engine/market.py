@@ -52,9 +52,11 @@ class Bids:
 
     def __init__(self, quotes: tuple[int, ...], unit_usd: Floats, books: list[DepthCurve], root: float = np.nan):
         self.quotes, self.unit_usd, self.books, self.curve = quotes, unit_usd, books, merge(books)
-        held = np.array([book.liquidity_below(self.curve.root[:-1]) for book in books])
-        with np.errstate(invalid="ignore"):
-            self.share = np.nan_to_num(held / held.sum(axis=0))
+        self.share = np.ones((1, len(self.curve.liquidity)))
+        if len(books) > 1:
+            held = np.array([book.liquidity_below(self.curve.root[:-1]) for book in books])
+            with np.errstate(invalid="ignore"):
+                self.share = np.nan_to_num(held / held.sum(axis=0))
         self._stand(float(self.curve.root[0]) if len(self.curve.liquidity) else root)
 
     def _stand(self, root: float) -> None:
@@ -83,12 +85,15 @@ class Bids:
         curve = self.curve
         if self.empty:
             return np.zeros((len(self.quotes), len(units)))
+        if len(self.quotes) == 1:
+            only: Floats = np.array([curve.proceeds_each(units)]) / self.unit_usd[0]
+            return only
         if self._cumulated is None:
             self._cumulated = np.zeros((len(self.quotes), len(curve.root)))
             np.cumsum(self.share * np.diff(curve.quote), axis=1, out=self._cumulated[:, 1:])
         sold = np.minimum(units, curve.base[-1])
         at = np.minimum(np.searchsorted(curve.base, sold, side="right") - 1, len(curve.liquidity) - 1)
-        last = curve.walk(sold).proceeds - curve.quote[at]
+        last = curve.proceeds_each(sold) - curve.quote[at]
         out: Floats = (self._cumulated[:, at] + self.share[:, at] * last) / self.unit_usd[:, None]
         return out
 
@@ -162,6 +167,7 @@ class Depth:
             if used:
                 self.bids[asset] = _bids(book, used, value_usd)
         self.fresh = dict(self.bids)
+        self._deep_usd: dict[int, float] = {}
         self.curve = {asset: bids.curve for asset, bids in self.bids.items()}
         self.how = [UNKNOWN] * n
         for asset in np.argsort(place, kind="stable").tolist():
@@ -244,7 +250,9 @@ class Depth:
         how = self.how[asset]
         if how == AT_PRICE:
             return np.inf
-        pools = _within(self.curve[asset]) if how in (SELL, EITHER) else 0.0
+        if how in (SELL, EITHER) and asset not in self._deep_usd:
+            self._deep_usd[asset] = _within(self.curve[asset])
+        pools = self._deep_usd.get(asset, 0.0)
         if how in (SELL, UNKNOWN):
             return pools
         return pools + min(self.deep_usd(u) for u in self.book.claims.underlying[self.rows[asset]].tolist())

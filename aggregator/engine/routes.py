@@ -41,8 +41,9 @@ def order(book: Book, depth_usd: Sequence[float]) -> Indices:
             continue
         known = {i: [usd for quote, usd in pools[i] if place[quote] >= 0] for i in waiting if i in pools}
         deep = {i: sum(usd) for i, usd in known.items() if usd}
-        free = {i: usd for i, usd in deep.items() if all(place[u] >= 0 for u in backing.get(i, ()))} or deep
-        most = max(free.values(), default=0.0) * (1.0 - SAME)
-        deepest = [i for i, usd in free.items() if usd >= most] or waiting
+        if backing:
+            deep = {i: usd for i, usd in deep.items() if all(place[u] >= 0 for u in backing.get(i, ()))} or deep
+        most = max(deep.values(), default=0.0) * (1.0 - SAME)
+        deepest = [i for i, usd in deep.items() if usd >= most] or waiting
         place[min(deepest, key=book.assets.__getitem__)] = last
     return place

@@ -165,32 +165,42 @@ def _sell(state: State, sale: Sale) -> float:
 
 
 def in_turn(state: State, accounts: Indices, frac: Floats, answers_usd: Floats, conventions: Conventions) -> Indices:
-    """Accounts by rising health `frac` (k,); equals as `ties` says, by what their calls would sell, then by names."""
-    level = levels(frac)
-    tied = np.flatnonzero(np.bincount(level)[level] > 1)
-    if not len(tied):
+    """Accounts by rising health `frac` (k,); equals as `ties` says, by what their calls would sell, then by names.
+
+    Those without collateral that counts have nothing to compare: by names.
+    """
+    book, level = state.book, levels(frac)
+    tied = np.bincount(level)[level] > 1 if len(level) else np.zeros(0, np.bool_)
+    if not tied.any():
         return accounts[np.argsort(level, kind="stable")]
-    if conventions.capacity_accounts or conventions.rounds == "sequential":  # otherwise their order tells nothing
-        least = np.full(len(accounts), np.inf)
-        np.minimum.at(least, level, frac)
-        state.edges.note("tie", accounts[tied], frac[tied] / np.maximum(least[level[tied]], 1e-300) - 1.0)
-    calls = wave(state, accounts[tied], answers_usd)
-    sale, v, book, n = sale_of(state, calls, answers_usd), state.value_usd, state.book, len(calls.account)
+    cost, shallow = np.zeros(len(accounts), np.int64), np.zeros(len(accounts), np.int64)
+    equals = np.flatnonzero(tied & (frac > 0.0))
+    if len(equals):
+        cost[equals], shallow[equals] = _selling(state, accounts[equals], answers_usd)
+        if conventions.capacity_accounts or conventions.rounds == "sequential":  # otherwise their order tells nothing
+            least = np.full(len(accounts), np.inf)
+            np.minimum.at(least, level, frac)
+            state.edges.note("tie", accounts[equals], frac[equals] / least[level[equals]] - 1.0)
+    names = state.holder_rank[book.account_holder[accounts]], state.market_rank[book.account_market[accounts]]
+    return accounts[np.lexsort((accounts, names[1], names[0], shallow, cost, level))]
+
+
+def _selling(state: State, accounts: Indices, answers_usd: Floats) -> tuple[Indices, Indices]:
+    """(k,) levels of what selling each account's call costs, as a share of its worth, and of how shallow it trades."""
+    calls = wave(state, accounts, answers_usd)
+    sale, book, n = sale_of(state, calls, answers_usd), state.book, len(calls.account)
     asset = book.terms.asset[book.leg_term[sale.leg]]
     known, deep = np.zeros(len(asset)), np.full(n, 1e300)
     for code in np.unique(asset).tolist():
         at = asset == code
-        known[at] = state.depth.known_usd(code, sale.units[at], v)
+        known[at] = state.depth.known_usd(code, sale.units[at], state.value_usd)
         np.minimum.at(deep, sale.call[at], state.depth.deep_usd(code))
-    worth, brings = add_up(sale.call, sale.units * v[asset], n), add_up(sale.call, known, n)
-    cost_frac = 1.0 - np.divide(brings, worth, out=np.zeros(n), where=worth > 0.0)
-    rank = dict(zip(calls.account.tolist(), zip(levels(1.0 + cost_frac), levels(-deep), strict=True), strict=True))
-
-    def place(i: int) -> tuple[object, ...]:
-        account, home = int(accounts[i]), book.account_market[accounts[i]]
-        cost, depth = rank.get(account, (n, n))
-        return int(level[i]), int(cost), int(depth), book.holders[book.account_holder[account]], book.markets[home], i
-
-    order, spread = np.argsort(level, kind="stable"), np.sort(level, kind="stable")
-    order[np.isin(spread, level[tied])] = sorted(tied.tolist(), key=place)
-    return accounts[order]
+    worth, brings = add_up(sale.call, sale.units * state.value_usd[asset], n), add_up(sale.call, known, n)
+    cost, shallow = (
+        np.full(len(accounts), n, np.int64),
+        np.full(len(accounts), n, np.int64),
+    )  # those without a call last
+    at = np.flatnonzero(np.isin(accounts, calls.account))
+    cost[at] = levels(2.0 - np.divide(brings, worth, out=np.zeros(n), where=worth > 0.0))
+    shallow[at] = levels(-deep)
+    return cost, shallow

@@ -9,13 +9,15 @@ Sectors are balances, never sums of flows, so that conservation is checked and n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from aggregator.core.errors import DomainError
 from aggregator.engine.blow import Blow
-from aggregator.engine.book import CONSTANT, LAGGED, RATE, Book, Floats, add_up
+from aggregator.engine.book import CONSTANT, LAGGED, RATE, Book, Floats, Indices, add_up
 from aggregator.engine.market import Depth, cross_moved
 from aggregator.engine.ties import Edges
 from aggregator.engine.value import CutValues, Lookthrough, Valuation, values_at_cut
@@ -59,7 +61,8 @@ class State:
         self.previous_usd = self.cut_usd  # at the start of the round before: lagged oracles answer it
         self.depth = Depth(book, self.value_usd, self.cut_usd, blow.depth_kept, self.par)
         self.edges = Edges(accounts, n)
-        self.rank = np.argsort(np.argsort(np.array(book.assets), kind="stable"))  # (assets,) place by id
+        self.rank = _ranks(book.assets)
+        self.market_rank = _ranks(book.markets)
         self._paid = np.zeros(n)
         self.silent = True  # no round has run yet
         self.cash = dict.fromkeys(SECTORS, 0.0)
@@ -74,6 +77,11 @@ class State:
         self.reserves_usd = np.zeros(len(book.markets))  # paid by Comet
         self.refund = np.zeros(accounts)  # USD that absorptions credited beyond the debt
         self.credit_usd = self.storefront_usd = 0.0  # what absorptions credited, and what their collateral sold for
+
+    @cached_property
+    def holder_rank(self) -> Indices:
+        """(holders,) place of each by name."""
+        return _ranks(self.book.holders)
 
     # prices -------------------------------------------------------------------------------------------------------
 
@@ -259,3 +267,10 @@ def _base_held(edges: Floats, liquidity: Floats, root: float) -> float:
     inside = edges[1:] > low
     with np.errstate(divide="ignore"):
         return float((liquidity * (1.0 / low - 1.0 / edges[1:]))[inside].sum())
+
+
+def _ranks(names: Sequence[str]) -> Indices:
+    """(n,) place of each by name."""
+    out = np.empty(len(names), np.int64)
+    out[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return out

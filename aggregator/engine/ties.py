@@ -62,6 +62,8 @@ class Edges:
 
 def levels(values: Floats) -> Indices:
     """(n,) the level of each in rising order; a level is its least value and all within 1e-9 of it."""
+    if len(values) and not _apart(values.max(), values.min()):
+        return np.zeros(len(values), np.int64)
     order = np.argsort(values, kind="stable")
     rising = values[order]
     apart = _apart(rising[1:], rising[:-1])
@@ -81,7 +83,7 @@ def levels(values: Floats) -> Indices:
     return out
 
 
-def _apart(high: Floats, low: Floats) -> Flags:
+def _apart(high: Floats | np.float64, low: Floats | np.float64) -> Flags:
     with np.errstate(invalid="ignore"):  # two infinities are equal
         out: Flags = high - low > SAME * np.maximum(np.abs(high), np.abs(low))
     return out

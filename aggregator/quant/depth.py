@@ -107,6 +107,16 @@ class DepthCurve:
         top, within = float(self.root[at]), sold - float(self.base[at])
         return float(self.quote[at]) + within * top * (top / (1.0 + within * top / float(self.liquidity[at])))
 
+    def proceeds_each(self, sold: Floats) -> Floats:
+        """(k,) the same for (k,) amounts that are alternatives."""
+        if not len(self.liquidity):
+            return np.zeros(len(sold))
+        sold = np.minimum(sold, self.base[-1])
+        at = np.minimum(self.base.searchsorted(sold, side="right") - 1, len(self.liquidity) - 1)
+        top, within = self.root[at], sold - self.base[at]
+        out: Floats = self.quote[at] + within * top * (top / (1.0 + within * top / self.liquidity[at]))
+        return out
+
     def root_after(self, sold: float) -> float:
         """sqrt of the marginal price once one finite amount of base >= 0 is sold; NaN when nothing can be sold."""
         if not len(self.liquidity):
