@@ -146,7 +146,6 @@ class App:
                 fix="copy that recording, or name another --config",
             )
         recorder = Recording() if record and _output(record) else None
-        self.store.migrate()  # what cannot be written is said before anything is asked
         result = run(self._collect(tick, recorder))
         if record and recorder:
             recorder.save(record)
@@ -156,6 +155,7 @@ class App:
         from aggregator.ingest.collect import collect
 
         async with self._line(recorder) as (sources, where, adapters):
+            self.store.migrate()  # what cannot be written is said before anything is asked
             return await collect(
                 self.store,
                 sources,

@@ -216,3 +216,17 @@ def test_who_only_asks_leaves_nothing_behind(
         assert "the store holds no cut yet" in said.err
         assert "spillover.db" in said.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [["collect"], ["record", "r.jsonl.gz"], ["import", "absent"], ["collect", "--dry-run"]]
+)
+def test_who_cannot_begin_leaves_nothing_behind(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the shipped configuration as it stands: no chain has an endpoint, and there is no such folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("SPILLOVER_")]:
+        monkeypatch.delenv(name)
+    assert call(capsys, *words).code == 2
+    assert list(tmp_path.iterdir()) == []
