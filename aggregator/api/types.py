@@ -85,7 +85,6 @@ class PositionOut(msgspec.Struct, forbid_unknown_fields=True):
 class Totals(msgspec.Struct, forbid_unknown_fields=True):
     collateral_usd: str | None
     debt_usd: str | None
-    requirement_usd: str | None
     positions: int
     unpriced: int
 

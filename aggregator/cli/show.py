@@ -186,8 +186,7 @@ def wallet(w: dict[str, Any]) -> None:
         if supplied:
             sums += f", supplied {usd(None if None in supplied else sum(map(float, supplied)))}"
         out.print(f"\nin all, USD: {sums}", markup=False)
-        required = w["totals"]["requirement_usd"]
-        if required is None or float(required):
+        if required := sum(float(p["requirement_usd"] or 0.0) for p in w["positions"]):
             out.print(f"margin required, USD: {usd(required)}", markup=False)
         if unknown := w["totals"]["unpriced"]:
             out.print(f"{unknown} of {len(w['positions'])} positions have parts without a dollar value", markup=False)

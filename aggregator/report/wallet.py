@@ -54,7 +54,6 @@ def wallet(snap: Snapshot, address: str, now_s: int) -> dict[str, Any]:
         "totals": {
             "collateral_usd": _total(positions, "collateral_usd"),
             "debt_usd": _total(positions, "debt_usd"),
-            "requirement_usd": _total(positions, "requirement_usd"),
             "positions": len(positions),
             "unpriced": sum(map(_unpriced, positions)),
         },

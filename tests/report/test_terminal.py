@@ -56,6 +56,24 @@ def test_a_wallet_says_what_takes_it_down(demo: Demo, config: Path, monkeypatch:
     assert any(line.startswith("liquidated if waUSDC alone falls") and line.endswith(" DAI") for line in lines)
 
 
+def test_what_a_margin_market_requires_is_printed_beside_debt_and_not_in_it(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trader who borrows nowhere owes nothing, whatever his maintenance and his options' minimum collateral are."""
+    seen = 0
+    with App.open(config) as app:
+        snap = app.snapshot()
+        traders = {row.holder for kind in ("perp", "option") for row in snap.rows(kind)}
+        for holder in sorted(traders - {row.holder for row in snap.rows("exposure", side="debt")}):
+            found = app.wallet(holder)
+            required = sum(float(p["requirement_usd"] or 0.0) for p in found["positions"])
+            text = "\n".join(_shown(lambda found=found: show.wallet(found), monkeypatch, width=100))
+            assert "debt 0.00" in text
+            assert (f"margin required, USD: {required:,.2f}" in text) == (required > 0.0)
+            seen += required > 0.0
+    assert seen
+
+
 def test_a_strangers_symbol_moves_no_cursor(demo: Demo, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with App.open(config) as app:
         found = app.wallet(parse_address(demo.summary["wallets"][0]["holder"]))

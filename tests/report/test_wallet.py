@@ -69,7 +69,7 @@ def test_an_option_leg_is_worth_its_price_and_a_short_owes_it(config: Path) -> N
 def test_totals_are_the_exact_sum_of_positions(collected: App, three_chains_world: World) -> None:
     for wallet in three_chains_world.wallets:
         answer = collected.wallet(wallet)
-        for key in ("collateral_usd", "debt_usd", "requirement_usd"):
+        for key in ("collateral_usd", "debt_usd"):
             known = [Fraction(p[key]) for p in answer["positions"] if p[key] is not None]
             total = Fraction(answer["totals"][key])
             assert 0 <= sum(known) - total < Fraction(1, 10**8)
@@ -121,13 +121,7 @@ def test_an_amount_of_unknown_decimals_is_unknown() -> None:
     (leg,) = answer["positions"][0]["legs"]
     assert (leg["raw"], leg["amount"], leg["value_usd"]) == ("123456", None, None)
     assert answer["gaps"]
-    assert answer["totals"] == {
-        "collateral_usd": None,
-        "debt_usd": None,
-        "requirement_usd": None,
-        "positions": 1,
-        "unpriced": 1,
-    }
+    assert answer["totals"] == {"collateral_usd": None, "debt_usd": None, "positions": 1, "unpriced": 1}
 
 
 def test_shares_that_no_index_counts_are_no_amount() -> None:
@@ -298,7 +292,7 @@ def test_a_perp_market_prints_one_unit(told_by: str, places: int) -> None:
     (leg,) = (leg for leg in open_["legs"] if leg["side"] == "long")
     assert leg["value_usd"] == "1800.00000000"
     for who, view in found.items():
-        for key in ("collateral_usd", "requirement_usd", "debt_usd"):
+        for key in ("collateral_usd", "debt_usd"):
             assert view["totals"][key] == view["positions"][0][key], (who, key)
     (explained,) = explain_wallet(snap, "0xff", "vETH:long")["positions"]
     assert explained["value"].endswith("(USD 1800.00000000)")
