@@ -363,8 +363,8 @@ class App:
             from aggregator.report.stress import html
 
             again = self._again(scenario, snap.cut.digest, report) if isinstance(scenario, str) else ""
-            report.write_text(html(result, snap, again), encoding="utf-8")
-            report.with_suffix(".json").write_bytes(body)
+            _write(report, html(result, snap, again).encode())
+            _write(report.with_suffix(".json"), body)
         answer: dict[str, Any] = json.loads(body)
         return answer
 
@@ -456,6 +456,14 @@ def _output(file: Path, *suffixes: str) -> Path:
             fix="name a file in a folder of yours",
         )
     return file
+
+
+def _write(file: Path, data: bytes) -> None:
+    """OSError names the file, on a full disk too."""
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def beside(config: Path, file: str) -> Path:

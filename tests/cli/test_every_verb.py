@@ -23,7 +23,7 @@ from aggregator import cli
 from aggregator.app.demo import RECORDING, Demo
 from tests.cli.calling import call
 from tests.report.fixtures import Venued
-from tests.store.unwritable import STATES, read_only_folder, remove
+from tests.store.unwritable import STATES, full_disk, read_only_folder, remove
 
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 HOLDER = "0x79d55e13c647319f21bdd3092fa0e99010f1258b"
@@ -230,3 +230,13 @@ def test_who_cannot_begin_leaves_nothing_behind(
         monkeypatch.delenv(name)
     assert call(capsys, *words).code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_finds_no_room_is_named(
+    with_venue: Venued, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with full_disk():
+        said = call(capsys, "stress", "mild", "--config", str(with_venue.config), "--report", "r.html")
+    assert said.code == 1
+    assert "r.html" in said.err
