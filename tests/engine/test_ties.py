@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from fractions import Fraction
 from random import Random
 from typing import Any
 
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from aggregator.core.result import StressResult
 from aggregator.core.scenario import Conventions, Scenario
+from aggregator.engine import afford
 from aggregator.engine.book import Book, Oracles, Pool, Terms, table
+from aggregator.engine.market import Bids
 from aggregator.engine.outcome import stress_result
 from aggregator.engine.run import Cascade, cascade
 from aggregator.engine.ties import SAME, levels
@@ -263,6 +266,31 @@ def test_a_book_of_thousands_does_not_turn_on_the_last_digits_of_a_shock(account
     assert float(other.state.seized_usd.sum()) == pytest.approx(float(one.state.seized_usd.sum()), rel=1e-9)
     assert other.bad_debt_usd == pytest.approx(one.bad_debt_usd, rel=1e-9)
     np.testing.assert_allclose(other.state.value_usd, one.state.value_usd, rtol=1e-9)
+
+
+def test_neither_a_big_number_walk_nor_another_search_for_a_root_moves_a_cascade(monkeypatch: Any) -> None:
+    """What pools pay in fractions, and the margin of a wave by golden section: once either moved prices by 3 %."""
+    book = crowd(2_000, "aave_v3@3.6")
+    scenario = Scenario("s", price=dict.fromkeys(book.assets[1:], -0.5), conventions=Conventions())
+
+    def in_fractions(bids: Bids, units: float) -> np.ndarray[Any, Any]:
+        depth, root, sold = (Fraction(float(x)) for x in (bids.curve.liquidity[0], bids.root, units))
+        return np.array([float(sold * root * root / (1 + sold * root / depth))])
+
+    def golden(falling: Callable[[float], float], low: float, high: float) -> float:
+        if falling(high) >= 0.0:
+            return high
+        while low < (middle := low + 0.38196601125 * (high - low)) < high:
+            low, high = (middle, high) if falling(middle) >= 0.0 else (low, middle)
+        return low
+
+    plain = cascade(book, scenario)
+    monkeypatch.setattr(Bids, "paid", in_fractions)
+    monkeypatch.setattr(afford, "crossing", golden)
+    other = cascade(book, scenario)
+    assert other.state.calls.tolist() == plain.state.calls.tolist()
+    assert other.bad_debt_usd == pytest.approx(plain.bad_debt_usd, rel=1e-12)
+    np.testing.assert_allclose(other.state.value_usd, plain.state.value_usd, rtol=1e-12)
 
 
 # edges that a result lists
