@@ -286,3 +286,18 @@ def test_every_part_of_a_book_clears_as_it_does_alone(alpha: float, beta: float,
         part = slice(6 * i, 6 * i + 6)
         np.testing.assert_allclose(together.paid[part], alone.value, rtol=1e-9, atol=1e-9 * float(np.max(debts)) * 1e-6)
         assert list(together.failed[part]) == list(alone.value < together.owed[part] * (1 - 1e-12))
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.9, 0.8)])
+@pytest.mark.parametrize("seed", range(40))
+def test_small_debts_survive_the_failure_of_large_debtors(alpha: float, beta: float, seed: int) -> None:
+    """Claims of 1e10 to 1e15 that turn out to pay a few units: what is left of them decides who fails."""
+    rng = np.random.default_rng(seed)
+    debts = np.zeros((6, 6))
+    debts[:2, 2:] = rng.random((2, 4)) * 10.0 ** rng.uniform(10, 15)
+    debts[2:, 2:] = rng.random((4, 4)) * (rng.random((4, 4)) < 0.6) * (1 - np.eye(4))
+    market = system(debts, [3 * rng.random(), 3 * rng.random(), 0.0, 0.0, 0.0, 0.0])
+    found, plain = clear(market, alpha, beta, max_rounds=2000), clear_by_picard(market, alpha, beta)
+    assert found.converged
+    np.testing.assert_allclose(found.paid, plain.value, rtol=1e-10, atol=0)
+    assert list(found.failed) == list(plain.value < market.owed * (1 - 1e-12))
