@@ -180,7 +180,7 @@ class Pool:
     """Liquidity steps of one pool. sqrt prices in whole quote per whole base, edges rising, liquidity between them.
 
     One constant-product pool is one step from 0 to inf with liquidity sqrt(base * quote). fee_stays: such a pool adds
-    the fee of each order to its reserves (Uniswap v2).
+    the fee of each order to its reserves.
     """
 
     name: str

@@ -20,7 +20,7 @@ How an asset is sold is settled at the blow:
     UNKNOWN   at its price, without known depth (`without_depth`)
 
 State is the book that is left (`Bids`), never an amount sold since the start: what a small sale brings is no difference
-of two large ones. One order of a pool whose fee stays in its reserves (Uniswap v2) is one call of `sell`.
+of two large ones. To a pool whose fee stays in its reserves, one call of `sell` is one order.
 """
 
 from __future__ import annotations
