@@ -116,11 +116,20 @@ def _refusal(request: web.Request, error: web.HTTPException) -> web.Response:
         405: error.headers.get("Allow", ""),
         413: f"at most {MAX_BODY_BYTES} bytes",
     }.get(error.status, "")
-    title = {404: "There is nothing at this path.", 405: "This path is not asked in this way.",
-             413: "The body is too large."}.get(error.status, f"{error.reason}.")  # fmt: skip
-    members = {"type": f"urn:spillover:HTTP-{error.status}", "title": title, "detail": error.reason,
-               "code": f"HTTP-{error.status}", "expected": expected, "found": f"{request.method} {request.path}",
-               "fix": "/openapi.json says what can be asked"}  # fmt: skip
+    title = {
+        404: "There is nothing at this path.",
+        405: "This path is not asked in this way.",
+        413: "The body is too large.",
+    }.get(error.status, f"{error.reason}.")
+    members = {
+        "type": f"urn:spillover:HTTP-{error.status}",
+        "title": title,
+        "detail": error.reason,
+        "code": f"HTTP-{error.status}",
+        "expected": expected,
+        "found": f"{request.method} {request.path}",
+        "fix": "/openapi.json says what can be asked",
+    }
     answer = _problem(error.status, members)
     if "Allow" in error.headers:
         answer.headers["Allow"] = error.headers["Allow"]

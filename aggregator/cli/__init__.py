@@ -27,7 +27,6 @@ from aggregator.cli.output import (
     print_json,
     print_problem,
     progress,
-    table,
 )
 from aggregator.core.errors import ConfigError, SpilloverError, near_miss
 
@@ -388,11 +387,5 @@ def bench(
         rows = run_benchmarks(names or [], quick=not full, tick=tick)
     if as_json:
         print_json(rows)
-        return
-    measured = [row for row in rows if "skipped" not in row]
-    table("benchmarks", ["name", "what", "ours", "reference", "ratio", "bar", "holds"],
-          [[r["name"], r["what"], f"{r['ours']:.4g}", f"{r['reference']:.4g}", f"{r['ratio']:.2f}", str(r["bar"]),
-            "yes" if r["holds"] else "NO"] for r in measured], right=frozenset({2, 3, 4}))  # fmt: skip
-    for row in rows:
-        if "skipped" in row:
-            out.print(f"skipped {row['name']}: {row['skipped']}", markup=False)
+    else:
+        show.bench(rows)

@@ -265,3 +265,19 @@ def _read(coverage: list[dict[str, Any]]) -> str:
 def short_market(market: str) -> str:
     """Protocol, deployment and the ends of what follows: morpho_blue blue 0xc70d0f…d7ae."""
     return " ".join(short(part) for part in market.split("/")[1:])
+
+
+def bench(rows: list[dict[str, Any]]) -> None:
+    """What was measured, then why the others were not."""
+    columns = ["name", "what", "ours", "reference", "ratio", "bar", "holds"]
+    measured = [
+        row
+        | {column: f"{row[column]:.4g}" for column in ("ours", "reference")}
+        | {"ratio": f"{row['ratio']:.2f}", "holds": "yes" if row["holds"] else "NO"}
+        for row in rows
+        if "skipped" not in row
+    ]
+    table("benchmarks", columns, [[str(row[c]) for c in columns] for row in measured], right=frozenset({2, 3, 4}))
+    for row in rows:
+        if "skipped" in row:
+            out.print(f"skipped {row['name']}: {row['skipped']}", markup=False)

@@ -216,14 +216,12 @@ def _rescaled(a: int, b: int, c: int, e: int) -> tuple[int, int, int, int]:
     divider = next((10 ** (power - 18) for power in (48, 44, 40, 36, 32, 28, 24, 20) if size > 10**power), 1)
     if abs(a) > abs(b):
         factor = abs(_div(a, b))
-        return (
-            _div(a * factor, divider), _div(b * factor, divider), _div(c * factor, divider), _div(e * factor, divider),
-        )  # fmt: skip
-    factor = abs(_div(b, a))
-    return (
-        _div(_div(a, factor), divider), _div(_div(b, factor), divider), _div(_div(c, factor), divider),
-        _div(_div(e, factor), divider),
-    )  # fmt: skip
+        sized = [x * factor for x in (a, b, c, e)]
+    else:
+        factor = abs(_div(b, a))
+        sized = [_div(x, factor) for x in (a, b, c, e)]
+    a, b, c, e = (_div(x, divider) for x in sized)
+    return a, b, c, e
 
 
 def _bend(ann: int, gamma: int, d: int, k0: int, version: int) -> tuple[int, int]:

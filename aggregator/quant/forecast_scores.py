@@ -172,9 +172,10 @@ def crps_quantiles(realised: npt.ArrayLike, forecast: npt.ArrayLike, *, quantile
     y, x, u = _numbers("realised", realised), _numbers("forecast", forecast), _numbers("quantile", quantile)
     if u.ndim != 1 or x.shape != (*y.shape, len(u)):
         raise DomainError(
-            "quantiles do not pair", expected="realised (...), forecast (..., q), quantile (q,)",
+            "quantiles do not pair",
+            expected="realised (...), forecast (..., q), quantile (q,)",
             found=f"{y.shape}, {x.shape}, {u.shape}",
-        )  # fmt: skip
+        )
     require("quantile", u, (u > 0.0) & (u < 1.0) & (np.diff(u, prepend=0.0) > 0.0), "rising in (0, 1)")
     require("forecast", x[..., 1:], np.diff(x, axis=-1) >= 0.0, "not below the quantile before it")
     weight = np.diff(np.concatenate([[0.0], (u[1:] + u[:-1]) / 2.0, [1.0]]))

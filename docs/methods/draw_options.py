@@ -144,10 +144,15 @@ def margins() -> None:
     premium = np.linspace(-0.002, 0.002, 201)
     terms = {"interest_frac": 1e-4, "cap_frac": np.inf, "premium_hours": 8, "interval_hours": 8}
     line_figure(
-        "perp_funding", "Funding of eight hours by premium", "premium, %", "rate, %",
-        {"damped by 0.05 %": (100 * premium, 100 * funding_rate(premium, damp_frac=5e-4, **terms)),
-         "undamped": (100 * premium, 100 * funding_rate(premium, damp_frac=None, **terms))},
-    )  # fmt: skip
+        "perp_funding",
+        "Funding of eight hours by premium",
+        "premium, %",
+        "rate, %",
+        {
+            "damped by 0.05 %": (100 * premium, 100 * funding_rate(premium, damp_frac=5e-4, **terms)),
+            "undamped": (100 * premium, 100 * funding_rate(premium, damp_frac=None, **terms)),
+        },
+    )
     loss = np.linspace(0.0, 1.6e6, 161)
     layers = (Layer("reserve", 2e5), Layer("fund", 3e5), Layer("stake", 5e5, 0.6))
     paid = waterfall(loss, layers, 1e7)

@@ -123,8 +123,11 @@ def stressed(snap: Snapshot, **blow: dict[str, float]) -> StressResult:
 
 
 RULES = {
-    "aave_v3@3.0": "", "aave_v3@3.6": "", "compound_v2@1": "", "morpho_blue@1": "USDC",
-}  # fmt: skip
+    "aave_v3@3.0": "",
+    "aave_v3@3.6": "",
+    "compound_v2@1": "",
+    "morpho_blue@1": "USDC",
+}
 
 
 @pytest.mark.parametrize("own", [None, "1.2666"])
@@ -188,10 +191,11 @@ LISTED = {  # who lent 10,000 DAI, and what the claims say of it
     "vault": ("main,carol,vDAI,supply,5000\n", "vDAI,DAI,2,vault,main\n"),
     "vault of receipts": ("other,carol,vDAI,supply,4000\n", "cDAI,DAI,1.25,receipt,main\nvDAI,cDAI,2,vault,\n"),
     "vault and its shares": (
-        "main,vault,DAI,supply,10000\nother,carol,vDAI,supply,5000\n", "vDAI,DAI,2,vault,main\n",
+        "main,vault,DAI,supply,10000\nother,carol,vDAI,supply,5000\n",
+        "vDAI,DAI,2,vault,main\n",
     ),
     "both": ("main,carol,cDAI,supply,6000\nmain,dave,DAI,supply,4000\n", "cDAI,DAI,1,receipt,main\n"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("rule", ["compound_v2@1", "aave_v3@3.0", "aave_v3@3.6"])

@@ -50,14 +50,21 @@ def market(
     out: list[Row] = [
         Market(m, "lending", rule, "m"),
         Price(m, asset, DAI if rule.startswith("morpho") else USD, int(raw), places, path, 0, 0),
-        Exposure(m, "alice", "", asset, "collateral", units * WAD), Exposure(m, "alice", "", DAI, "debt", loan_raw),
-        Exposure(m, "carol", "", DAI, "supply", 10 * loan_raw), *(more or []),
-    ]  # fmt: skip
+        Exposure(m, "alice", "", asset, "collateral", units * WAD),
+        Exposure(m, "alice", "", DAI, "debt", loan_raw),
+        Exposure(m, "carol", "", DAI, "supply", 10 * loan_raw),
+        *(more or []),
+    ]
     one = 1
     if rule.startswith("aave"):
         out += [Term(m, "", "", "base_unit_exp", 8, 0), Price(m, DAI, USD, 10**8, 8, "feed", 0, 0)]
-        terms = {"ltv_bps": 9_000, "liquidation_threshold_bps": 9_300, "liquidation_bonus_bps": 10_500,
-                 "liquidation_protocol_fee_bps": 0, "emode_category": 0}  # fmt: skip
+        terms = {
+            "ltv_bps": 9_000,
+            "liquidation_threshold_bps": 9_300,
+            "liquidation_bonus_bps": 10_500,
+            "liquidation_protocol_fee_bps": 0,
+            "emode_category": 0,
+        }
         out += [Term(m, a, "", k, v, 0) for a in (asset, DAI) for k, v in terms.items()]
         out += [Term(m, a, "", "reserve_id", i, 0) for i, a in enumerate((asset, DAI))]
         one = RAY
@@ -145,8 +152,13 @@ def books(draw: st.DrawFn) -> list[Row]:
     rows = [*claims(rate, feed, wrap), *market(rule, asset, oracle, path, debt, units=units)]
     if rule == "aave_v3@3.0" and draw(st.booleans()):  # an e-mode with a price of its own
         m = "eip155:1/aave_v3/m"
-        terms = {"ltv_bps": 9_300, "liquidation_threshold_bps": 9_500, "liquidation_bonus_bps": 10_100,
-                 "price_source": 99, "price": draw(st.integers(10**8, 10**13))}  # fmt: skip
+        terms = {
+            "ltv_bps": 9_300,
+            "liquidation_threshold_bps": 9_500,
+            "liquidation_bonus_bps": 10_100,
+            "price_source": 99,
+            "price": draw(st.integers(10**8, 10**13)),
+        }
         rows = [r._replace(raw=1) if isinstance(r, Term) and r.key == "emode_category" else r for r in rows]
         rows += [Term(m, "", "emode:1", k, v, 0) for k, v in terms.items()]
         rows += [AccountTerm(m, "alice", "", "emode", 1)]
@@ -261,9 +273,15 @@ def test_a_claim_that_trades_though_it_stands_for_nothing_keeps_its_price_and_sa
 
 @pytest.mark.parametrize(
     ("rule", "falls"),
-    [("compound_v2@1", False), ("aave_v3@3.0", False), ("aave_v3@3.2", False), ("aave_v3@3.3", True),
-     ("aave_v3@3.6", True), ("morpho_blue@1", True)],
-)  # fmt: skip
+    [
+        ("compound_v2@1", False),
+        ("aave_v3@3.0", False),
+        ("aave_v3@3.2", False),
+        ("aave_v3@3.3", True),
+        ("aave_v3@3.6", True),
+        ("morpho_blue@1", True),
+    ],
+)
 @pytest.mark.parametrize("steps", [1, 2])
 def test_an_exchange_rate_falls_where_its_protocol_writes_off_what_is_lost(rule: str, falls: bool, steps: int) -> None:
     """100 of 1,000 lent are lost. In Compound and Aave before 3.3 they stay in what is owed, and so in the rate."""

@@ -24,16 +24,24 @@ WHOLE: dict[str, Lines] = {  # every column says something on some line
         {"market": "idle", "rule": "compound_v2@1"},
     ],
     "collateral": [
-        {"market": "aave", "asset": "WETH", "liquidation_threshold": "0.825", "ltv": "0.8",
-         "liquidation_bonus": "0.06", "protocol_fee": "0.1"},
+        {
+            "market": "aave",
+            "asset": "WETH",
+            "liquidation_threshold": "0.825",
+            "ltv": "0.8",
+            "liquidation_bonus": "0.06",
+            "protocol_fee": "0.1",
+        },
         {"market": "aave", "asset": "wstETH", "liquidation_threshold": "0.8"},
         {"market": "comp", "asset": "WETH", "liquidation_threshold": "0.75"},
         {"market": "blue", "asset": "WETH", "liquidation_threshold": "0.86"},
     ],
     "positions": [
-        *({"market": m, "account": "alice", "asset": a, "side": s, "amount": x}
-          for m in ("aave", "comp", "blue")
-          for a, s, x in (("WETH", "collateral", "10"), ("USDC", "debt", "9000"), ("USDC", "supply", "20000"))),
+        *(
+            {"market": m, "account": "alice", "asset": a, "side": s, "amount": x}
+            for m in ("aave", "comp", "blue")
+            for a, s, x in (("WETH", "collateral", "10"), ("USDC", "debt", "9000"), ("USDC", "supply", "20000"))
+        ),
         {"market": "aave", "account": "carol", "asset": "USDC", "side": "supply", "amount": "1"},
     ],
     "prices": [
@@ -41,38 +49,71 @@ WHOLE: dict[str, Lines] = {  # every column says something on some line
         {"asset": "USDC", "price_usd": "1", "decimals": "6"},
         {"asset": "wstETH", "price_usd": "2350", "decimals": "18"},
         {"asset": "WETH", "price_usd": "1990", **OWN},
-        {"asset": "wstETH", "price_usd": "2300", "market": "aave", "path": "rate", "ratio_snapshot": "1.17",
-         "ratio_snapshot_s": "1690000000", "ratio_growth_yr": "0.09"},
+        {
+            "asset": "wstETH",
+            "price_usd": "2300",
+            "market": "aave",
+            "path": "rate",
+            "ratio_snapshot": "1.17",
+            "ratio_snapshot_s": "1690000000",
+            "ratio_growth_yr": "0.09",
+        },
         {"asset": "USDC", "price_usd": "1", "market": "aave", "path": "feed"},
         {"asset": "ARB", "price_usd": "0.5"},
     ],
     "claims": [{"asset": "wstETH", "underlying": "WETH", "rate": "1.18", "kind": "lst", "market": "comp"}],
     "depth": [{"asset": "WETH", "base_reserve": "1000", "usd_reserve": "2000000", "fee_bps": "30"}],
-}  # fmt: skip
+}
 # a line of the table and another cell that it may hold as well
 OTHERWISE: dict[tuple[str, str], tuple[int, str]] = {
-    ("markets", "market"): (3, "other"), ("markets", "rule"): (0, "aave_v3@3.5"), ("markets", "protocol"): (0, "fork"),
-    ("markets", "name"): (0, "Prime"), ("markets", "loan_asset"): (2, "wstETH"),
+    ("markets", "market"): (3, "other"),
+    ("markets", "rule"): (0, "aave_v3@3.5"),
+    ("markets", "protocol"): (0, "fork"),
+    ("markets", "name"): (0, "Prime"),
+    ("markets", "loan_asset"): (2, "wstETH"),
     ("markets", "close_factor"): (1, "0.6"),
-    ("markets", "liquidation_incentive"): (1, "1.09"), ("collateral", "market"): (1, "comp"),
-    ("collateral", "asset"): (1, "USDC"), ("collateral", "liquidation_threshold"): (0, "0.83"),
-    ("collateral", "ltv"): (0, "0.79"), ("collateral", "liquidation_bonus"): (0, "0.07"),
-    ("collateral", "protocol_fee"): (0, "0.2"), ("positions", "market"): (9, "comp"),
-    ("positions", "account"): (0, "bob"), ("positions", "asset"): (1, "wstETH"), ("positions", "side"): (0, "supply"),
-    ("positions", "amount"): (0, "10.000000000000000001"), ("prices", "asset"): (6, "OP"),
-    ("prices", "price_usd"): (0, "2000.5"), ("prices", "decimals"): (2, "17"), ("prices", "symbol"): (0, "ETH"),
-    ("prices", "market"): (3, "comp"), ("prices", "time_s"): (0, "1700000001"), ("prices", "path"): (5, "lagged"),
-    ("prices", "price_cap"): (3, "1900"), ("prices", "ratio_snapshot"): (4, "1.16"),
-    ("prices", "ratio_snapshot_s"): (4, "1690000001"), ("prices", "ratio_growth_yr"): (4, "0.08"),
-    ("claims", "asset"): (0, "USDC"), ("claims", "underlying"): (0, "USDC"), ("claims", "rate"): (0, "1.19"),
-    ("claims", "kind"): (0, "vault"), ("claims", "market"): (0, ""), ("depth", "asset"): (0, "wstETH"),
-    ("depth", "base_reserve"): (0, "1001"), ("depth", "usd_reserve"): (0, "2000001"), ("depth", "fee_bps"): (0, "5"),
-}  # fmt: skip
+    ("markets", "liquidation_incentive"): (1, "1.09"),
+    ("collateral", "market"): (1, "comp"),
+    ("collateral", "asset"): (1, "USDC"),
+    ("collateral", "liquidation_threshold"): (0, "0.83"),
+    ("collateral", "ltv"): (0, "0.79"),
+    ("collateral", "liquidation_bonus"): (0, "0.07"),
+    ("collateral", "protocol_fee"): (0, "0.2"),
+    ("positions", "market"): (9, "comp"),
+    ("positions", "account"): (0, "bob"),
+    ("positions", "asset"): (1, "wstETH"),
+    ("positions", "side"): (0, "supply"),
+    ("positions", "amount"): (0, "10.000000000000000001"),
+    ("prices", "asset"): (6, "OP"),
+    ("prices", "price_usd"): (0, "2000.5"),
+    ("prices", "decimals"): (2, "17"),
+    ("prices", "symbol"): (0, "ETH"),
+    ("prices", "market"): (3, "comp"),
+    ("prices", "time_s"): (0, "1700000001"),
+    ("prices", "path"): (5, "lagged"),
+    ("prices", "price_cap"): (3, "1900"),
+    ("prices", "ratio_snapshot"): (4, "1.16"),
+    ("prices", "ratio_snapshot_s"): (4, "1690000001"),
+    ("prices", "ratio_growth_yr"): (4, "0.08"),
+    ("claims", "asset"): (0, "USDC"),
+    ("claims", "underlying"): (0, "USDC"),
+    ("claims", "rate"): (0, "1.19"),
+    ("claims", "kind"): (0, "vault"),
+    ("claims", "market"): (0, ""),
+    ("depth", "asset"): (0, "wstETH"),
+    ("depth", "base_reserve"): (0, "1001"),
+    ("depth", "usd_reserve"): (0, "2000001"),
+    ("depth", "fee_bps"): (0, "5"),
+}
 # optional, but without them another cell of this book says nothing, or says it twice
 NEEDED_BY_ANOTHER = {
-    ("markets", "loan_asset"), ("prices", "market"), ("prices", "path"), ("prices", "ratio_snapshot"),
-    ("prices", "ratio_snapshot_s"), ("prices", "ratio_growth_yr"),
-}  # fmt: skip
+    ("markets", "loan_asset"),
+    ("prices", "market"),
+    ("prices", "path"),
+    ("prices", "ratio_snapshot"),
+    ("prices", "ratio_snapshot_s"),
+    ("prices", "ratio_growth_yr"),
+}
 COLUMNS = [(table, column) for table, spec in TABLES.items() for column in (*spec.required, *spec.optional)]
 every_table = pytest.mark.parametrize("table", TABLES)
 every_column = pytest.mark.parametrize(("table", "column"), COLUMNS)
@@ -92,8 +133,9 @@ def as_csv(folder: Path, table: str, lines: Lines) -> None:
 
 def as_parquet(folder: Path, table: str, lines: Lines) -> None:
     columns = {name: [line.get(name) for line in lines] for name in header(table)}
-    pq.write_table(pa.table({name: pa.array(cells, pa.string()) for name, cells in columns.items()}),
-                   folder / f"{table}.parquet")  # fmt: skip
+    pq.write_table(
+        pa.table({name: pa.array(cells, pa.string()) for name, cells in columns.items()}), folder / f"{table}.parquet"
+    )
 
 
 def said(folder: Path, **changed: Lines) -> tuple[int, str]:

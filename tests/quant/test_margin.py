@@ -255,8 +255,9 @@ def test_pmrm2_trusts_a_holding_as_little_as_the_spot_feed() -> None:
 def test_a_floor_of_zero_lets_the_last_day_run_out(seconds: float) -> None:
     """At the money black76 is F * erf(sigma * sqrt(T / 8)); the shock is 1 + 0.5 * (30 d / T)^0.3 without a floor."""
     rules = RULES_2._replace(floor_s=0.0, least_k_star=0.0, least_vol_up=0.0, basis_add=0.0, basis_mult=0.0)
-    book = margin_book(1, account=[0], kind="c", K=2000.0, seconds=seconds, forward_variable=2000.0, sigma=0.6,
-                       amount=-1.0)  # fmt: skip
+    book = margin_book(
+        1, account=[0], kind="c", K=2000.0, seconds=seconds, forward_variable=2000.0, sigma=0.6, amount=-1.0
+    )
     found = margin_scan.scan(book, np.zeros(1), np.ones(1), rules, (Scenario(1.0, "up"), Scenario(1.0, "abs")))
     stretch = 1.0 + 0.5 * (30 * 86_400 / seconds) ** 0.3
     worth = [2000.0 * erf(sigma * sqrt(seconds / 31_536_000 / 8)) for sigma in (0.6, 0.6 * stretch)]
@@ -276,8 +277,16 @@ def test_a_floor_of_zero_lets_the_last_day_run_out(seconds: float) -> None:
     ],
 )
 def test_where_the_contract_would_divide_by_zero_is_refused(rules: dict[str, float], seconds: float, said: str) -> None:
-    book = margin_book(1, account=[0, 0], kind="c", K=[9.0, 10.0], seconds=[1e6, seconds], forward_variable=10.0,
-                       sigma=0.6, amount=-1.0)  # fmt: skip
+    book = margin_book(
+        1,
+        account=[0, 0],
+        kind="c",
+        K=[9.0, 10.0],
+        seconds=[1e6, seconds],
+        forward_variable=10.0,
+        sigma=0.6,
+        amount=-1.0,
+    )
     with pytest.raises(DomainError, match=said):
         pmrm2(RULES_2._replace(**rules), TAILS, 1.0).margin(book, Market(10.0))
     if said == r"k\*":  # without a skewed scenario nothing is divided by it
@@ -531,11 +540,19 @@ def book_of_perps(rng: np.random.Generator, accounts: int = 4, legs: int = 6) ->
     """Calls and puts of three expiries, long and short, beside perps and cash of either sign."""
     m = accounts * legs
     return margin_book(
-        accounts, account=np.repeat(np.arange(accounts), legs), kind=rng.random(m) < 0.5,
-        K=rng.integers(10, 40, m) * 100.0, seconds=rng.choice([1, 30, 180], m) * 86_400.0, forward_variable=2000.0,
-        amount=rng.normal(size=m) * 3, sigma=rng.uniform(0.4, 0.9), r=0.03, cash=rng.normal(size=accounts) * 1e3,
-        perps=rng.normal(size=accounts), perp_pnl=rng.normal(size=accounts),
-    )  # fmt: skip
+        accounts,
+        account=np.repeat(np.arange(accounts), legs),
+        kind=rng.random(m) < 0.5,
+        K=rng.integers(10, 40, m) * 100.0,
+        seconds=rng.choice([1, 30, 180], m) * 86_400.0,
+        forward_variable=2000.0,
+        amount=rng.normal(size=m) * 3,
+        sigma=rng.uniform(0.4, 0.9),
+        r=0.03,
+        cash=rng.normal(size=accounts) * 1e3,
+        perps=rng.normal(size=accounts),
+        perp_pnl=rng.normal(size=accounts),
+    )
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)

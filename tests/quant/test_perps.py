@@ -250,8 +250,14 @@ def test_funding_of_the_venues() -> None:
     # inside the band the rate is the interest; beyond it the premium less the damping
     binance = funding_rate([0.0, 0.0004, 0.0006, 0.001, -0.0004, -0.002], damp_frac=5e-4, cap_frac=np.inf, **eight)
     assert binance == pytest.approx([1e-4, 1e-4, 1e-4, 5e-4, 1e-4, -0.0015], abs=1e-15)
-    deribit = funding_rate([0.0004, 0.0008, -0.0008], interest_frac=0.0, damp_frac=5e-4, cap_frac=np.inf,
-                           premium_hours=8, interval_hours=0.5)  # fmt: skip
+    deribit = funding_rate(
+        [0.0004, 0.0008, -0.0008],
+        interest_frac=0.0,
+        damp_frac=5e-4,
+        cap_frac=np.inf,
+        premium_hours=8,
+        interval_hours=0.5,
+    )
     assert deribit == pytest.approx([0.0, 0.0003 / 16, -0.0003 / 16], abs=1e-15)
 
 
@@ -267,9 +273,12 @@ def test_premium_index_is_nothing_inside_the_book_and_its_distance_outside(s: fl
 def test_funding_refuses_what_is_no_rate() -> None:
     fine = {"interest_frac": 0.0, "damp_frac": 0.0, "cap_frac": 1.0, "premium_hours": 8.0, "interval_hours": 8.0}
     for name, wrong in (
-        ("interest_frac", np.nan), ("damp_frac", -1e-9), ("cap_frac", np.nan), ("premium_hours", 0.0),
+        ("interest_frac", np.nan),
+        ("damp_frac", -1e-9),
+        ("cap_frac", np.nan),
+        ("premium_hours", 0.0),
         ("interval_hours", np.inf),
-    ):  # fmt: skip
+    ):
         with pytest.raises(DomainError, match=rf"^{name}\[1\]"):
             funding_rate(0.01, **(fine | {name: [fine[name], wrong]}))
     with pytest.raises(DomainError, match="impact_bid"):

@@ -30,9 +30,21 @@ def browser(profile: Path, *flags: str) -> Iterator[int]:
     found = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
     if found is None:
         pytest.skip("no Chromium on PATH: install chromium to see the report drawn")
-    command = [found, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0",
-               "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
-               *flags, f"--user-data-dir={profile}", "about:blank"]  # fmt: skip
+    command = [
+        found,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--remote-debugging-port=0",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-quic",
+        *flags,
+        f"--user-data-dir={profile}",
+        "about:blank",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         port_file = profile / "DevToolsActivePort"

@@ -26,7 +26,7 @@ from aggregator.core.rows import (
     Price,
     Row,
     Term,
-)  # fmt: skip
+)
 from aggregator.report.explain import explain_wallet
 from aggregator.report.greeks import leg_greeks
 from aggregator.report.wallet import leg_usd, wallet_accounts
@@ -193,11 +193,13 @@ def test_an_option_on_what_is_worth_nothing(right: str, value: float, delta: flo
     """At a spot of zero a call is worth nothing and a put its discounted strike; nothing else moves but time."""
     lyra, expiry_s, strike = "eip155:1/lyra_v1/x/0x01", NOW_S + 365 * 43_200, 2_000 * WAD
     rows: list[Row] = [
-        Market(lyra, "option", "lyra_v1@1", "x"), price("", USDC, 10**8), price(lyra, WETH, 0, quote=USDC, exp=18),
+        Market(lyra, "option", "lyra_v1@1", "x"),
+        price("", USDC, 10**8),
+        price(lyra, WETH, 0, quote=USDC, exp=18),
         Term(lyra, "", "", "rate_and_carry", 5 * 10**16, 18),
         Term(lyra, WETH, f"series:{expiry_s}:{strike}", "iv", WAD, 18),
         OptionLeg(lyra, "0xaa", "7", WETH, USDC, right, "european", USDC, expiry_s, strike, size * WAD, 18),
-    ]  # fmt: skip
+    ]
     snap = freeze(rows)
     greeks = leg_greeks(snap, snap.rows("option")[0])
     assert isinstance(greeks, dict)

@@ -97,12 +97,20 @@ def lyra_v1(rng: random.Random, name: str) -> Drawn:
     """Two to three positions; a short holds 0.3 to 2 times what it must."""
     now, spot = 1_700_000_000, rng.randint(1_000, 4_000) * WAD
     market = {
-        "rate_and_carry": WAD // 20, "min_static_quote_collateral": 200 * WAD, "min_static_base_collateral": WAD // 5,
-        "shock_vol_a": 25 * WAD // 10, "shock_vol_point_a_s": 14 * DAY_S, "shock_vol_b": 18 * WAD // 10,
-        "shock_vol_point_b_s": 56 * DAY_S, "call_spot_price_shock": 12 * WAD // 10,
-        "put_spot_price_shock": 8 * WAD // 10, "penalty_ratio": WAD // 10, "liquidator_fee_ratio": WAD // 2,
-        "sm_fee_ratio": WAD // 4, "min_liquidation_fee": 10 * WAD,
-    }  # fmt: skip
+        "rate_and_carry": WAD // 20,
+        "min_static_quote_collateral": 200 * WAD,
+        "min_static_base_collateral": WAD // 5,
+        "shock_vol_a": 25 * WAD // 10,
+        "shock_vol_point_a_s": 14 * DAY_S,
+        "shock_vol_b": 18 * WAD // 10,
+        "shock_vol_point_b_s": 56 * DAY_S,
+        "call_spot_price_shock": 12 * WAD // 10,
+        "put_spot_price_shock": 8 * WAD // 10,
+        "penalty_ratio": WAD // 10,
+        "liquidator_fee_ratio": WAD // 2,
+        "sm_fee_ratio": WAD // 4,
+        "min_liquidation_fee": 10 * WAD,
+    }
     legs: list[Leg] = []
     for i in range(rng.randint(2, 3)):
         strike, expiry_s = rng.randint(800, 4_500) * WAD, now + rng.randint(1, 90) * DAY_S
@@ -146,9 +154,13 @@ def perp_curie(rng: random.Random, name: str) -> Drawn:
 
 
 FAMILIES: dict[str, Callable[[random.Random, str], Drawn]] = {
-    "aave_v3": aave_v3, "morpho_blue": morpho_blue, "compound_v2": compound_v2, "comet": comet, "lyra_v1": lyra_v1,
+    "aave_v3": aave_v3,
+    "morpho_blue": morpho_blue,
+    "compound_v2": compound_v2,
+    "comet": comet,
+    "lyra_v1": lyra_v1,
     "perp_curie": perp_curie,
-}  # fmt: skip
+}
 
 
 def drawn(name: str, count: int) -> list[Drawn]:

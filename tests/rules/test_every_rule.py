@@ -264,10 +264,15 @@ def check(rule: LendingRule, one: Drawn) -> Liquidation | None:
     scale = 10.0**judged.exp
     taken = rule.batch(
         Calls(
-            worth(collateral, collateral.amount), worth(debt, debt.amount), judged.collateral / scale,
-            judged.debt / scale, weighted / scale, one.bonus_frac, one.fee_frac,
+            worth(collateral, collateral.amount),
+            worth(debt, debt.amount),
+            judged.collateral / scale,
+            judged.debt / scale,
+            weighted / scale,
+            one.bonus_frac,
+            one.fee_frac,
         )
-    )  # fmt: skip
+    )
     size = judged.collateral / scale + judged.debt / scale
     if exact is None:
         assert taken.repaid_usd[0] == 0
@@ -298,9 +303,16 @@ def some_calls(count: int) -> Calls:
     all_collateral, all_debt = collateral * rng.uniform(1, 3, count), debt * rng.uniform(1, 3, count)
     cover = np.where(rng.random(count) < 0.5, np.inf, debt * rng.uniform(0, 1.2, count))
     return Calls(
-        collateral, debt, all_collateral, all_debt, all_collateral * rng.uniform(0.3, 0.9, count),
-        rng.uniform(0, 0.15, count), rng.uniform(0, 0.2, count), 0.5, cover,
-    )  # fmt: skip
+        collateral,
+        debt,
+        all_collateral,
+        all_debt,
+        all_collateral * rng.uniform(0.3, 0.9, count),
+        rng.uniform(0, 0.15, count),
+        rng.uniform(0, 0.2, count),
+        0.5,
+        cover,
+    )
 
 
 @every_lending_rule

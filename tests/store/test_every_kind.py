@@ -35,10 +35,13 @@ FITS: dict[str, tuple[Any, ...]] = {
 }
 EXPONENTS = (6, 0, 18, 77, -3)  # a scale that no number has is nobody's row
 MISFITS: dict[str, tuple[Any, ...]] = {
-    "name": (None, 5, b"x"), "text": (None, 5), "int": (2**63, -(2**63) - 1, 0.5, "7", None),
-    "u256": (-1, U256_MAX + 1, 0.5, "7", None), "i256": (I256_MIN - 1, I256_MAX + 1, 0.5, "7", None),
+    "name": (None, 5, b"x"),
+    "text": (None, 5),
+    "int": (2**63, -(2**63) - 1, 0.5, "7", None),
+    "u256": (-1, U256_MAX + 1, 0.5, "7", None),
+    "i256": (I256_MIN - 1, I256_MAX + 1, 0.5, "7", None),
     "bytes": ("text", 5, None),
-}  # fmt: skip
+}
 every_kind = pytest.mark.parametrize("kind", SCHEMA)
 
 

@@ -79,6 +79,9 @@ def test_a_writer_who_comes_meanwhile_is_found_out(file: Path) -> None:
 def test_a_damaged_file_is_still_called_damaged(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:8192] + b"\xff" * 4096)
     for state in STATES.values():
-        with state(), pytest.raises(StoreError, match=r"damaged|malformed|as a database|refused"), \
-                Store.open(f"sqlite:///{file}") as store:  # fmt: skip
+        with (
+            state(),
+            pytest.raises(StoreError, match=r"damaged|malformed|as a database|refused"),
+            Store.open(f"sqlite:///{file}") as store,
+        ):
             snapshot(store, cut_at(1))
