@@ -10,7 +10,7 @@ import numpy as np
 from aggregator.engine.book import Floats, Indices
 from aggregator.engine.crossing import crossing
 from aggregator.engine.market import Ahead, Depth
-from aggregator.engine.ties import SAME, levels
+from aggregator.engine.ties import SAME, levels, surplus
 
 _LEAST, _SLACK = 1e-9, 2.0 * SAME  # relative: a part worth making, what a wave may seem to lose
 _NOUGHT = 2.0**-60  # a share so small that it moves no price
@@ -50,9 +50,8 @@ def affordable(
         margin = _first_too_dear(average, total - left_out, floor, first, last)
         if margin > first:
             share[order[starts[first] : ends[margin - 1]]] = 1.0
-            off[order[starts[margin - 1] : ends[margin - 1]]] = (
-                average(float(total[margin - 1]) - left_out) / floor[margin - 1] - 1.0
-            )
+            whole = average(float(total[margin - 1]) - left_out)
+            off[order[starts[margin - 1] : ends[margin - 1]]] = surplus(whole, float(floor[margin - 1]))
         if margin == last:
             break
         group = order[starts[margin] : ends[margin]]
@@ -105,7 +104,7 @@ def _largest_part(average: Average, cheaper: float, more: float, floor: float) -
         return average(cheaper + share * more) - floor
 
     part = crossing(pays, _NOUGHT, 1.0)  # of several quotes one has fallen: the first unit need not pay most
-    return (part if part > _NOUGHT else 0.0), pays(_LEAST) / floor if floor > 0.0 else np.inf
+    return (part if part > _NOUGHT else 0.0), surplus(average(cheaper + _LEAST * more), floor)
 
 
 def _filled(cut: Floats, units: Floats, short: Indices, room: float) -> tuple[Floats, Floats]:

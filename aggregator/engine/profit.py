@@ -12,7 +12,7 @@ from aggregator.engine.liquidate import Wave, join, judge, wave
 from aggregator.engine.market import Ahead
 from aggregator.engine.sale import sale_of
 from aggregator.engine.state import State
-from aggregator.engine.ties import SAME, near
+from aggregator.engine.ties import SAME, near, surplus
 from aggregator.rules import Calls, Taken
 
 
@@ -61,7 +61,7 @@ def _shares(state: State, calls: Wave, answers_usd: Floats, ahead: Ahead) -> tup
         )
         if got >= sale.cost_usd[call] * (1.0 - SAME):
             share[call], turn[call], ahead = 1.0, 1 + turn.max(), after
-        if near(off := np.array([got / sale.cost_usd[call] - 1.0])).any():
+        if near(off := np.array([surplus(got, float(sale.cost_usd[call]))])).any():
             state.edges.note("profit", calls.account[[call]], np.abs(off))
     return share, turn, ahead
 

@@ -106,3 +106,8 @@ def near(off: Floats) -> Flags:
     """Whether a relative distance is small enough to be listed."""
     out: Flags = np.abs(off) <= _NEAR
     return out
+
+
+def surplus(got: float, cost: float) -> float:
+    """By how much of the cost more than it is got; inf where it costs nothing."""
+    return got / cost - 1.0 if cost > 0.0 else np.inf

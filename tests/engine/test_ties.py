@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from aggregator.core.result import StressResult
 from aggregator.core.scenario import Conventions, Scenario
 from aggregator.engine import afford
-from aggregator.engine.book import Book, Oracles, Pool, Terms, table
+from aggregator.engine.book import CONSTANT, Book, Oracles, Pool, Terms, table
 from aggregator.engine.market import Bids
 from aggregator.engine.outcome import stress_result
 from aggregator.engine.run import Cascade, cascade
@@ -339,6 +339,21 @@ def test_health_of_one_and_the_end_of_a_pool_and_a_profit_of_nought_are_listed()
         w = World().pool("P", "X", 1e6, 1e9, fee=fee).lending("M", "morpho_blue@1", "X", 0.8, 0.05)
         w.account("a", "M", X=100.0, USD=81_000.0)
         assert [e[:3] for e in edge_of(w, "profit", conventions(profit=True))] == [("a", "M", "X")] * listed
+
+
+@pytest.mark.parametrize("rule", ["morpho_blue@1", "comet@1"])
+def test_a_debt_that_costs_nothing_is_repaid_and_stands_on_no_edge(rule: str) -> None:
+    """D is worth nothing; the market's own price still says one dollar."""
+    w = World().pool("P", "X", 1e6, 1e9).pool("Q", "Y", 1e6, 1e9)
+    w.add_asset("D", 1.0, cash=True)
+    for asset in ("X", "Y"):
+        w.lending("M", rule, asset, 0.8, 0.05, debt="D", storefront=0.5)
+    debt = next(i for i, row in enumerate(w.rows["oracles"]) if row[1] == w.asset["D"])
+    w.rows["oracles"][debt] = (CONSTANT, *w.rows["oracles"][debt][1:3], w.asset["USD"], *w.rows["oracles"][debt][4:])
+    w.account("a", "M", X=10, Y=10, D=19_000)
+    r = run(w, conventions(profit=True), price={"D": -1.0})
+    assert int(r.state.calls[0]) >= 1
+    assert not [e for e in stress_result(r, Scenario("s")).edges if e.kind == "profit"]
 
 
 def test_edges_are_bounded_in_number_and_counted_in_full() -> None:
