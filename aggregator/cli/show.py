@@ -6,9 +6,11 @@ from typing import Any
 
 from aggregator.cli.output import age, amount, out, printable, short, table, usd, whole
 from aggregator.core.ids import chain_order
+from aggregator.core.result import becomes
 
 MOST_GAPS = 12
 MOST_NAMESAKES = 5
+_LEAST_USD = 0.005
 
 
 def collect(data: dict[str, Any], gaps: list[dict[str, Any]]) -> None:
@@ -71,9 +73,7 @@ def stress(r: dict[str, Any], age_s: int | None = None) -> None:
     from aggregator.report.names import count
 
     c = r["convergence"]
-    bad, latent, seized = (
-        _sum(r["markets"], k) for k in ("bad_debt_usd", "unrealised_shortfall_usd", "liquidated_usd")
-    )
+    seized = _sum(r["markets"], "liquidated_usd")
     accounts = count(sum(m["liquidated_accounts"] for m in r["markets"]), "account")
     settled = f"settled after {count(c['rounds'], 'round')}" if c["converged"] else f"NOT settled ({c['why']})"
     out.print(
@@ -83,11 +83,12 @@ def stress(r: dict[str, Any], age_s: int | None = None) -> None:
         style="bold",
         markup=False,
     )
-    booked = f"; {f'USD {whole(bad)}' if latent and bad else 'all' if bad else 'none'} is written off"
-    out.print(printable(r["headline"]) + booked * bool(bad or latent), markup=False)
+    out.print(printable(r["headline"]), markup=False)
     if not read_nothing(r):
+        if clause := becomes(r["totals"]):
+            out.print(clause, markup=False)
         out.print(f"USD {whole(seized)} of collateral is seized in {accounts}")
-        out.print(f"amplification {r['amplification']:.2f} (credit loss at the fixed point / after the first round)")
+        out.print(f"amplification {r['amplification']:.2f} (fixed point / first round: {_amplified(r)})")
     for note in r["notes"]:
         out.print(printable(note), markup=False, soft_wrap=False)
     full, gaps = sum(c["level"] == "full" for c in r["coverage"]), len(r["gaps"])
@@ -114,6 +115,12 @@ def stress(r: dict[str, Any], age_s: int | None = None) -> None:
         ],
         right=frozenset({1, 2, 3, 4}),
     )  # fmt: skip
+
+
+def _amplified(r: dict[str, Any]) -> str:
+    """What the amplification of a stress compares; a note says so too where it is not credit losses."""
+    after, first = (r["totals"].get(key, 0.0) for key in ("credit_loss_usd", "credit_loss_first_round_usd"))
+    return "losses at market value" if after > _LEAST_USD >= first else "debt left uncovered"
 
 
 def read_nothing(r: dict[str, Any]) -> bool:

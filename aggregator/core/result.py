@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from aggregator.core.words import first_of, usd
 
 UNJUDGED = ("unjudged", "unknown_version")  # reasons of gaps that leave whole accounts out
 _LEAST_USD = 0.005
+_LEAST_SHARE = 0.01  # of what lenders lose: less is not said beside it
 _UNSETTLED = "the cascade did not settle"
+_TRADERS = ("option_shortfall_usd", "perp_shortfall_usd", "perp_unrealised_shortfall_usd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,21 +175,32 @@ class StressResult:
         return sum(m.bad_debt_usd + m.unrealised_shortfall_usd for m in self.markets)
 
     @property
+    def traders_unpaid_usd(self) -> float:
+        """What accounts of options and perps owe beyond what they have, whoever pays it; no part of credit losses."""
+        return sum(self.totals.get(key, 0.0) for key in _TRADERS)
+
+    @property
     def headline(self) -> str:
         """One sentence with the number, as far as what was read carries it. Names in it come from anybody."""
         partly, unjudged = unread(self.coverage), self._unjudged()
         if self.read_nothing:
             where = f" of {first_of(partly)}" if partly else ""
             return f"Nothing was read{where}: no account, and nothing is said of debt"
-        credit = self.credit_loss_usd
+        credit, unpaid = self.credit_loss_usd, self.traders_unpaid_usd
         some = credit > _LEAST_USD
-        if unjudged and not self.markets and not some:
+        traders = (
+            f"traders of options and perps leave USD {usd(unpaid)}"
+            if unpaid > max(_LEAST_USD, _LEAST_SHARE * credit)
+            else ""
+        )
+        if unjudged and not self.markets and not some and not traders:
             return f"No account could be judged in {first_of(unjudged)}: nothing is said of debt"
         if not some and not self.degraded:
-            return "No debt is left uncovered"
+            return f"No loan is left uncovered, but {traders} unpaid" if traders else "No debt is left uncovered"
         left = f"USD {usd(credit) if some else 0} of debt is left uncovered"
-        if some and self.amplification >= 1.05:
+        if some and self.amplification >= 1.05 and self.totals.get("credit_loss_first_round_usd", 0.0) > _LEAST_USD:
             left += f", {self.amplification:.1f} times the first round alone"
+        left += f"; {traders} more unpaid" if traders else ""
         if not self.degraded:
             return left
         wanting = [f"not read in full: {first_of(partly)}"] if partly else []
@@ -198,6 +211,20 @@ class StressResult:
     def json(self) -> bytes:
         said = asdict(self) | {"job": self.job, "headline": self.headline, "degraded": self.degraded}
         return json.dumps(said, sort_keys=True, indent=1, allow_nan=False).encode()
+
+
+def becomes(totals: Mapping[str, float]) -> str:
+    """What becomes of the debt that is left uncovered, in a clause; its parts add up to `credit_loss_usd`."""
+    owed, latent = totals.get("bad_debt_owed_usd", 0.0), totals.get("unrealised_shortfall_usd", 0.0)
+    parts = (
+        (totals.get("bad_debt_usd", 0.0) - owed, "is written off"),
+        (owed, "stays owed by emptied accounts"),
+        (latent, "is above its collateral and not booked"),
+    )
+    seen = [(size, words) for size, words in parts if size > _LEAST_USD]
+    if len(seen) == 1:
+        return f"all of that debt {seen[0][1]}"
+    return "of that debt, " * bool(seen) + ", ".join(f"USD {usd(size)} {words}" for size, words in seen)
 
 
 def unread(coverage: Iterable[Coverage]) -> list[str]:

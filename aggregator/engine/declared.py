@@ -142,11 +142,12 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
             f"{len(at)} accounts stood within 1e-9 of their threshold, where the contract's rounding decides and not "
             f"float64: {', '.join(names)}{more}."
         )
-    kept_usd = float(run.state.lost_usd[run.state.unbooked_units() > 0.0].sum())
-    if kept_usd > _LEAST_SHOWN_USD:
+    owed_usd = run.state.owed_usd()
+    if owed_usd.sum() > _LEAST_SHOWN_USD:
+        where = tuple(run.book.markets[m] for m in np.flatnonzero(owed_usd > 0.0))
         out.append(
-            f"{kept_usd:,.2f} USD of the bad debt stays owed until somebody writes it off: exchange rates of receipts "
-            "there have not fallen, what their holders can be paid has."
+            f"Bad debt of {_some(where)}, {owed_usd.sum():,.2f} USD, stays owed until somebody writes it off: exchange "
+            "rates of receipts there have not fallen, what their holders can be paid has."
         )
     if run.derivatives.refused.any():
         refused = int(run.derivatives.refused.sum())

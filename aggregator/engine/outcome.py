@@ -205,6 +205,7 @@ def _totals(run: Cascade) -> dict[str, float]:
     state, extra = run.state, run.derivatives
     return {
         "bad_debt_usd": run.bad_debt_usd,
+        "bad_debt_owed_usd": float(state.owed_usd().sum()),
         "unrealised_shortfall_usd": run.shortfall_usd,
         "liquidated_usd": float(state.seized_usd.sum()),
         "repaid_usd": float(state.repaid_usd.sum()),

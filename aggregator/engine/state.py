@@ -101,6 +101,11 @@ class State:
         pots = self.book.pots
         return np.where(self.book.keeps_bad_debt[pots.market], self.lost_units - pots.shock_units, 0.0)
 
+    def owed_usd(self) -> Floats:
+        """(markets,) bad debt that stays owed on accounts without collateral, for its market's rule keeps it."""
+        book = self.book
+        return np.where(book.keeps_bad_debt, add_up(book.account_market, self.bad_usd, len(book.markets)), 0.0)
+
     def _stand(self, depth: Depth | None) -> None:
         """Set values, and rate_usd (assets,): what a whole claim stands for by its protocols' own books."""
         self.value_usd, self.backing_usd, self.lost_frac, self.claims_residual = self.revalue(depth)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from aggregator.core.result import StressResult
+from aggregator.core.result import StressResult, becomes
 from aggregator.report.coverage import coverage_json
 from aggregator.report.names import Names, clean, count, usd
 from aggregator.snapshot import Snapshot
@@ -83,10 +83,10 @@ def _blow(result: StressResult, snap: Snapshot) -> str:
 def _breaks(result: StressResult) -> str:
     seized = sum(m.liquidated_usd for m in result.markets)
     accounts = count(sum(m.liquidated_accounts for m in result.markets), "account")
-    bad, latent = (sum(getattr(m, k) for m in result.markets) for k in ("bad_debt_usd", "unrealised_shortfall_usd"))
     text = "In what was read, " if result.degraded else ""
-    text += f"USD {usd(seized)} of collateral is seized in {accounts}; USD {usd(bad)} of debt is written off"
-    return text + (f", and USD {usd(latent)} more exceeds its collateral unbooked." if latent > _LEAST_USD else ".")
+    text += f"USD {usd(seized)} of collateral is seized in {accounts}"
+    clause = becomes(result.totals)
+    return f"{text}; {clause}." if clause else f"{text}."
 
 
 def _bears(result: StressResult, names: Names) -> str:
@@ -98,7 +98,7 @@ def _bears(result: StressResult, names: Names) -> str:
     share, where = worst.loss_usd / sum(x.loss_usd for x in paid), names.market(worst.node)
     who = _PAYERS.get(worst.layer, f"is paid by the {worst.layer} of")
     part = "All" if share > 0.995 else "Most" if share > 0.5 else "The largest part"
-    return f"{part} of what defaults cost {who} {where}: USD {usd(worst.loss_usd)}, {share:.0%}."
+    return f"{part} of the defaults that are booked {who} {where}: USD {usd(worst.loss_usd)}, {share:.0%}."
 
 
 def _spreads(result: StressResult) -> str:

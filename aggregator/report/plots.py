@@ -103,7 +103,7 @@ def compact(usd: float) -> str:
 
 def rounds_bars(rounds: Sequence[RoundRecord]) -> go.Figure | None:
     """Above: collateral seized in each round; below, on its own scale: debt that stands uncovered at its end, by
-    whether it was written off so far. USD."""
+    whether it is booked. USD."""
     if not rounds:
         return None
     figure = go.Figure()
@@ -111,7 +111,7 @@ def rounds_bars(rounds: Sequence[RoundRecord]) -> go.Figure | None:
     booked = [r.credit_loss_usd - r.unrealised_shortfall_usd for r in rounds]
     for axis, values, name in (
         ("y", seized, "collateral seized"),
-        ("y2", booked, "debt written off so far"),
+        ("y2", booked, "bad debt so far"),
         ("y2", open_, "debt not booked"),
     ):
         figure.add_bar(

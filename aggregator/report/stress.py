@@ -27,7 +27,7 @@ _FLOWS = {
     "option pools": "option_pnl_usd",
 }
 _DEBTS = {
-    "written off": "bad_debt_usd",
+    "bad debt": "bad_debt_usd",
     "suppliers' write-down": "write_down_usd",
     "not booked": "unrealised_shortfall_usd",
     "uncovered": "credit_loss_usd",
@@ -75,7 +75,7 @@ def _tiles(result: StressResult, snap: Snapshot) -> list[dict[str, str]]:
 
     grown = "-" if result.read_nothing else f"{result.amplification:.2f}×"
     return [
-        {"value": figure(bad), "label": "bad debt, USD", "note": "written off by liquidations"},
+        {"value": figure(bad), "label": "bad debt, USD", "note": "no collateral is left behind it"},
         {"value": figure(latent), "label": "unbooked shortfall, USD", "note": "debt above its collateral"},
         {"value": figure(seized), "label": "collateral seized, USD", "note": f"in {accounts}"},
         {"value": grown, "label": "amplification", "note": "fixed point / first round"},
@@ -151,8 +151,8 @@ def _rounds(result: StressResult, snap: Snapshot, names: Names) -> Section:
         )
         .table("Flows of each round, USD", ["round", *_FLOWS], _by_round(result, _FLOWS), ["round", *_FLOWS])
         .table(
-            "Debt: what each round writes off, and what stands at its end, USD. Uncovered is all that was written off "
-            "so far and what is not booked; the first round and the last are those of the headline",
+            "Debt: bad debt of each round, and what stands at its end, USD. Uncovered is all bad debt so far and what "
+            "is not booked; the first round and the last are those of the headline",
             ["round", *_DEBTS],
             _by_round(result, _DEBTS),
             ["round", *_DEBTS],
@@ -220,8 +220,8 @@ def _payers(result: StressResult, names: Names) -> Section:
     text += f", and lenders who are not listed USD {usd(unlisted)}" if abs(unlisted) >= _LEAST_USD else ""
     text += f"; others gain or are relieved of USD {usd(relieved)}" if relieved >= _LEAST_USD else ""
     text += f"), and what defaults cost those who lent (USD {usd(all_usd_)})"
-    unpaid = totals.get("perp_shortfall_usd", 0.0)
-    text += f"; perp traders leave USD {usd(unpaid)} more." if unpaid >= _LEAST_USD else "."
+    unpaid = result.traders_unpaid_usd
+    text += f"; traders of options and perps leave USD {usd(unpaid)} more unpaid." if unpaid >= _LEAST_USD else "."
     return (
         Section("Who pays", text)
         .figure("waterfall", "Credit loss, booked or not: how it grows, and which layer takes how much of it.",

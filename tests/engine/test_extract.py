@@ -230,6 +230,7 @@ def test_receipts_count_as_what_was_lent(tmp_path: Path, rule: str, listed: str,
         assert r.totals["losses_usd"] == pytest.approx(bad, rel=1e-9)
     assert "unlisted_supply" not in {g["reason"] for g in r.gaps}
     assert any("stays owed" in note for note in r.notes) == (rule != "aave_v3@3.6")
+    assert r.totals["bad_debt_owed_usd"] == (0.0 if rule == "aave_v3@3.6" else r.totals["bad_debt_usd"])
 
 
 def _worth(claims: str) -> dict[str, float]:

@@ -19,7 +19,7 @@ from aggregator.api import make_app
 from aggregator.app import App
 from aggregator.app.demo import Demo
 from aggregator.core.block import BlockRef, Cut
-from aggregator.core.result import Convergence, Coverage, MarketOutcome, RoundRecord, StressResult
+from aggregator.core.result import Convergence, Coverage, MarketOutcome, RoundRecord, StressResult, becomes
 from aggregator.core.rows import Gap, Price
 from aggregator.store import Store
 from tests.cli.calling import Said, call
@@ -173,8 +173,34 @@ def _lost(bad: float, unbooked: float) -> list[MarketOutcome]:
         ({}, "No debt is left uncovered"),
         ({"markets": _lost(1.5, 2.0)}, "USD 3.50 of debt is left uncovered"),
         (
-            {"markets": _lost(1500.4, 0.0), "amplification": 2.04},
+            {
+                "markets": _lost(1500.4, 0.0),
+                "amplification": 2.04,
+                "totals": {"credit_loss_first_round_usd": 735.5},
+            },
             "USD 1,500 of debt is left uncovered, 2.0 times the first round alone",
+        ),
+        (  # then amplification is of losses at market value
+            {"markets": _lost(1500.4, 0.0), "amplification": 2.04, "totals": {"credit_loss_first_round_usd": 0.0}},
+            "USD 1,500 of debt is left uncovered",
+        ),
+        (
+            {"markets": _lost(1500.0, 0.0), "totals": {"perp_shortfall_usd": 14.9}},
+            "USD 1,500 of debt is left uncovered",
+        ),
+        ({"totals": {"perp_shortfall_usd": 0.004}}, "No debt is left uncovered"),
+        (
+            {"totals": {"perp_shortfall_usd": 5.0, "option_shortfall_usd": 1.0, "perp_unrealised_shortfall_usd": 2.0}},
+            "No loan is left uncovered, but traders of options and perps leave USD 8.00 unpaid",
+        ),
+        (
+            {
+                "markets": _lost(1.5, 2.0),
+                "totals": {"perp_unrealised_shortfall_usd": 7.0},
+                "coverage": _read("partial"),
+            },
+            "At least USD 3.50 of debt is left uncovered; traders of options and perps leave USD 7.00 more unpaid "
+            "(not read in full: 1/a/0)",
         ),
         ({"coverage": _read("full", "partial")}, "At least USD 0 of debt is left uncovered (not read in full: 1/a/1)"),
         (
@@ -211,4 +237,40 @@ def test_a_headline_is_gated_on_what_was_read(of: dict[str, Any], said: str) -> 
     result = _result(**of)
     assert result.headline == said
     assert json.loads(result.json())["headline"] == said
-    assert bool(result.degraded) == (said != "No debt is left uncovered" and not said.startswith("USD"))
+    assert bool(result.degraded) == (not said.startswith(("USD", "No debt is left", "No loan is left")))
+
+
+@pytest.mark.parametrize(
+    ("bad", "owed", "latent", "said"),
+    [
+        (0.0, 0.0, 0.0, ""),
+        (0.0, 0.001, 0.001, ""),
+        (7.0, 0.0, 0.0, "all of that debt is written off"),
+        (7.0, 7.0, 0.0, "all of that debt stays owed by emptied accounts"),
+        (0.0, 0.0, 7.0, "all of that debt is above its collateral and not booked"),
+        (7.0, 3.0, 0.0, "of that debt, USD 4.00 is written off, USD 3.00 stays owed by emptied accounts"),
+        (
+            9e6,
+            1e6,
+            2e3,
+            "of that debt, USD 8,000,000 is written off, USD 1,000,000 stays owed by emptied accounts, "
+            "USD 2,000 is above its collateral and not booked",
+        ),
+    ],
+)
+def test_what_becomes_of_uncovered_debt_is_said_part_by_part(bad: float, owed: float, latent: float, said: str) -> None:
+    totals = {"bad_debt_usd": bad, "bad_debt_owed_usd": owed, "unrealised_shortfall_usd": latent}
+    assert becomes(totals) == said
+
+
+def test_no_face_writes_off_what_a_note_says_is_owed(demo: Demo) -> None:
+    """Aave 3.0 on one chain keeps its bad debt, Aave 3.6 and Morpho on another do not."""
+    totals = demo.summary["totals"]
+    kept = sum(m["bad_debt_usd"] for m in demo.summary["markets"] if m["market"].endswith("aave_v3/v3.0"))
+    assert 0.0 < kept < totals["bad_debt_usd"]
+    assert totals["bad_debt_owed_usd"] == pytest.approx(kept, rel=1e-12)
+    assert any(f"{kept:,.2f} USD, stays owed" in note for note in demo.summary["notes"])
+    page = demo.report.read_text(encoding="utf-8")
+    for figure in (totals["bad_debt_usd"] - kept, kept):
+        assert f"USD {figure:,.0f}" in page.split("<section")[0]
+    assert "all is written off" not in page
