@@ -95,10 +95,13 @@ def _bears(result: StressResult, names: Names) -> str:
         booked = result.credit_loss_usd <= _LEAST_USD
         return "No layer pays: losses are of market value alone." if booked else "No layer pays yet: nothing is booked."
     worst = max(paid, key=lambda x: (x.loss_usd, x.node))
-    share, where = worst.loss_usd / sum(x.loss_usd for x in paid), names.market(worst.node)
+    unbooked = sum(m.unrealised_shortfall_usd for m in result.markets)
+    share, where = worst.loss_usd / (unbooked + sum(x.loss_usd for x in paid)), names.market(worst.node)
     who = _PAYERS.get(worst.layer, f"is paid by the {worst.layer} of")
     part = "All" if share > 0.995 else "Most" if share > 0.5 else "The largest part"
-    return f"{part} of the defaults that are booked {who} {where}: USD {usd(worst.loss_usd)}, {share:.0%}."
+    if unbooked > worst.loss_usd:
+        part = "The largest booked part"
+    return f"{part} of what defaults cost {who} {where}: USD {usd(worst.loss_usd)}, {share:.0%}."
 
 
 def _spreads(result: StressResult) -> str:

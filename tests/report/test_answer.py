@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from aggregator import engine, graph
 from aggregator.app.demo import Demo
 from aggregator.app.wiring import App
-from aggregator.core.result import StressResult
+from aggregator.core.result import NodeLoss, StressResult
 from aggregator.core.scenario import parse_scenario
 from aggregator.report.answer import answer
 from aggregator.report.names import Names
@@ -53,9 +55,26 @@ def test_who_pays_is_a_share_of_what_defaults_cost_and_not_of_what_options_lost(
     assert said[2].startswith("All of what defaults cost is paid by the insurance fund of perp_curie")
     assert said[2].endswith(f"USD {fund:,.0f}, 100%.")
     page = html(result, snap)
-    assert f"perp traders leave USD {fund:,.0f} more." in page
+    assert f"traders of options and perps leave USD {fund:,.0f} more unpaid." in page
+    assert (
+        result.headline == f"No loan is left uncovered, but traders of options and perps leave USD {fund:,.0f} unpaid"
+    )
     assert "Option pools that lose, 1 of 1, USD" in page
     assert "\u2026ns of" not in page  # a convention is never cut
+
+
+@pytest.mark.parametrize(("unbooked", "begins", "share"), [(0.0, "All", 1.0), (0.5, "Most", 2 / 3), (3.0, "", 0.25)])
+def test_the_share_of_a_payer_counts_what_nobody_has_booked(
+    snap: Snapshot, unbooked: float, begins: str, share: float
+) -> None:
+    """In multiples of what the worst payer pays, alone."""
+    result = _run(snap, price={"WETH": -0.1})
+    paid = NodeLoss("eip155:1/aave_v3/v3.6", "market", "suppliers", 1e6)
+    first, *rest = result.markets
+    markets = [replace(first, unrealised_shortfall_usd=unbooked * 1e6), *rest]
+    said = answer(replace(result, losses=[paid], markets=markets), snap, Names(snap))[2]
+    assert said.startswith(f"{begins or 'The largest booked part'} of what defaults cost is paid by the suppliers")
+    assert said.endswith(f"USD 1,000,000, {share:.0%}.")
 
 
 def test_suppliers_are_written_down_by_what_was_written_off_whatever_option_pools_lose(snap: Snapshot) -> None:
