@@ -17,7 +17,7 @@ import numpy.typing as npt
 from aggregator.core.errors import DomainError
 from aggregator.core.rows import Gap
 from aggregator.engine.check import check
-from aggregator.rules import FLOORED, KEEPS_BAD_DEBT
+from aggregator.rules import lending
 from aggregator.rules.lyra_v1_arrays import Penalties, Shocks
 
 Floats = npt.NDArray[np.float64]
@@ -250,9 +250,8 @@ class Book:
     issuers: (asset, holder) pairs, a vault share and the account through which its vault holds its assets.
     keepers: holders that are a market's own contract; what they hold is their users', counted there.
     standing: of assets that share a symbol, by id (`snapshot.symbols`); those not in it are vouched for.
-    Of each market's rule: rule_code its place in rule_names ('' for none), judged whether there is one, floors whether
-    it cuts the average threshold to basis points, absorbs whether it takes accounts whole, keeps_bad_debt as in
-    `rules.LendingRule`.
+    Of each market's rule: rule_code its place in rule_names ('' for none), judged whether there is one, and the facts
+    of `rules.LendingRule`, floors being its floors_threshold.
     """
 
     assets: tuple[str, ...]
@@ -296,17 +295,19 @@ class Book:
     judged: Flags = field(init=False)
     floors: Flags = field(init=False)
     absorbs: Flags = field(init=False)
+    needs_every_price: Flags = field(init=False)
     keeps_bad_debt: Flags = field(init=False)
+    rate_ignores_losses: Flags = field(init=False)
 
     def __post_init__(self) -> None:
         names = tuple(sorted(set(self.rules)))
         object.__setattr__(self, "rule_names", names)
         object.__setattr__(self, "rule_code", np.array([names.index(rule) for rule in self.rules], np.int32))
         object.__setattr__(self, "judged", np.array([bool(rule) for rule in self.rules], np.bool_))
-        object.__setattr__(self, "floors", np.array([rule in FLOORED for rule in self.rules], np.bool_))
-        object.__setattr__(self, "absorbs", np.array([r.startswith("comet@") for r in self.rules], np.bool_))
-        kept = np.array([rule in KEEPS_BAD_DEBT for rule in self.rules], np.bool_)
-        object.__setattr__(self, "keeps_bad_debt", kept)
+        lends = [lending(rule) for rule in self.rules]
+        for name in ("absorbs", "needs_every_price", "keeps_bad_debt", "rate_ignores_losses"):
+            object.__setattr__(self, name, np.array([bool(rule and getattr(rule, name)) for rule in lends], np.bool_))
+        object.__setattr__(self, "floors", np.array([bool(r and r.floors_threshold) for r in lends], np.bool_))
         if not self.perp_rules:
             object.__setattr__(self, "perp_rules", ("",) * len(self.markets))
         for name, size in (("close_frac", 0.5), ("storefront_frac", np.nan), ("shielded", False)):

@@ -35,8 +35,8 @@ def conventions(run: Cascade) -> dict[str, object]:
         "lagged_oracle": "market price at the start of the previous round",
         "loss_booking": "bad debt writes claims down from the next "
         + ("call on" if run.conventions.rounds == "sequential" else "round on"),
-        "receipt_rates": "an exchange rate falls where its market's rule takes bad debt off the books; where the "
-        "rule keeps it as owed, rates stand, and its suppliers' loss is at what they can be paid",
+        "receipt_rates": "an exchange rate falls with bad debt where its market's contract lowers it; elsewhere "
+        "rates stand, kept as owed or written off, and suppliers lose what is missing when they want to be paid",
         "queue": "no withdrawals are modelled",
         "bankrupt_order": "all at once; fund first, then winners in proportion to profit; by the rule of Perp Curie "
         "the fund alone, in order of the book, and what it cannot cover stays open and unrealised",
@@ -145,9 +145,13 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
     owed_usd = run.state.owed_usd()
     if owed_usd.sum() > _LEAST_SHOWN_USD:
         where = tuple(run.book.markets[m] for m in np.flatnonzero(owed_usd > 0.0))
+        out.append(f"Bad debt of {_some(where)}, {owed_usd.sum():,.2f} USD, stays owed until somebody writes it off.")
+    claimed = np.isin(np.arange(len(run.book.pots.market)), run.state.look.row_pot)
+    unrated_usd = float(run.state.written_usd[claimed & (run.state.unrated_units() > 0.0)].sum())
+    if unrated_usd > _LEAST_SHOWN_USD:
         out.append(
-            f"Bad debt of {_some(where)}, {owed_usd.sum():,.2f} USD, stays owed until somebody writes it off: exchange "
-            "rates of receipts there have not fallen, what their holders can be paid has."
+            f"{unrated_usd:,.2f} USD of suppliers' losses lower no exchange rate: by their contracts receipts there "
+            "convert as before, and oracles that read the rate do not move; what their holders can be paid has fallen."
         )
     if run.derivatives.refused.any():
         refused = int(run.derivatives.refused.sum())

@@ -85,21 +85,21 @@ class State:
 
     # prices -------------------------------------------------------------------------------------------------------
 
-    def revalue(self, depth: Depth | None, unbooked_units: Floats | float = 0.0) -> Valuation:
-        """unbooked_units (pots,): losses that are left out, because the pot's market does not know of them."""
+    def revalue(self, depth: Depth | None, unrated_units: Floats | float = 0.0) -> Valuation:
+        """unrated_units (pots,): losses that are left out, because they do not show in an exchange rate."""
         ratio = depth.ratio if depth else 1.0
         price = np.where(self.look.is_claim, self.price, self.price * ratio)
         par = np.where(self.look.is_claim, self.par * ratio, self.par)
-        lost = self.lost_units + self.marked_units - unbooked_units
+        lost = self.lost_units + self.marked_units - unrated_units
         return self.look.solve(price, par, lost, self.top, self.amount)
 
     def refresh(self) -> None:
         self._stand(self.depth)
 
-    def unbooked_units(self) -> Floats:
-        """(pots,) bad debt that its market keeps as owed: no exchange rate has fallen with it."""
+    def unrated_units(self) -> Floats:
+        """(pots,) bad debt with which its market's exchange rate has not fallen."""
         pots = self.book.pots
-        return np.where(self.book.keeps_bad_debt[pots.market], self.lost_units - pots.shock_units, 0.0)
+        return np.where(self.book.rate_ignores_losses[pots.market], self.lost_units - pots.shock_units, 0.0)
 
     def owed_usd(self) -> Floats:
         """(markets,) bad debt that stays owed on accounts without collateral, for its market's rule keeps it."""
@@ -107,10 +107,10 @@ class State:
         return np.where(book.keeps_bad_debt, add_up(book.account_market, self.bad_usd, len(book.markets)), 0.0)
 
     def _stand(self, depth: Depth | None) -> None:
-        """Set values, and rate_usd (assets,): what a whole claim stands for by its protocols' own books."""
+        """Set values, and rate_usd (assets,): what a whole claim converts to by its protocols' own rates."""
         self.value_usd, self.backing_usd, self.lost_frac, self.claims_residual = self.revalue(depth)
-        unbooked = self.unbooked_units()
-        self.rate_usd = self.revalue(depth, unbooked).backing_usd if unbooked.any() else self.backing_usd
+        unrated = self.unrated_units()
+        self.rate_usd = self.revalue(depth, unrated).backing_usd if unrated.any() else self.backing_usd
 
     def answers(self) -> Floats:
         """(oracles,) what every oracle answers now, USD."""

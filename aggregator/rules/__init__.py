@@ -15,8 +15,7 @@ from aggregator.rules.morpho_blue import MorphoBlue
 from aggregator.rules.perp_curie import PerpCurie
 
 __all__ = [
-    "FLOORED", "KEEPS_BAD_DEBT", "Calls", "CannotJudgeError", "LendingRule", "Rule", "Taken", "WouldRevertError",
-    "floored", "get", "lending",
+    "Calls", "CannotJudgeError", "LendingRule", "Rule", "Taken", "WouldRevertError", "floored", "get", "lending",
 ]  # fmt: skip
 
 _AAVE_V3 = tuple(AaveV3((3, minor)) for minor in range(8))
@@ -24,9 +23,6 @@ _LENDING: tuple[LendingRule, ...] = (*_AAVE_V3, MorphoBlue(), CompoundV2(), Come
 _ALL: tuple[Rule, ...] = (*_LENDING, LyraV1(), PerpCurie())
 _BY_NAME = {rule.name: rule for rule in _ALL}
 _LENDING_BY_NAME = {rule.name: rule for rule in _LENDING}
-# judged by `floored` collateral
-FLOORED: frozenset[str] = frozenset(rule.name for rule in _AAVE_V3 if rule.floors_threshold)
-KEEPS_BAD_DEBT: frozenset[str] = frozenset(rule.name for rule in _LENDING if rule.keeps_bad_debt)
 
 
 def get(name: str) -> Rule | None:

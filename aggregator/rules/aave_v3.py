@@ -6,7 +6,7 @@ Sources: aave-v3-core 1.19 (3.0) and aave-v3-origin tags 3.1 to 3.7. What a vers
              account; e-mode is one category per asset with its own price if it names a price source
     3.2      e-mode by bitmaps over reserve ids, no price source
     3.3      close factor on the whole position, all of a reserve below 2000 base units; MIN_LEFTOVER_BASE 1000;
-             debt that no collateral covers is burned into the reserve's deficit
+             debt that no collateral covers is burned into the reserve's deficit; as ever, liquidityIndex stays
     3.5      debt rounds up, collateral down; health divides the weighted sum once
     3.6      assets with a zero liquidation threshold count as collateral
     3.7      seizure rounds down, protocol fee up; "no collateral left" is judged on scaled balances
@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from aggregator.core.account import Account, Judgement, Leg, Liquidation, mul_div
 from aggregator.core.errors import shown
@@ -65,6 +65,9 @@ class _Seizure(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class AaveV3:
     version: tuple[int, int]
+    rate_ignores_losses: ClassVar[bool] = True
+    needs_every_price: ClassVar[bool] = False
+    absorbs: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -76,7 +79,6 @@ class AaveV3:
 
     @property
     def floors_threshold(self) -> bool:
-        """Whether health is judged by the average threshold in whole basis points (see `aave_v3_batch.floored`)."""
         return not self._directional
 
     @property

@@ -78,12 +78,25 @@ class Rule(Protocol):
 class LendingRule(Rule, Protocol):
     """batch is the float64 form of best_liquidation, with one signature for all of lending.
 
-    keeps_bad_debt: whether debt that no collateral covers stays owed on the emptied account, so that what suppliers can
-    redeem a share for does not fall until somebody writes it off; else the liquidation itself takes it off the books.
+    keeps_bad_debt: whether debt that no collateral covers stays owed on the emptied account; else the call that empties
+    it takes the debt off.
+    rate_ignores_losses: whether a supplier's share converts by the contract at the same rate after bad debt as before,
+    so that a loss shows only in what is missing when he wants to be paid.
+    needs_every_price: whether an oracle's 0 for any asset of an account is an error, so that nobody can call it.
+    absorbs: whether a call takes the account whole, all its collateral and debts at once.
+    floors_threshold: whether health is judged by the average threshold in whole basis points (`floored`).
     """
 
     @property
     def keeps_bad_debt(self) -> bool: ...
+    @property
+    def rate_ignores_losses(self) -> bool: ...
+    @property
+    def needs_every_price(self) -> bool: ...
+    @property
+    def absorbs(self) -> bool: ...
+    @property
+    def floors_threshold(self) -> bool: ...
     def batch(self, calls: Calls) -> Taken: ...
 
 

@@ -3,6 +3,7 @@
 Source: compound-finance/comet d5a30b0 Comet.sol (isLiquidatable, absorbInternal). There is no close factor and nobody
 repays: the account is credited the value of all its collateral times each liquidationFactor; what that does not cover
 is paid out of the reserves, what exceeds the debt stays with the account as supply. The collateral is sold afterwards.
+No absorption touches baseSupplyIndex: reserves, which are what is left over, may fall below zero instead.
 
 Terms: asset `liquidate_collateral_factor_wad`, `liquidation_factor_wad`. One debt leg, the base asset; one price unit.
 """
@@ -10,6 +11,7 @@ Terms: asset `liquidate_collateral_factor_wad`, `liquidation_factor_wad`. One de
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,7 +25,11 @@ from aggregator.rules.base import MAX, Calls, Taken, WouldRevertError, find, hea
 @dataclass(frozen=True, slots=True)
 class Comet:
     name: str = "comet@1"
-    keeps_bad_debt: bool = False
+    keeps_bad_debt: ClassVar[bool] = False
+    rate_ignores_losses: ClassVar[bool] = True
+    needs_every_price: ClassVar[bool] = True
+    absorbs: ClassVar[bool] = True
+    floors_threshold: ClassVar[bool] = False
 
     def judge(self, account: Account) -> Judgement:
         """Values at the price feeds' places; liquidatable as isLiquidatable, health floored (the contract has none).

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,7 +28,11 @@ from aggregator.rules.base import MAX, Calls, Taken, WouldRevertError, find, hea
 @dataclass(frozen=True, slots=True)
 class CompoundV2:
     name: str = "compound_v2@1"
-    keeps_bad_debt: bool = True
+    keeps_bad_debt: ClassVar[bool] = True
+    rate_ignores_losses: ClassVar[bool] = True
+    needs_every_price: ClassVar[bool] = True
+    absorbs: ClassVar[bool] = False
+    floors_threshold: ClassVar[bool] = False
 
     def judge(self, account: Account) -> Judgement:
         """Values at 18 places in the oracle's quote; health = (borrow limit) / debt, floored, liquidatable below one.

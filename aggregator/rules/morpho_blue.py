@@ -11,6 +11,7 @@ Terms: market `lltv_wad`. Price: oracle.price() on the collateral leg, exp 36 + 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -45,7 +46,11 @@ def bonus_frac(lltv_wad: int) -> float:
 @dataclass(frozen=True, slots=True)
 class MorphoBlue:
     name: str = "morpho_blue@1"
-    keeps_bad_debt: bool = False
+    keeps_bad_debt: ClassVar[bool] = False
+    rate_ignores_losses: ClassVar[bool] = False
+    needs_every_price: ClassVar[bool] = False
+    absorbs: ClassVar[bool] = False
+    floors_threshold: ClassVar[bool] = False
 
     def judge(self, account: Account) -> Judgement:
         """Collateral at the oracle's price and debt, both raw in the loan asset; health = LLTV * collateral / debt.

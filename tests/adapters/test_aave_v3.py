@@ -200,8 +200,11 @@ async def test_an_account_liquidated_into_deficit_is_read_again(world: World) ->
     market.borrow(user, "DAI", market.asset("DAI").raw(4_000))
     before = await reading_of(world, 1)
     market.asset("WETH").set_price(700)
+    wrapped = world.vaults["waUSDC"].token
+    rate = wrapped.call("convertToAssets", 10**18)
     done = market.liquidate(liquidator, user, "WETH", "USDC", receive_a_token=True)
     assert done.deficits
+    assert wrapped.call("convertToAssets", 10**18) >= rate  # `rules.LendingRule.rate_ignores_losses`
     full = await assert_incremental(ADAPTER, node, before)
     assert not full.of(Exposure, holder=user.lower(), side="debt")
     assert_equals_the_pool(market, full)

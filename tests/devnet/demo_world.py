@@ -2,7 +2,7 @@
 
 What it tells under `eth_down_30`: leveraged ether on two Aave versions is sold into pools of finite depth, the price
 gives way, further loans fall under water, their bad debt writes down Aave's USDC suppliers, one of them is a vault, and
-its share is collateral on Morpho, where loops against it are liquidated in turn.
+its share is collateral on Morpho: worth less now, while its rate, and so the oracle of the loops against it, stands.
 """
 
 from __future__ import annotations

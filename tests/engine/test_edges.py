@@ -17,7 +17,7 @@ from aggregator.engine.book import Book
 from aggregator.engine.outcome import stress_result
 from aggregator.engine.run import cascade
 from aggregator.engine.state import State
-from aggregator.rules import FLOORED, Calls, floored, lending
+from aggregator.rules import Calls, floored, lending
 from tests.engine.worlds import EVERY_RULE, World, run
 
 Legs = list[tuple[int, int, int]]  # amount at 18 places, price at 8 places, threshold in basis points
@@ -89,7 +89,8 @@ def test_half_a_basis_point_decides_in_3_0_and_not_in_3_6() -> None:
 
 
 def test_the_versions_that_floor() -> None:
-    assert {f"aave_v3@3.{minor}" for minor in range(5)} == FLOORED
+    rules = [lending(f"aave_v3@3.{minor}") for minor in range(8)]
+    assert [rule and rule.floors_threshold for rule in rules] == [minor < 5 for minor in range(8)]
     assert floored([0.0, 1624.9], [0.0, 2000.0]).tolist() == [0.0, pytest.approx(1624.8)]
 
 

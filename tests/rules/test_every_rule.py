@@ -190,6 +190,25 @@ def test_a_call_writes_off_what_is_left_or_the_market_keeps_it_as_owed(name: str
     assert any(written) != rule.keeps_bad_debt
 
 
+# what a contract converts a share at: 400 in cash, 600 lent, of which so much stays owed and so much was written off
+RATES = {
+    "aave_v3": lambda owed, written: 1.25,  # liquidityIndex: _burnBadDebtForUser adds to `deficit` alone
+    "comet": lambda owed, written: 1.25,  # baseSupplyIndex: absorbInternal moves totalBorrowBase alone
+    "compound_v2": lambda owed, written: (400 + owed) / 800,  # exchangeRateStoredInternal: cash + totalBorrows
+    "morpho_blue": lambda owed, written: (1000 - written) / 800,  # totalSupplyAssets -= badDebtAssets
+}
+
+
+@every_lending_rule
+@pytest.mark.parametrize("bad", [1, 150, 600])
+def test_a_rate_ignores_losses_where_its_contract_computes_it_without_them(name: str, bad: int) -> None:
+    rule, rate = lending_rule(name), RATES[name.partition("@")[0]]
+    kept, written = (bad, 0) if rule.keeps_bad_debt else (0, bad)
+    assert rate(600, 0) == 1.25
+    assert (rate(600 - bad + kept, written) == 1.25) == rule.rate_ignores_losses
+    assert rule.rate_ignores_losses or not rule.keeps_bad_debt  # what is still owed nobody has lost yet
+
+
 @every_lending_rule
 def test_dearer_debt_never_raises_health(name: str) -> None:
     rule, rng = lending_rule(name), random.Random(name)
