@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 _COMMAND = re.compile(r"`spillover ([a-z]+)([^`]*)`")
@@ -34,7 +35,7 @@ def runnable(text: str) -> str:
 def _named_config() -> str:
     """What --config says among the words of this command, '' without it."""
     words = sys.argv[1:]
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word == "--config":
             return following
         if word.startswith("--config="):

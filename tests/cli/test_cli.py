@@ -139,13 +139,15 @@ def test_usage_errors_are_json_too(spillover: Callable[..., Said]) -> None:
     assert "--nope" in json.loads(said.out)["detail"]
 
 
+@pytest.mark.parametrize("words", [[], ["wallet"], ["wallet", "--config"]])
 def test_a_defect_is_told_by_its_place_and_never_by_its_text(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     def broken(**_: object) -> None:
         raise RuntimeError("http://host/v2/SECRET")
 
     monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(sys, "argv", ["spillover", *words])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     shown = capsys.readouterr().err
