@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aggregator.app.config import ChainConfig, Config, load_config
 from aggregator.app.running import run
 from aggregator.core.errors import ConfigError, SpilloverError
-from aggregator.report.names import count
+from aggregator.core.words import count
 
 if TYPE_CHECKING:
     from aggregator.chain.probe import EndpointReport

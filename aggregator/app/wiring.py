@@ -274,7 +274,7 @@ class App:
         try:
             snap = self.snapshot(at)
         except StoreError:
-            if _is_address(text):
+            if _begins_as_address(text):
                 typed_address(text)  # a typing error is told even where there is no store yet
             raise
         return snap, self.holder_in(snap, text)
@@ -294,7 +294,7 @@ class App:
             return name
         held = {snap.names[h] for kind in kinds for h in set(snap.tables[kind]["holder"].tolist())}
         near = "" if address else near_miss(name, sorted(h for h in held if not is_address(h)))
-        if _is_address(text) and not near:
+        if _begins_as_address(text) and not near:
             return typed_address(text)
         raise ConfigError(
             f"{text!r} holds nothing at this cut",
@@ -431,7 +431,7 @@ def _time_s(text: str) -> int | None:
     return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
 
 
-def _is_address(text: str) -> bool:
+def _begins_as_address(text: str) -> bool:
     return text.strip().lower().startswith("0x")
 
 

@@ -21,13 +21,12 @@ from rich.text import Text
 from aggregator.core.errors import SpilloverError
 
 _AHEAD_S = 60
+CLOSED, _DISCARD = "standard output cannot be written", "write it elsewhere, or to /dev/null"
 OFF_TERMINAL_WIDTH = 160  # no figure is folded in a file or a pipe
 LEAST_WORDS = 6  # columns of a terminal below which a column of words is not folded further
 _ON_TERMINAL = sys.stdout is not None and sys.stdout.isatty()
 out = Console(soft_wrap=True, highlight=False, width=None if _ON_TERMINAL else OFF_TERMINAL_WIDTH)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
-
-
 # what our own lines are made of, in one column each, where a code page lacks it
 _PLAIN = {"\u2026": "~", "\u00b7": "-", "\u2212": "-", "\u00d7": "x"}
 
@@ -95,9 +94,6 @@ def finish_output() -> SpilloverError | None:
     if isinstance(trouble, BrokenPipeError):
         return None
     return SpilloverError(CLOSED, expected="a place with room", found=str(trouble.strerror), fix=_DISCARD)
-
-
-CLOSED, _DISCARD = "standard output cannot be written", "write it elsewhere, or to /dev/null"
 
 
 def _nowhere() -> TextIO:

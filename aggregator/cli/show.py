@@ -7,6 +7,7 @@ from typing import Any
 from aggregator.cli.output import age, amount, out, printable, short, table, usd, whole
 from aggregator.core.ids import chain_order
 from aggregator.core.result import becomes
+from aggregator.core.words import count, first_of
 
 MOST_GAPS = 12
 MOST_NAMESAKES = 5
@@ -70,8 +71,6 @@ def stress(r: dict[str, Any], age_s: int | None = None) -> None:
 
     age_s: of the cut.
     """
-    from aggregator.report.names import count
-
     c = r["convergence"]
     seized = _sum(r["markets"], "liquidated_usd")
     accounts = count(sum(m["liquidated_accounts"] for m in r["markets"]), "account")
@@ -260,8 +259,8 @@ def exposure(e: dict[str, Any]) -> None:
            for market, _, through in sums):  # fmt: skip
         out.print("a vault's positions, its shares and who keeps them: same money, do not add up")
     if e["namesakes"]:
-        shown = ", ".join(e["namesakes"][:MOST_NAMESAKES]) + (", ..." if len(e["namesakes"]) > MOST_NAMESAKES else "")
-        out.print(f"other assets of that symbol are left out: {printable(shown)}", markup=False)
+        others = printable(first_of(e["namesakes"], MOST_NAMESAKES))
+        out.print(f"other assets of that symbol are left out: {others}", markup=False)
     out.print(_read(e["coverage"]))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def usd(value: float) -> str:
     """Dollars for a person: whole above a thousand, two places below."""
@@ -13,7 +15,7 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-def first_of(names: list[str], most: int = 3) -> str:
+def first_of(names: Sequence[str], most: int = 3) -> str:
     """a, b, c and 4 more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -7,19 +7,21 @@ Reasons of gaps that arise here: no_depth, assumed_depth, discount, followed_quo
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 
 from aggregator.core.ids import USD
 from aggregator.core.result import Edge
 from aggregator.core.rows import Gap
+from aggregator.core.words import first_of
 from aggregator.engine.book import Flags, add_up
 from aggregator.engine.market import EITHER, REDEEM
 from aggregator.engine.run import Cascade
 
 _LEAST_SHOWN_USD, _NEAR_DOLLAR = 0.01, 0.01
 _OFF_PRICE = 0.02  # beyond a pool's fee and a feed's deviation
-_NAMED = 5
+_some = partial(first_of, most=5)
 _LISTED = 20  # edges of a kind
 
 
@@ -134,13 +136,10 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
         out.append(f"Not converged: {run.convergence.why}.")
     if len(run.at_edge):
         book, at = run.book, run.at_edge
-        names = [
-            f"{book.holders[book.account_holder[i]]} in {book.markets[book.account_market[i]]}" for i in at[:_NAMED]
-        ]
-        more = f" and {len(at) - _NAMED} more" if len(at) > _NAMED else ""
+        names = [f"{book.holders[book.account_holder[i]]} in {book.markets[book.account_market[i]]}" for i in at]
         out.append(
             f"{len(at)} accounts stood within 1e-9 of their threshold, where the contract's rounding decides and not "
-            f"float64: {', '.join(names)}{more}."
+            f"float64: {_some(names)}."
         )
     owed_usd = run.state.owed_usd()
     if owed_usd.sum() > _LEAST_SHOWN_USD:
@@ -170,11 +169,6 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
     if idle := _without_effect(run):
         out.append(f"Moves that meet nothing in this book: {', '.join(idle)}.")
     return out
-
-
-def _some(ids: tuple[str, ...]) -> str:
-    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
-    return ", ".join(ids[:_NAMED]) + more
 
 
 def _without_effect(run: Cascade) -> list[str]:

@@ -6,8 +6,9 @@ from collections import defaultdict
 from typing import Any
 
 from aggregator.core.result import StressResult, becomes
+from aggregator.core.words import count, usd
 from aggregator.report.coverage import coverage_json
-from aggregator.report.names import Names, clean, count, usd
+from aggregator.report.names import Names, clean
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.symbols import key_meaning, standing, symbols_of
 

@@ -13,6 +13,7 @@ from aggregator import graph
 from aggregator.core.errors import ConfigError
 from aggregator.core.fixed import Fixed, plain
 from aggregator.core.rows import Claim
+from aggregator.core.words import first_of
 from aggregator.report.coverage import coverage_json
 from aggregator.report.plain import cut_json
 from aggregator.report.wallet import USD_PLACES
@@ -134,10 +135,9 @@ def find_assets(snap: Snapshot, text: str) -> Meaning:
     if found.assets:
         return found
     symbols = sorted({a.symbol for a in snap.assets.values() if a.symbol})
-    more = f" and {len(symbols) - MOST_SYMBOLS} more" if len(symbols) > MOST_SYMBOLS else ""
     raise ConfigError(
         f"{text!r} is no asset of this cut",
-        expected=f"an asset id, or a symbol: {', '.join(symbols[:MOST_SYMBOLS])}{more}",
+        expected=f"an asset id, or a symbol: {first_of(symbols, MOST_SYMBOLS)}",
         found=text or "nothing",
         fix=_meant(text, symbols),
     )

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aggregator.core.ids import adapter_of, chain_or_source
-from aggregator.core.words import count as count
-from aggregator.core.words import usd as usd
 
 if TYPE_CHECKING:
     from aggregator.snapshot import Snapshot

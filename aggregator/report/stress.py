@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 from aggregator.core.result import StressResult, WalletOutcome
+from aggregator.core.words import count, usd
 from aggregator.report import plots
 from aggregator.report.answer import answer, blow_of, read_share, title
 from aggregator.report.coverage import coverage_json
-from aggregator.report.names import Cell, Names, chain_name, clean, count, short, usd
+from aggregator.report.names import Cell, Names, chain_name, clean, short
 from aggregator.report.page import Section, render
 from aggregator.report.plain import utc
 from aggregator.snapshot import Snapshot
