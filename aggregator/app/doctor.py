@@ -71,7 +71,7 @@ def _stray(name: str) -> Finding:
 
 
 def _recording(config: Config) -> Finding:
-    from aggregator.app.wiring import beside
+    from aggregator.app.files import beside
     from aggregator.chain.recording import Recording
 
     file = config.replay.recording

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import shlex
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from aggregator import __version__
 from aggregator.app.address import typed_address
 from aggregator.app.config import Config, data_dir, load_config
+from aggregator.app.cuts import choose
+from aggregator.app.files import beside, writable, write
 from aggregator.app.running import run
 from aggregator.core.block import Cut
 from aggregator.core.errors import ConfigError, DatabaseError, StoreError, near_miss
@@ -24,7 +22,7 @@ from aggregator.core.ids import holder_name, in_book, is_address
 from aggregator.core.result import StressResult, job
 from aggregator.core.scenario import Scenario, load_scenario
 from aggregator.report.coverage import coverage_json
-from aggregator.report.plain import cut_json, gap_json, utc
+from aggregator.report.plain import cut_json, gap_json
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.totals import reconcile
 from aggregator.store import Store
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     from aggregator.store import StoredCut
 
 Tick = Callable[[str, int, int], None]
-_MOST_CUTS = 5  # in an error
 
 
 class CollectAnswer(NamedTuple):
@@ -106,31 +103,7 @@ class App:
                 found=f"none in {parse_url(self.config.store.url).render_as_string()}",
                 fix="`spillover collect` reads one, `spillover demo` shows one",
             )
-        if not at:
-            return cuts[0]
-        time_s = int(at) if at.isdigit() else _time_s(at)
-        if at.isdigit() and (by_block := [c for c in cuts if any(b.number == time_s for b in c.cut.blocks)]):
-            return by_block[0]
-        found = [c for c in cuts if c.cut.digest.startswith(at.lower())]
-        if len(found) == 1:
-            return found[0]
-        if time_s is not None and time_s > 10**9:
-            by_time = [c for c in cuts if any(b.time_s == time_s for b in c.cut.blocks)]
-            by_time += [c for c in cuts if c.cut.time_s <= time_s]
-            if by_time:
-                return by_time[0]
-        named = (
-            f"{c.digest[:12]} ({utc(c.time_s)}, unix time {c.time_s}, blocks "
-            f"{', '.join(str(b.number) for b in c.blocks)})"
-            for c in (one.cut for one in (found or cuts)[:_MOST_CUTS])
-        )
-        raise ConfigError(
-            "several cuts begin so" if found else "no such cut",
-            expected="the start of a cut's digest, one of its blocks, or a time not before it, in UTC or unix seconds: "
-            + "; ".join(named),
-            found=at,
-            fix="give more of the digest" if found else "leave --at out for the newest",
-        )
+        return choose(cuts, at)
 
     # -- collect
 
@@ -145,7 +118,7 @@ class App:
                 found=f"[replay] recording = {self.config.replay.recording!r} in {self.config.path}",
                 fix="copy that recording, or name another --config",
             )
-        recorder = Recording() if record and _output(record) else None
+        recorder = Recording() if record and writable(record) else None
         result = run(self._collect(tick, recorder))
         if record and recorder:
             recorder.save(record)
@@ -324,7 +297,7 @@ class App:
         from aggregator import graph
 
         snap = self.snapshot(at)
-        graph.write(graph.build(snap), _output(output, ".graphml", ".json"))
+        graph.write(graph.build(snap), writable(output, ".graphml", ".json"))
 
     # -- stress
 
@@ -352,7 +325,7 @@ class App:
     ) -> dict[str, Any]:
         """Run, keep in the store if asked, and write report (HTML) and its JSON beside it if named."""
         if report is not None:
-            _output(report, ".html", ".htm")
+            writable(report, ".html", ".htm")
         chosen = scenario if isinstance(scenario, Scenario) else self.scenario(scenario)
         snap = self.snapshot(at)
         result = self._run(snap, chosen, tick)
@@ -360,38 +333,16 @@ class App:
         if keep:
             self.store.save_stress(result.job, snap.cut.digest, chosen.digest, result.version, body)
         if report is not None:
+            from aggregator.app.rerun import rerun_line
             from aggregator.report.stress import html
 
-            again = self._again(scenario, snap.cut.digest, report) if isinstance(scenario, str) else ""
-            _write(report, html(result, snap, again).encode())
-            _write(report.with_suffix(".json"), body)
+            again = ""
+            if isinstance(scenario, str):
+                again = rerun_line(self.config, scenario, snap.cut.digest, report, named_config=self._named_config)
+            write(report, html(result, snap, again).encode())
+            write(report.with_suffix(".json"), body)
         answer: dict[str, Any] = json.loads(body)
         return answer
-
-    def _again(self, scenario: str, cut_digest: str, report: Path) -> str:
-        """The command line of a stress, as it runs in the folder of its report, whatever folder it runs in now.
-
-        A configuration that was named and says where its store is needs no other folder. All else is looked for in
-        the folder of now, so that the line goes there first.
-        """
-        here, there = Path.cwd(), report.parent.resolve()
-        store = parse_url(self.config.store.url)
-        file = Path(store.database or "") if store.get_backend_name() == "sqlite" else None
-        given = "SPILLOVER_STORE_URL" in os.environ
-        moves = there != here and not (self._named_config and (given or file is None or file.is_absolute()))
-        base = here if moves else there
-
-        def seen(file: Path, from_: Path = base) -> str:
-            return os.path.relpath(file.resolve(), from_)
-
-        words = ["spillover", "stress", seen(Path(scenario)) if scenario.endswith(".toml") else scenario]
-        words += ["--at", cut_digest[:12]]
-        if self._named_config:
-            words += ["--config", seen(self.config.path)]
-        line = shlex.join(words)
-        if given and file is not None:  # that of a server may hold a password
-            line = f"SPILLOVER_STORE_URL={shlex.quote(f'sqlite:///{seen(file)}')} {line}"
-        return f"cd {shlex.quote(seen(here, there))} && {line}" if moves else line
 
     def wanting(self, answer: dict[str, Any], at: str) -> bool:
         """Whether what a stress says of the cut `at` is not to be relied on, exit code 3: it read nobody's account, or
@@ -422,50 +373,5 @@ class App:
         )
 
 
-def _time_s(text: str) -> int | None:
-    """Unix seconds of a time such as 2026-03-01 12:00:00, with T, Z or an offset too, UTC where it has none."""
-    try:
-        time = datetime.fromisoformat(text.strip().removesuffix("UTC").strip())
-    except ValueError:
-        return None
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
-
-
 def _begins_as_address(text: str) -> bool:
     return text.strip().lower().startswith("0x")
-
-
-def _output(file: Path, *suffixes: str) -> Path:
-    """A file that can be written; ConfigError before any work is done for it. No folder is made for it."""
-    if not file.name.endswith(suffixes or "") or file.is_dir():
-        wanted = f"a file name ending in {' or '.join(suffixes)}" if suffixes else "a file"
-        raise ConfigError("cannot write there", expected=wanted, found=str(file))
-    if not file.parent.is_dir():
-        there = "no folder" if file.parent.exists() else "not there"
-        raise ConfigError(
-            "cannot write there",
-            expected="a folder that exists",
-            found=f"{file.parent}: {there}",
-            fix=f"mkdir -p {shlex.quote(str(file.parent))}, or name another file",
-        )
-    if not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise ConfigError(
-            "cannot write there",
-            expected="a folder that can be written",
-            found=f"{file}: {os.strerror(errno.EACCES)}",
-            fix="name a file in a folder of yours",
-        )
-    return file
-
-
-def _write(file: Path, data: bytes) -> None:
-    """OSError names the file, on a full disk too."""
-    try:
-        file.write_bytes(data)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(file)) from error
-
-
-def beside(config: Path, file: str) -> Path:
-    """A file named in a configuration: absolute, or relative to the configuration."""
-    return Path(file) if Path(file).is_absolute() else config.parent / file

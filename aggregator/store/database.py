@@ -62,7 +62,7 @@ def open_engine(url: URL) -> Engine:
             ) from error
         event.listen(engine, "connect", _check_encoding)
         return engine
-    file = _file(url)
+    file = file_of(url)
     if file is not None and not file.resolve().parent.is_dir():
         raise StoreError(
             "the folder of the database does not exist",
@@ -158,12 +158,8 @@ def unchanged(engine: Engine) -> Iterator[None]:
         )
 
 
-def file_of(engine: Engine) -> Path | None:
+def file_of(url: URL) -> Path | None:
     """The file of a SQLite database, None for one in memory and for a server."""
-    return _file(engine.url)
-
-
-def _file(url: URL) -> Path | None:
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return None
     return Path(str(url.database))
@@ -175,7 +171,7 @@ def one_writer(engine: Engine) -> Iterator[None]:
 
     SQLite: a lock on the file `<database>-writer`. PostgreSQL locks inside the transaction (`Store._writer`).
     """
-    path = file_of(engine)
+    path = file_of(engine.url)
     if path is None or fcntl is None:
         yield
         return

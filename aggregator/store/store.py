@@ -80,7 +80,7 @@ class Store:
 
     def _look(self) -> None:
         """Which schema is there; for a file that cannot be opened as usual, whether it can be read without writing."""
-        file = file_of(self._engine)
+        file = file_of(self._engine.url)
         if file is not None and (not file.exists() or file.stat().st_size == 0):
             self._revision = None
             return
