@@ -143,7 +143,8 @@ class AaveV3(Adapter):
                 yield row
             # an aToken rebases: one raw unit of its balanceOf is one raw unit of the underlying
             yield Claim(named[r.a_token].id, r.asset, "receipt", 1, 1, market, src=r.data.src(8))
-            yield priced(got["price"], Price(market, r.asset, quote, 0, exp, path, 0, 0), "getAssetPrice")
+            blank = Price(market, r.asset, quote, 0, exp, path, 0, 0)
+            yield priced(got["price"], blank, "getAssetPrice", zero_is_price=True)  # AaveOracle's fallback may say 0
         async for row in _own_emodes(view, market, pool, exp) if pool.minor < 2 else _emodes(view, market, pool):
             yield row
 

@@ -175,7 +175,8 @@ def _market_rows(p: Parts, boards: Answer, got: Mapping[str, Got], named: Mappin
     for name, (_, _, first, keys) in MARKET.items():
         for word, key in enumerate(keys, first):
             yield fill(got[name], blank._replace(key=key, exp=0 if key.endswith("_s") else 18), word)
-    yield priced(got["spot"], Price(p.market, base.id, quote.id, 0, 18, "live", 0, 0), "spot")
+    spot = Price(p.market, base.id, quote.id, 0, 18, "live", 0, 0)
+    yield priced(got["spot"], spot, "spot", zero_is_price=False)  # SynthetixAdapter: RateIsInvalid
     for asset in (base, quote):
         if asset.decimals >= 0:
             more = asset.decimals - 18

@@ -183,7 +183,8 @@ def _price(market: str, collateral: Asset, loan: Asset, got: dict[str, Got]) -> 
     if collateral.decimals < 0 or loan.decimals < 0:
         return Gap(collateral.id, "bad_decimals", f"price in {market} has no scale")
     exp = 36 + loan.decimals - collateral.decimals
-    return priced(got["price"], Price(market, collateral.id, loan.id, 0, exp, _path(got), 0, 0), "price")
+    blank = Price(market, collateral.id, loan.id, 0, exp, _path(got), 0, 0)
+    return priced(got["price"], blank, "price", zero_is_price=True)
 
 
 def _path(got: dict[str, Got]) -> str:

@@ -180,11 +180,15 @@ def _questions(parts: Mapping[str, str], token: str, interval_s: int) -> dict[st
 
 
 def _base_rows(market: str, base: Asset, got: Mapping[str, Got]) -> Iterator[Row]:
-    """AccountBalance._getReferencePrice; a token older than pausing has no isOpen() and trades."""
+    """AccountBalance._getReferencePrice; a token older than pausing has no isOpen() and trades.
+
+    A market may be closed at 0. Elsewhere a feed refuses 0 (ChainlinkPriceFeedV3), and answers it before its first.
+    """
     halted = got["open"].value is False
     price = got["closed_price" if got["closed"].value else "paused_price" if halted else "mark"]
     path = "constant" if halted else "mark"
-    yield priced(price, Price(market, base.id, USD, 0, 18, path, 0, 0), "the price accounts are judged by")
+    blank = Price(market, base.id, USD, 0, 18, path, 0, 0)
+    yield priced(price, blank, "the price accounts are judged by", zero_is_price=bool(got["closed"].value))
     yield fill(got["index"], Term(market, base.id, "", "index_price", 0, 18), what="getIndexPrice")
     for word, key in ((1, "exchange_fee_pips"), (3, "insurance_fund_fee_pips")):
         yield fill(got["pool"], Term(market, base.id, "", key, 0, 6), word, what="getMarketInfo")
@@ -197,7 +201,8 @@ def _collateral_rows(market: str, token: Asset, got: Mapping[str, Got]) -> Itera
     places = got["places"]
     price = places if isinstance(places, Revert) else got["price"]  # without its places the number says nothing
     exp = places.value if isinstance(places, Answer) else 18
-    yield priced(price, Price(market, token.id, USD, 0, exp, "feed", 0, 0), "getPrice of the collateral manager")
+    blank = Price(market, token.id, USD, 0, exp, "feed", 0, 0)
+    yield priced(price, blank, "getPrice of the collateral manager", zero_is_price=False)
 
 
 def _account(where: Where, who: str, settlement: str, got: Mapping[str, Got]) -> Iterator[PositionRow | Gap]:

@@ -72,9 +72,14 @@ class MorphoBlue:
         )
 
     def liquidate(self, account: Account, collateral: str, debt: str, to_cover: int = MAX) -> Liquidation:
-        """Largest call that repays at most to_cover assets: all shares, or all collateral where that covers less."""
+        """Largest call that repays at most to_cover assets: all shares, or all collateral where that covers less.
+
+        At a price of 0 all collateral goes for nothing, and all debt is bad.
+        """
         self._validate(account, collateral, debt)
         leg, owed = account.side("collateral")[0], account.side("debt")[0]
+        if _price(leg) == 0:  # a call by shares divides by it
+            return self.liquidate_by_seized(account, leg.amount)
         assets, shares = _totals(owed)
         repay = min(owed.shares, mul_div_down(to_cover, shares + VIRTUAL_SHARES, assets + VIRTUAL_ASSETS))
         if self._seized(account, leg, owed, repay) > leg.amount:

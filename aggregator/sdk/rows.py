@@ -48,10 +48,14 @@ def fill(answer: Got, row: Filled, word: int = 0, *, what: str = "", subject: st
     return row._replace(raw=value, src=src)
 
 
-def priced(answer: Got, price: Price, what: str) -> Price | Gap:
-    """`price` with the answer's number and its source; Gap no_price of its asset where there is none, or zero."""
+def priced(answer: Got, price: Price, what: str, *, zero_is_price: bool) -> Price | Gap:
+    """`price` with the answer's number and its source; Gap no_price of its asset where there is none.
+
+    zero_is_price: whether the protocol itself reckons with an answer of 0, so that the asset counts for nothing; else 0
+    is how the contract says that it knows no price.
+    """
     found = fill(answer, price, what=what)
-    if isinstance(found, Price) and found.raw:
+    if isinstance(found, Price) and (found.raw or zero_is_price):
         return found
     why = found.detail if isinstance(found, Gap) else f"{what} answers 0"
     return Gap(price.asset, "no_price", f"{why} in {price.market}", src=found.src)

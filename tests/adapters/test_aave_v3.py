@@ -289,6 +289,17 @@ async def test_a_reserve_without_a_price_costs_only_its_own_rows(world: World) -
 
 
 @pytest.mark.parametrize("chain", CHAINS)
+async def test_a_reserve_that_the_oracle_prices_at_zero_counts_for_nothing(world: World, chain: int) -> None:
+    market = world.aave[chain]
+    market.price_at_zero("WBTC")
+    reading = await reading_of(world, chain)
+    assert reading.one(Price, asset=erc20(chain, market.asset("WBTC").address)).raw == 0
+    assert not reading.of(Gap)
+    assert_equals_the_pool(market, reading)
+    assert any(leg.price and not leg.price.raw for account in reading.accounts for leg in account.legs)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
 async def test_a_price_made_of_a_rate_says_so(world: World, chain: int) -> None:
     """Every call of this feed answers 2,345 dollars: latestAnswer, and RATIO_PROVIDER as CAPO's adapters have it."""
     weth = world.aave[chain].asset("WETH")

@@ -275,12 +275,12 @@ async def test_a_market_without_rate_model_earns_nothing(world: World) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("hostile", ["RevertingToken", "GasBurner", "zero price", "huge price", "no code"])
+@pytest.mark.parametrize("hostile", ["RevertingToken", "GasBurner", "huge price", "no code"])
 async def test_a_bad_oracle_costs_one_price(world: World, hostile: str) -> None:
     morpho, chain = the(world), world.chains[1]
     before = await reading_of(world)
-    if hostile.endswith("price"):
-        oracle = morpho.settable_oracle(0 if hostile == "zero price" else 2**256 - 1)
+    if hostile == "huge price":
+        oracle = morpho.settable_oracle(2**256 - 1)
     elif hostile == "no code":
         oracle = chain.at("0x" + "ab" * 20, [])
     else:
@@ -296,6 +296,28 @@ async def test_a_bad_oracle_costs_one_price(world: World, hostile: str) -> None:
     assert reading.of(Index, market=name, side="debt")
     assert reading.of(Exposure) == before.of(Exposure)
     assert len(reading.of(Price)) == len(before.of(Price))
+
+
+async def test_an_oracle_that_answers_zero_prices_at_zero_as_the_contract_does(world: World) -> None:
+    morpho, user = the(world), world.wallets[0]
+    usdc, wbtc = world.assets[1]["USDC"], world.assets[1]["WBTC"]
+    oracle = morpho.settable_oracle(10**36 * 400)
+    market = morpho.create_market("fallen", usdc, wbtc, 0.86, oracle=oracle)
+    morpho.supply(world.chains[1].accounts[1], market, usdc.raw(1_000))
+    morpho.supply_collateral(user, market, wbtc.raw(1))
+    morpho.borrow(user, market, usdc.raw(100))
+    oracle.send("setPrice", 0)
+    reading = await reading_of(world)
+    name = f"{reading.where.id}/{market.id}"
+    price = reading.one(Price, market=name)
+    assert (price.asset, price.raw) == (erc20(1, wbtc.address), 0)
+    assert price.src
+    assert not reading.of(Gap)
+    (account,) = (a for a in reading.accounts if a.market == name and a.side("debt"))
+    rule = rules.get(account.rule)
+    assert rule
+    judged = rule.judge(account)
+    assert (judged.health_factor, judged.liquidatable) == (0, True)
 
 
 async def test_a_reverting_rate_model_leaves_the_amounts_unknown(world: World) -> None:

@@ -98,15 +98,20 @@ async def test_metadata_is_given_once_with_its_gap_beside_it() -> None:
     assert (found[TO].symbol, found[TO].decimals, found[other].decimals) == ("TKN", 6, -1)
 
 
-def test_a_price_is_a_number_above_zero_or_a_gap_that_says_why() -> None:
+@pytest.mark.parametrize("zero", [True, False])
+def test_a_price_is_a_number_or_a_gap_that_says_why(zero: bool) -> None:
+    """Zero is one where the protocol reckons with it, which its adapter states."""
     blank, answer = Price("m", "a", "q", 0, 8, "feed", 0, 0), Answer((7,), TO, b"\1\2\3\4")
-    assert priced(answer, blank, "price") == blank._replace(raw=7, src=answer.src())
+    assert priced(answer, blank, "price", zero_is_price=zero) == blank._replace(raw=7, src=answer.src())
+    nought = answer._replace(values=(0,))
+    if zero:
+        assert priced(nought, blank, "price", zero_is_price=True) == blank._replace(raw=0, src=answer.src())
     for found, why in (
-        (answer._replace(values=(0,)), "price answers 0 in m"),
+        *([] if zero else [(nought, "price answers 0 in m")]),
         (Revert("stale"), "price: stale in m"),
         (answer._replace(values=(2**255,)), "which does not fit int256 in m"),
     ):
-        row = priced(found, blank, "price")
+        row = priced(found, blank, "price", zero_is_price=zero)
         assert isinstance(row, Gap)
         assert (row.subject, row.reason) == ("a", "no_price")
         assert row.detail.endswith(why)

@@ -157,6 +157,13 @@ class Aave:
         raw: int = self.debt_token(symbol).call("balanceOf", user, block=block)
         return raw
 
+    def price_at_zero(self, symbol: str) -> None:
+        """AaveOracle passes a feed's 0 on to its fallback: here a contract of three opcodes that returns 0."""
+        fallback = "0x" + "fa" * 20
+        self.chain.rpc("anvil_setCode", fallback, "0x60206000f3")
+        self.oracle.send("setFallbackOracle", fallback)
+        self.asset(symbol).feed.send("set", 0)
+
     def deficit(self, symbol: str, block: Block = "latest") -> int:
         """Bad debt that the reserve carries; v3.0 has no such thing and answers 0."""
         if self.version == "3.0":

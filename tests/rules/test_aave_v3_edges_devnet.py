@@ -5,6 +5,7 @@ Random accounts never stand there. Prices and block times are searched for until
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -101,6 +102,55 @@ def test_at_a_health_of_exactly_one_nobody_is_liquidated(market: Aave, borrower:
         assert (said is not None) == due
         with market.chain.undone():
             call_pool(market, time_s, account, ("WETH", "DAI"), MAX, said)
+
+
+@pytest.mark.parametrize("worthless", ["WETH", "USDC", "DAI"])
+def test_an_asset_that_the_oracle_prices_at_zero_counts_for_nothing(market: Aave, worthless: str) -> None:
+    """Two collaterals and two debts, of which one is worth nothing: who can be called for what, and what stays."""
+    user, rule = market.chain.accounts[3], rule_for(market)
+    market.asset("WETH").set_price(20_000)
+    market.supply(user, "WETH", WAD)
+    market.supply(user, "USDC", market.asset("USDC").raw(6_000))
+    market.borrow(user, "DAI", 10_000 * WAD)
+    market.borrow(user, "WBTC", market.asset("WBTC").worth(9_000))
+    market.price_at_zero(worthless)
+    time_s = market.chain.block()["timestamp"] + 60
+    account = at_time(market, time_s, user)
+    judged = rule.judge(account)
+    with market.chain.undone():
+        market.chain.rpc("evm_setNextBlockTimestamp", time_s)
+        market.chain.rpc("evm_mine")
+        told = market.account(user)
+    assert (judged.collateral, judged.debt) == (told.collateral_usd_e8, told.debt_usd_e8)
+    assert judged.health_factor == told.health_e18
+    assert judged.liquidatable == (worthless != "DAI")
+    called = {}
+    for pair in itertools.product(("WETH", "USDC"), ("DAI", "WBTC")):
+        called[pair] = outcome(rule, account, pair, MAX)
+        with market.chain.undone():
+            call_pool(market, time_s, account, pair, MAX, called[pair])
+    due = {"WETH": {"USDC"}, "USDC": {"WETH"}, "DAI": set[str]()}[worthless]
+    assert {collateral for (collateral, _), call in called.items() if call} == due
+    if worthless == "WETH":  # once all that is worth anything is gone, 3.6 burns the rest, whatever else is held
+        assert {bool(call.bad_debt) for call in called.values() if call} == {market.version == "3.6"}
+
+
+def test_a_worthless_debt_beside_a_good_one_cannot_be_called(market: Aave) -> None:
+    user, rule = market.chain.accounts[3], rule_for(market)
+    market.asset("WETH").set_price(20_000)
+    market.supply(user, "WETH", WAD)
+    market.borrow(user, "DAI", 5_000 * WAD)
+    market.borrow(user, "USDC", market.asset("USDC").raw(9_000))
+    market.price_at_zero("DAI")
+    market.asset("WETH").set_price(9_900)
+    time_s = market.chain.block()["timestamp"] + 60
+    account = at_time(market, time_s, user)
+    assert rule.judge(account).liquidatable
+    for debt, due in (("DAI", False), ("USDC", True)):
+        said = outcome(rule, account, ("WETH", debt), MAX)
+        assert (said is not None) == due
+        with market.chain.undone():
+            call_pool(market, time_s, account, ("WETH", debt), MAX, said)
 
 
 def test_at_a_health_of_exactly_095_all_may_be_repaid(market: Aave, borrower: str) -> None:

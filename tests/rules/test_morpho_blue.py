@@ -64,6 +64,7 @@ def test_worthless_collateral_counts_for_nothing() -> None:
     assert RULE.judge(account).health_factor == 0
     taken = RULE.liquidate_by_seized(account, 10**19)
     assert (taken.repaid, taken.bad_debt) == (0, {"usdc": 8_600_000_000})
+    assert RULE.best_liquidation(account) == taken
 
 
 def test_bad_input() -> None:

@@ -144,6 +144,28 @@ def test_liquidation_is_what_morpho_does(blue: Morpho, fall: float) -> None:
     assert seen["bad debt" if fall > 0.3 else "whole"], seen
 
 
+def test_at_a_price_of_zero_all_goes_for_nothing(blue: Morpho) -> None:
+    for market in blue.markets.values():
+        with blue.chain.undone():
+            market.oracle.send("setPrice", 0)
+            time_s = blue.chain.block()["timestamp"] + 60
+            owing = [who for who in wallets(3, PEOPLE) if blue.position(market, who).borrow_shares]
+            assert len(owing) > 5
+            for user in owing:
+                account = account_on(blue, market, user, time_s)
+                judged, best = RULE.judge(account), RULE.best_liquidation(account)
+                assert (judged.health_factor, judged.collateral, judged.liquidatable) == (0, 0, True)
+                collateral, debt = account.legs
+                assert best is not None
+                assert (best.repaid, best.seized, best.left_debt) == (0, collateral.amount, 0)
+                assert best == outcome(account, seize=collateral.amount)
+                for call in ({"seize": collateral.amount}, {"seize": 1}, {"shares": debt.shares}, {"shares": 1}):
+                    said = outcome(account, **call)
+                    assert (said is None) == ("shares" in call)  # which the contract divides by the price
+                    with blue.chain.undone():
+                        compare(blue, market, user, time_s, said, **call)
+
+
 def limit_is(blue: Morpho, market: Market, user: str, quoted: int) -> None:
     """Set the oracle so that the user's collateral is worth that much of the loan asset."""
     held = blue.position(market, user).collateral
