@@ -223,8 +223,8 @@ def becomes(totals: Mapping[str, float]) -> str:
     )
     seen = [(size, words) for size, words in parts if size > _LEAST_USD]
     if len(seen) == 1:
-        return f"all of that debt {seen[0][1]}"
-    return "of that debt, " * bool(seen) + ", ".join(f"USD {usd(size)} {words}" for size, words in seen)
+        return f"all of the uncovered debt {seen[0][1]}"
+    return "of the uncovered debt, " * bool(seen) + ", ".join(f"USD {usd(size)} {words}" for size, words in seen)
 
 
 def unread(coverage: Iterable[Coverage]) -> list[str]:

@@ -216,12 +216,25 @@ async def test_text_and_marks_stand_out_whatever_the_ground(demo: Demo, chromium
         await stands_out(page, dark=False)
 
 
-async def test_a_browser_that_forces_the_dark_leaves_the_page_its_own(demo: Demo, tmp_path: Path) -> None:
-    with browser(tmp_path, "--force-dark-mode", "--enable-features=WebContentsForceDark") as port:
+@pytest.mark.parametrize("system", ["dark", "light"])
+async def test_a_browser_that_forces_the_dark_draws_no_black_on_black(demo: Demo, tmp_path: Path, system: str) -> None:
+    """On a dark system the page brings its own dark; on a light one the browser turns all but what pictures say."""
+    flags = ["--enable-features=WebContentsForceDark", *["--force-dark-mode"] * (system == "dark")]
+    with browser(tmp_path, *flags) as port:
         async with tab(port) as page:
             await page.open(demo.report, width=1280)
-            await stands_out(page, dark=True)
-            assert await page.value("getComputedStyle(document.documentElement).colorScheme") == "light dark"
+            assert await page.value("'darkened' in document.documentElement.dataset") == (system == "light")
+            if system == "dark":
+                await stands_out(page, dark=True)
+                assert await page.value("getComputedStyle(document.documentElement).colorScheme") == "light dark"
+            else:
+                words = ".xtick text, .ytick text, .y2tick text, .xtitle, .ytitle, .y2title, .legendtext"
+                inks = await page.value(
+                    f"[...new Set([...document.querySelectorAll('{words}')].map(e => getComputedStyle(e).fill))]"
+                )
+                assert inks == ["rgb(230, 237, 243)"]  # on the 18, 18, 18 that such a browser paints: 16:1
+                await page.ask("Emulation.setEmulatedMedia", media="print")
+                assert await page.value("getComputedStyle(document.querySelector('.xtitle')).fill") == "rgb(27, 31, 36)"
 
 
 async def test_a_browser_that_cannot_unpack_the_library_says_so_at_every_figure(demo: Demo, chromium: int) -> None:

@@ -245,15 +245,15 @@ def test_a_headline_is_gated_on_what_was_read(of: dict[str, Any], said: str) -> 
     [
         (0.0, 0.0, 0.0, ""),
         (0.0, 0.001, 0.001, ""),
-        (7.0, 0.0, 0.0, "all of that debt is written off"),
-        (7.0, 7.0, 0.0, "all of that debt stays owed by emptied accounts"),
-        (0.0, 0.0, 7.0, "all of that debt is above its collateral and not booked"),
-        (7.0, 3.0, 0.0, "of that debt, USD 4.00 is written off, USD 3.00 stays owed by emptied accounts"),
+        (7.0, 0.0, 0.0, "all of the uncovered debt is written off"),
+        (7.0, 7.0, 0.0, "all of the uncovered debt stays owed by emptied accounts"),
+        (0.0, 0.0, 7.0, "all of the uncovered debt is above its collateral and not booked"),
+        (7.0, 3.0, 0.0, "of the uncovered debt, USD 4.00 is written off, USD 3.00 stays owed by emptied accounts"),
         (
             9e6,
             1e6,
             2e3,
-            "of that debt, USD 8,000,000 is written off, USD 1,000,000 stays owed by emptied accounts, "
+            "of the uncovered debt, USD 8,000,000 is written off, USD 1,000,000 stays owed by emptied accounts, "
             "USD 2,000 is above its collateral and not booked",
         ),
     ],
