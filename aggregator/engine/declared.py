@@ -15,6 +15,7 @@ from aggregator.core.ids import USD
 from aggregator.core.result import Edge
 from aggregator.core.rows import Gap
 from aggregator.core.words import first_of
+from aggregator.engine import health
 from aggregator.engine.book import Flags, add_up
 from aggregator.engine.market import EITHER, REDEEM
 from aggregator.engine.run import Cascade
@@ -151,6 +152,13 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
         out.append(
             f"{unrated_usd:,.2f} USD of suppliers' losses lower no exchange rate: by their contracts receipts there "
             "convert as before, and oracles that read the rate do not move; what their holders can be paid has fallen."
+        )
+    below = np.flatnonzero((run.health_after < 1.0) & ~run.state.dead)
+    unpriced = int(health.unpriced(run.book, below, run.state.answers()).sum())
+    if unpriced:
+        out.append(
+            f"{unpriced} accounts below their threshold stay open: an oracle answers 0 for an asset of theirs, which "
+            "their market's contract refuses as no price."
         )
     if run.derivatives.refused.any():
         refused = int(run.derivatives.refused.sum())

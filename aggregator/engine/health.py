@@ -60,6 +60,18 @@ def sums_plain(book: Book, amount: Floats, answers_usd: Floats) -> Sums:
     return Sums(np.where(book.floors[book.account_market], floored(weighted, held), weighted), debt)
 
 
+def unpriced(book: Book, accounts: Indices, answers_usd: Floats) -> Flags:
+    """(k,) accounts that their rule lets nobody call, because an oracle answers 0 for an asset of theirs."""
+    out = book.needs_every_price[book.account_market[accounts]]
+    if out.any() and (answers_usd <= 0.0).any():
+        strict = np.flatnonzero(out)
+        owner, leg = book.legs_of(accounts[strict])
+        zero = answers_usd[book.terms.oracle[book.leg_term[leg]]] <= 0.0
+        out[strict] = np.bincount(owner, zero, len(strict)) > 0.0
+        return out
+    return np.zeros(len(accounts), np.bool_)
+
+
 _EDGE, _EDGE_USD, _DUST_USD = 1e-9, 4e-8, 1e-6  # relative; a few of the smallest units that markets count in
 
 

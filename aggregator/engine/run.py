@@ -164,6 +164,7 @@ def _due(state: State, sums: health.Sums, answers: Floats, rules: Conventions) -
     """Accounts that their rule lets be called, by rising health, equals as `ties` says."""
     book = state.book
     below = np.flatnonzero((sums.weighted_usd < sums.debt_usd) & ~state.dead)
+    below = below[~health.unpriced(book, below, answers)]
     market = book.account_market[below]
     frac = sums.weighted_usd[below] / sums.debt_usd[below]
     open_ = book.judged[market] & ~(book.shielded[market] & (frac >= CLOSE_FACTOR_HF))

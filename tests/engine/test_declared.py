@@ -104,6 +104,32 @@ def test_at_a_price_of_zero_every_debt_is_lost(rule: str, rounds: str, profit: b
     assert r.conservation["largest_round_error"] == 0.0
 
 
+@pytest.mark.parametrize("rule", [rule for rule in EVERY_RULE if rule != "morpho_blue@1"])  # one collateral, one debt
+@pytest.mark.parametrize("rounds", ["batch", "sequential"])
+@pytest.mark.parametrize("profit", [False, True])
+@pytest.mark.parametrize("side", ["collateral", "debt", "neither"])
+def test_one_price_of_zero_closes_a_whole_account_where_the_contract_refuses_it(
+    rule: str, rounds: str, profit: bool, side: str
+) -> None:
+    """Compound's PRICE_ERROR and Comet's BadPrice; Aave calls the good collateral. A sound account is beside it."""
+    w = World().pool("P", "X", 100, 100_000).pool("Q", "Y", 1e6, 1e9)
+    for asset in ("X", "Y"):
+        w.lending("M", rule, asset, 0.8, 0.05, supply=1e6, storefront=0.5)
+    if side == "debt":
+        w.lending("N", rule, "Y", 0.8, 0.05, debt="X", supply=1e6, storefront=0.5)
+        w.lending("N", rule, "Y", 0.8, 0.05, debt="USD", supply=1e6)
+    market = "N" if side == "debt" else "M"
+    w.account("a", market, **({} if side == "neither" else {"X": 5}), Y=10, USD=9_000)
+    w.account("b", market, Y=10, USD=9_000)
+    r = run(w, conventions(rounds, profit), price={"X": -1.0})
+    refuses = rule in ("compound_v2@1", "comet@1") and side != "neither"
+    assert r.convergence.converged
+    assert bool(r.state.calls[0]) != refuses
+    assert r.state.calls[1]
+    assert any("answers 0" in note for note in said(r).notes) == refuses
+    assert not len(r.unprofitable)
+
+
 @pytest.mark.parametrize("weth", [-1.0, -0.999999])
 def test_a_pool_that_pays_in_nothing_is_no_depth(weth: float) -> None:
     """X is sold for WETH, and WETH is gone: liquidators keep the X, its price in dollars is its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -207,6 +208,25 @@ def test_a_rate_ignores_losses_where_its_contract_computes_it_without_them(name:
     assert rate(600, 0) == 1.25
     assert (rate(600 - bad + kept, written) == 1.25) == rule.rate_ignores_losses
     assert rule.rate_ignores_losses or not rule.keeps_bad_debt  # what is still owed nobody has lost yet
+
+
+@every_lending_rule
+def test_a_price_of_zero_closes_an_account_where_its_rule_needs_every_price(name: str) -> None:
+    rule, called = lending_rule(name), 0
+    for one in drawn(name, 60):
+        for i, leg in enumerate(one.account.legs):
+            if leg.price is None:
+                continue
+            account = changed(one.account, i, price=leg.price._replace(raw=0))
+            judged, best = rule.judge(account), rule.best_liquidation(account)
+            below = judged.health_factor is not None and judged.health_factor < WAD
+            assert judged.liquidatable == (below and not rule.needs_every_price)
+            called += best is not None
+            for held, owed in itertools.product(account.side("collateral"), account.side("debt")):
+                if rule.needs_every_price:
+                    with pytest.raises(WouldRevertError):
+                        rule.liquidate(account, held.asset, owed.asset)
+    assert bool(called) != rule.needs_every_price
 
 
 @every_lending_rule
