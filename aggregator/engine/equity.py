@@ -12,9 +12,7 @@ import numpy as np
 from aggregator.engine.book import Book, Codes, Flags, Floats, add_up
 from aggregator.engine.derivatives import Derivatives
 from aggregator.engine.state import State
-from aggregator.engine.value import shortfall
-
-_STEPS = 32  # claims on claims: more than anybody builds, and an end to those that stand on each other
+from aggregator.engine.value import lent_through, places_of, shortfall
 
 
 class Standing(NamedTuple):
@@ -153,7 +151,7 @@ def _unlisted_units(book: Book, cut: Standing) -> Floats:
     What a vault lent is its share holders': unlisted by the part of its worth whose shares nobody listed holds. Where
     its own supplies are not listed, its shares are looked through instead. Option pools are no lenders.
     """
-    pots, claims, s = book.pots, book.claims, book.supplies
+    pots, s = book.pots, book.supplies
     part = np.ones(len(book.holders))
     part[list(book.keepers)] = 0.0  # what they hold is listed with their users
     shares, worth, seen = _held_units(book, part), _worth(book, cut), np.ones(len(book.assets))
@@ -162,16 +160,8 @@ def _unlisted_units(book: Book, cut: Standing) -> Floats:
             part[holder] = min(1.0, shares[asset] * cut.value_usd[asset] / worth[holder])
             seen[asset] = 0.0
     listed = add_up(s.pot, s.units * part[s.holder], len(pots.market))
-    place = {pair: i for i, pair in enumerate(zip(pots.market.tolist(), pots.asset.tolist(), strict=True))}
-    pairs = zip(claims.market.tolist(), claims.underlying.tolist(), strict=True)
-    pot = np.array([place.get(pair, -1) for pair in pairs], np.int64)
-    held = _held_units(book, part) * seen
-    for _ in range(_STEPS):
-        stands = held[claims.asset] * claims.rate
-        listed += add_up(pot[pot >= 0], stands[pot >= 0], len(pots.market))
-        held = add_up(claims.underlying[pot < 0], stands[pot < 0], len(book.assets)) * seen
-        if not held.any():
-            break
+    for lent in lent_through(book.claims, places_of(pots), _held_units(book, part) * seen, seen):
+        listed += lent
     missing = np.maximum(pots.supply_units - listed, 0.0)
     return np.where(np.isin(pots.market, book.option_pools.market), 0.0, missing)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import sparse
 
 from aggregator.core.rows import Gap
 from aggregator.engine.book import Claims, Flags, Floats, Holdings, Indices, Pots, Supplies, add_up
 from aggregator.engine.names import Names
+from aggregator.engine.value import lent_through
 from aggregator.snapshot import Snapshot
 
 Lent = Sequence[tuple[int, int]]  # (market, asset) of each pot
 _ROUNDING = 1e-9  # of the sums of floats
-_STEPS = 32  # claims on claims: more than anybody builds, and an end to those that stand on each other
 
 
 def supplies_of(snap: Snapshot, names: Names, lent: Lent, units: Floats, legs: Indices) -> tuple[Supplies, Indices]:
@@ -86,20 +85,9 @@ def _claimed(snap: Snapshot, names: Names, claims: Claims, lent: Lent, units: Fl
     held = np.maximum(add_up(place[known], owned[known], n), 0.0)
     receipt = snap.tables["claim"]["asset"][snap.tables["claim"]["kind"] == snap.code("receipt")]
     is_receipt = np.isin(np.arange(n), names.asset_of[receipt])
-    pots = {pair: i for i, pair in enumerate(lent)}
-    pair = zip(claims.market.tolist(), claims.underlying.tolist(), strict=True)
-    pot = np.array([pots.get(p, -1) for p in pair], np.int64)
-    at, through = np.flatnonzero(pot >= 0), np.flatnonzero(pot < 0)
-    lends = sparse.csr_array((claims.rate[at], (claims.asset[at], pot[at])), shape=(n, len(lent)))
-    steps = sparse.csr_array((claims.rate[through], (claims.asset[through], claims.underlying[through])), shape=(n, n))
-    receipts, rest = lends.T @ np.where(is_receipt, held, 0.0), np.where(is_receipt, 0.0, held)
-    others = lends.T @ rest
-    for _ in range(_STEPS):
-        rest = steps.T @ rest
-        if not rest.any():
-            break
-        others = others + lends.T @ rest
-    return receipts, others
+    places = {pair: i for i, pair in enumerate(lent)}
+    receipts = next(lent_through(claims, places, np.where(is_receipt, held, 0.0)))
+    return receipts, sum(lent_through(claims, places, np.where(is_receipt, 0.0, held)), np.zeros(len(lent)))
 
 
 def _unlisted(names: Names, market: int, asset: int, units: float) -> Gap:

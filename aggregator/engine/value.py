@@ -14,15 +14,17 @@ greatest fixed point (Tarski 1955; Rogers & Veraart 2013, doi:10.1287/mnsc.1120.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from aggregator.engine.book import Book, Claims, Codes, Floats, Indices, Lps, add_up, is_claim
+from aggregator.engine.book import Book, Claims, Codes, Floats, Indices, Lps, Pots, add_up, is_claim
 
 _ROUNDS = 20_000
+_CLAIM_STEPS = 32  # claims on claims: more than anybody builds, and an end to those that stand on each other
 _TOLERANCE = 4e-16  # relative; two units in the last place
 
 
@@ -47,6 +49,35 @@ def look_through(claims: Claims, lps: Lps, value_usd: Floats, kept_frac: Floats 
             held_quote = np.where(quote > 0.0, (s_now - lps.sqrt_lower) * quote, 0.0)
         out += add_up(lps.asset, lps.liquidity * (held_base + held_quote), n)
     return out
+
+
+def places_of(pots: Pots) -> dict[tuple[int, int], int]:
+    """(market, asset) -> place of its pot."""
+    return {pair: i for i, pair in enumerate(zip(pots.market.tolist(), pots.asset.tolist(), strict=True))}
+
+
+def pot_of_claims(claims: Claims, places: Mapping[tuple[int, int], int]) -> Indices:
+    """(claims,) place of the pot that each stands on, -1 for none."""
+    pairs = zip(claims.market.tolist(), claims.underlying.tolist(), strict=True)
+    return np.array([places.get(pair, -1) for pair in pairs], np.int64)
+
+
+def lent_through(
+    claims: Claims, places: Mapping[tuple[int, int], int], held: Floats, seen: Floats | float = 1.0
+) -> Iterator[Floats]:
+    """(pots,) units that holders of claims have lent, step by step through claims on claims.
+
+    places: of the pots by (market, asset); held (assets,): units of each; seen (assets,): the part of a claim's holders
+    that is looked through.
+    """
+    pot = pot_of_claims(claims, places)
+    on_pot = pot >= 0
+    for _ in range(_CLAIM_STEPS):
+        stands = held[claims.asset] * claims.rate
+        yield add_up(pot[on_pot], stands[on_pot], len(places))
+        held = add_up(claims.underlying[~on_pot], stands[~on_pot], len(held)) * seen
+        if not held.any():
+            return
 
 
 class CutValues(NamedTuple):
@@ -82,13 +113,9 @@ class Lookthrough:
     def __init__(self, book: Book, *, mark_loans: bool = False) -> None:
         self.book, self.mark_loans = book, mark_loans
         self.n = len(book.assets)
-        c = book.claims
-        pots = {pair: i for i, pair in enumerate(zip(book.pots.market.tolist(), book.pots.asset.tolist(), strict=True))}
-        self.pot_of = pots
-        self.row_pot = np.array(
-            [pots.get(pair, -1) for pair in zip(c.market.tolist(), c.underlying.tolist(), strict=True)], np.int64
-        )
-        self.is_claim = is_claim(c, book.lps, self.n)
+        self.pot_of = places_of(book.pots)
+        self.row_pot = pot_of_claims(book.claims, self.pot_of)
+        self.is_claim = is_claim(book.claims, book.lps, self.n)
         by_holder: dict[int, list[int]] = {}
         for row, holder in enumerate(book.supplies.holder.tolist() if book.issuers else []):
             by_holder.setdefault(holder, []).append(row)

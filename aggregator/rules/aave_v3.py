@@ -31,16 +31,7 @@ from aggregator.core.fixed import WAD
 from aggregator.core.ids import USD
 from aggregator.core.solmath import BPS, mul_div_down, mul_div_up, percent_mul, percent_mul_down, wad_div
 from aggregator.rules.aave_v3_batch import batch_by_position, batch_by_reserve, floored
-from aggregator.rules.base import (
-    MAX,
-    Calls,
-    CannotJudgeError,
-    Taken,
-    WouldRevertError,
-    find,
-    need,
-    price_of,
-)
+from aggregator.rules.base import MAX, Calls, CannotJudgeError, Taken, WouldRevertError, find, need, price_of
 
 GRACE = "LiquidationGraceSentinelCheckFailed"
 CLOSE_FACTOR_BPS = 5_000
