@@ -182,29 +182,43 @@ def _chosen(state: State, calls: Wave, owner: Indices, n: int) -> Indices:
     acts = np.flatnonzero((calls.taken.seized_usd > 0.0) | calls.taken.cleared | (calls.taken.bad_debt_usd > 0.0))
     is_best, off = least(owner[acts], (paid - worth)[acts], np.maximum(paid, worth)[acts], n)
     best, rival = acts[is_best], near(off) & (off > 0.0)
-    alone = np.bincount(owner[best], minlength=n)[owner[best]] == 1
-    if alone.all() and not rival.any():
-        return best
     asset = book.terms.asset[book.leg_term[calls.collateral]].astype(np.int64)
     state.edges.note("tie", calls.account[acts[rival]], off[rival], asset[acts[rival]])
+    alone = np.bincount(owner[best], minlength=n)[owner[best]] == 1
     tied = best[~alone]
+    if not len(tied):
+        return best
     state.edges.note("tie", calls.account[tied], 0.0, asset[tied])
-    one, last = np.full(n, len(book.assets)), np.full(n, -1)
-    np.minimum.at(one, owner[tied], asset[tied])
-    np.maximum.at(last, owner[tied], asset[tied])
-    differ, known = (one != last)[owner[tied]], np.zeros(len(tied))  # otherwise they cost the same
-    for code in np.unique(asset[tied[differ]]).tolist():
-        at = differ & (asset[tied] == code)
-        known[at] = state.depth.known_usd(code, units[tied[at]], state.value_usd)
-    tied = tied[least(owner[tied], worth[tied] - known, worth[tied], n)[0]]
-    codes, of = np.unique(asset[tied], return_inverse=True)
-    shallow = levels(-np.minimum([state.depth.deep_usd(code) for code in codes.tolist()], 1e300))[of]
-    repaid = state.rank[book.terms.asset[book.leg_term[calls.debt[tied]]]]
-    by = np.lexsort((calls.debt[tied], calls.collateral[tied], repaid, state.rank[asset[tied]], shallow, owner[tied]))
-    tied = tied[by]
-    first = np.append(True, owner[tied][1:] != owner[tied][:-1])
+    first = _first_of_equals(state, calls.take(tied), owner[tied], asset[tied], units[tied], worth[tied])
     out = np.append(best[alone], tied[first])
     return out[np.argsort(owner[out], kind="stable")]
+
+
+def _first_of_equals(
+    state: State, calls: Wave, owner: Indices, asset: Indices, units: Floats, worth: Floats
+) -> Indices:
+    """Of calls that pay each owner the same the first by the order of `ties`; asset, units, worth: of what is sold."""
+    book, known = state.book, np.zeros(len(owner))
+    pairs = np.unique(owner * len(book.assets) + asset)
+    differ = np.bincount(pairs // len(book.assets))[owner] > 1  # otherwise they cost the same
+    known[differ] = known_usd(state, asset[differ], units[differ])
+    left = np.flatnonzero(least(owner, worth - known, worth, int(owner.max()) + 1)[0])
+    codes, of = np.unique(asset[left], return_inverse=True)
+    shallow = levels(-np.minimum([state.depth.deep_usd(code) for code in codes.tolist()], 1e300))[of]
+    collateral, debt = calls.collateral[left], calls.debt[left]
+    ids = state.rank[asset[left]], state.rank[book.terms.asset[book.leg_term[debt]]]
+    left = left[np.lexsort((debt, collateral, ids[1], ids[0], shallow, owner[left]))]
+    first: Indices = left[np.append(True, owner[left][1:] != owner[left][:-1])]
+    return first
+
+
+def known_usd(state: State, asset: Codes | Indices, units: Floats) -> Floats:
+    """(k,) what each order alone would bring now by depth that is known (`Depth.known_usd`)."""
+    out = np.zeros(len(asset))
+    for code in np.unique(asset).tolist():
+        at = asset == code
+        out[at] = state.depth.known_usd(code, units[at], state.value_usd)
+    return out
 
 
 def _note_steps(state: State, calls: Wave) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from aggregator.core.scenario import Conventions
 from aggregator.engine.book import Flags, Floats, Indices, add_up
-from aggregator.engine.liquidate import Wave, legs_of, wave
+from aggregator.engine.liquidate import Wave, known_usd, legs_of, wave
 from aggregator.engine.profit import paying, profitable
 from aggregator.engine.sale import Sale, owed_usd, sale_of
 from aggregator.engine.state import State
@@ -190,16 +190,12 @@ def _selling(state: State, accounts: Indices, answers_usd: Floats) -> tuple[Indi
     calls = wave(state, accounts, answers_usd)
     sale, book, n = sale_of(state, calls, answers_usd), state.book, len(calls.account)
     asset = book.terms.asset[book.leg_term[sale.leg]]
-    known, deep = np.zeros(len(asset)), np.full(n, 1e300)
+    deep = np.full(n, 1e300)
     for code in np.unique(asset).tolist():
-        at = asset == code
-        known[at] = state.depth.known_usd(code, sale.units[at], state.value_usd)
-        np.minimum.at(deep, sale.call[at], state.depth.deep_usd(code))
-    worth, brings = add_up(sale.call, sale.units * state.value_usd[asset], n), add_up(sale.call, known, n)
-    cost, shallow = (
-        np.full(len(accounts), n, np.int64),
-        np.full(len(accounts), n, np.int64),
-    )  # those without a call last
+        np.minimum.at(deep, sale.call[asset == code], state.depth.deep_usd(code))
+    worth = add_up(sale.call, sale.units * state.value_usd[asset], n)
+    brings = add_up(sale.call, known_usd(state, asset, sale.units), n)
+    cost, shallow = np.full((2, len(accounts)), n, np.int64)  # those without a call last
     at = np.flatnonzero(np.isin(accounts, calls.account))
     cost[at] = levels(2.0 - np.divide(brings, worth, out=np.zeros(n), where=worth > 0.0))
     shallow[at] = levels(-deep)

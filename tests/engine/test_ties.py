@@ -70,15 +70,16 @@ def test_of_equal_collateral_the_one_that_costs_less_to_sell_is_seized(
             assert (edge.account, edge.market) == ("alice", "M")
 
 
-@pytest.mark.parametrize("gain", [1e-7, 1e-4, 0.02])
+@pytest.mark.parametrize("gain", [1.2e-9, 1.5e-9, 1.9e-9, 1e-7, 1e-4, 0.02])
 def test_what_is_not_equal_is_decided_by_what_it_pays(gain: float) -> None:
-    """B pays more by that much, though A has far more depth."""
+    """B pays more by that much, though A has far more depth; within twice the tolerance that is an edge."""
     w = two_collaterals(("A", "B"), {"A": 1e7, "B": 1e6}, {})
     term = w.collateral_term["M", "B"]
-    w.rows["terms"][term] = (*w.rows["terms"][term][:5], 0.08 + gain, *w.rows["terms"][term][6:])
+    w.rows["terms"][term] = (*w.rows["terms"][term][:5], 0.08 + 1.08 * gain, *w.rows["terms"][term][6:])
     r = run(w, conventions(max_rounds=1), price={"A": -0.43, "B": -0.43})
     assert list(seized(r)) == ["B"]
-    assert not stress_result(r, Scenario("s")).edges
+    edges = [(e.kind, e.account, e.asset) for e in stress_result(r, Scenario("s")).edges]
+    assert edges == [("tie", "alice", "A")] * (gain < 2e-9)
 
 
 @pytest.mark.parametrize("rounds", ["batch", "sequential"])
