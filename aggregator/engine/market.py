@@ -110,16 +110,16 @@ class Bids:
                 left.quotes, left.unit_usd, left.books = self.quotes, self.unit_usd, self.books
                 left.curve = self.curve.down_to(root)
                 left.share = self.share[:, len(self.curve.liquidity) - len(left.curve.liquidity) :]
-                left._stand(root)
+                left._stand(float(left.curve.root[0]) if not left.empty else root)
             self._left = units, left
         return self._left[1]
 
-    def next_unit(self) -> Floats:
-        """(venues,) whole quote that the next unit gets."""
-        if self.empty:
+    def next_unit(self, sold: float) -> Floats:
+        """(venues,) whole quote that one unit more of an order gets which is `sold` long: before any fee is added."""
+        if self.empty or sold >= float(self.curve.base[-1]):
             return np.zeros(len(self.quotes))
-        at = int(np.argmax(self.curve.liquidity > 0.0))
-        out: Floats = self.share[:, at] * float(self.curve.root[at]) ** 2 / self.unit_usd
+        at = int(self.curve.base.searchsorted(sold, side="right")) - 1
+        out: Floats = self.share[:, at] * self.curve.root_after(sold) ** 2 / self.unit_usd
         return out
 
     def within(self, frac: float) -> Floats:
@@ -323,8 +323,9 @@ class Depth:
     def _to_pools(self, asset: int, units: float, value_usd: Floats, ahead: Ahead) -> float:
         """Of one order of a claim, what is sold into its own pools: there the next unit brings as much as redeemed.
 
-        Both ways may end in one token's depth; each is judged after both sales, so the split brings the most; where its
-        pools pay in several tokens, no less than redeeming all.
+        Both ways may end in one token's depth; each is judged after both sales, so the split brings the most. No less
+        than redeeming all where that says too little: pools that pay in several tokens are routed at the blow's values,
+        one of which may have fallen since, and two orders of one pool pay its fee into what the second meets.
         """
 
         def better_in_pools(own: float) -> float:
@@ -336,12 +337,10 @@ class Depth:
         if better_in_pools(0.0) <= 0.0:
             return 0.0
         own = crossing(better_in_pools, 0.0, units)
-        if len(self.bids[asset].quotes) > 1:  # routed at the blow's values: one of the quotes may have fallen since
-            after, alone = ahead.copy(), ahead.copy()
-            both = self._quote_pools(asset, own, value_usd, after)
-            both += self._quote_redeemed(asset, units - own, value_usd, after)
-            return own if both >= self._quote_redeemed(asset, units, value_usd, alone) else 0.0
-        return own
+        after, alone = ahead.copy(), ahead.copy()
+        both = self._quote_pools(asset, own, value_usd, after)
+        both += self._quote_redeemed(asset, units - own, value_usd, after)
+        return own if both >= self._quote_redeemed(asset, units, value_usd, alone) else 0.0
 
     def _next_usd(self, asset: int, value_usd: Floats, ahead: Ahead) -> float:
         """What the next unit of an asset brings after the sales in `ahead`."""
@@ -352,8 +351,8 @@ class Depth:
         return max(in_pools, self._next_redeemed(asset, value_usd, ahead)) if how != SELL else in_pools
 
     def _next_in_pools(self, asset: int, value_usd: Floats, ahead: Ahead) -> float:
-        bids, out = self._foreseen(asset, ahead), 0.0
-        for quote, x in zip(bids.quotes, bids.next_unit().tolist(), strict=True):
+        (bids, units), out = ahead.get(asset, (self.bids[asset], 0.0)), 0.0
+        for quote, x in zip(bids.quotes, bids.next_unit(units).tolist(), strict=True):
             out += x if quote == _CASH else x * self._next_usd(quote, value_usd, ahead)
         return out
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 
 from aggregator.core.scenario import Scenario
 from aggregator.engine.blow import blow_of
@@ -121,12 +122,43 @@ def test_a_wrapper_below_its_backing_moves_the_backing_and_its_own_discount() ->
     assert r.conservation["largest_round_error"] <= 1e-6
 
 
-def staked(*, pool: str, fee: float = 0.0, worth: float = 2400.0) -> World:
-    """wstETH is a claim on 1.2 WETH; WETH has 20,000 against 40 million dollars, wstETH 3,000 if it has a pool."""
+@given(
+    st.floats(0.0, 0.1),
+    st.lists(st.floats(1e-3, 1e4), min_size=1, max_size=4),
+    st.integers(1, 3),
+    st.floats(-0.9, 1.0),
+    st.sampled_from([1_400.0, 2e-7, 3e7]),
+)
+def test_a_price_is_what_the_reserves_say_after_the_fee_has_joined_them(
+    fee: float, orders: list[float], pools: int, fall: float, usd: float
+) -> None:
+    """UniswapV2Pair: the reserve of what is sold grows by the whole order, that of the other falls by what is paid."""
+    w = World()
+    for i in range(pools):
+        w.pool(f"P{i}", "X", 1_000.0, 1_000.0 * usd, fee=fee)
+    w.pools = [replace(p, fee_stays=True) for p in w.pools]
+    book = w.book()
+    state = State(book, blow_of(book, Scenario("s", price={"X": fall})))
+    root = (1.0 + fall) ** 0.5
+    base, quote = 1_000.0 / root, 1_000.0 * usd * root
+    for sold in orders:
+        paid = quote * sold * (1.0 - fee) / (base + sold * (1.0 - fee))
+        assert state.sell(1, pools * sold, state.value_usd) == near(pools * paid)
+        base, quote = base + sold, quote - paid
+        state.refresh()
+        assert state.value_usd[1] == pytest.approx(quote / base, rel=1e-9)
+
+
+def staked(*, pool: str, fee: float = 0.0, worth: float = 2400.0, stays: bool = False) -> World:
+    """wstETH is a claim on 1.2 WETH; WETH has 20,000 against 40 million dollars, wstETH 3,000 if it has a pool.
+
+    stays: fees join the reserves.
+    """
     w = World().pool("PW", "WETH", 20_000, 40_000_000, fee=fee)
     w.claim("wstETH", "WETH", 1.2, price=worth)
     for quote in pool.split():
         w.pool(f"P{quote}", "wstETH", 3_000, 3_000 * worth / (1.0 if quote == "USD" else 2_000.0), quote=quote, fee=fee)
+    w.pools = [replace(p, fee_stays=stays) for p in w.pools]
     return w
 
 
@@ -153,6 +185,28 @@ def quoted(w: World, units: float, *before: tuple[str, float]) -> float:
     return state.depth.quote(book.assets.index("wstETH"), units, state.value_usd, {})
 
 
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize("fees", [(0.05, 0.0), (0.003, 0.01), (0.0, 0.05)])
+@pytest.mark.parametrize("off", [0.8, 0.98, 1.1])
+@pytest.mark.parametrize("units", [3.0, 8.0, 40.0, 3_000.0])
+def test_a_share_is_split_as_brings_the_most_at_whatever_price_and_fee_its_pool_stands(
+    units: float, off: float, fees: tuple[float, float], stays: bool
+) -> None:
+    """By closed form of both pairs; a fee joins the reserves after the order, and tells only the next one."""
+    w = World().pool("PW", "WETH", 100, 200_000, fee=fees[0])
+    w.claim("wstETH", "WETH", 1.2, price=2_400.0)
+    w.pool("PS", "wstETH", 100, 240_000 * off, fee=fees[1])
+    w.pools = [replace(p, fee_stays=stays) for p in w.pools]
+
+    def brings(own: float) -> float:
+        ways = (100, 240_000 * off, own * (1 - fees[1])), (100, 200_000, 1.2 * (units - own) * (1 - fees[0]))
+        return sum(y * 0.7**0.5 * net / (x / 0.7**0.5 + net) for x, y, net in ways)
+
+    best = minimize_scalar(lambda own: -brings(own), bounds=(0.0, units), method="bounded", options={"xatol": 1e-9})
+    most = max(brings(0.0), brings(units), -float(best.fun))
+    assert quoted(w, units) == near(most)
+
+
 @settings(max_examples=60)
 @given(
     st.floats(1e-6, 3e4),
@@ -160,17 +214,21 @@ def quoted(w: World, units: float, *before: tuple[str, float]) -> float:
     st.floats(0.0, 0.05),
     st.sampled_from(["USD", "WETH", "USD WETH"]),
     st.booleans(),
+    st.booleans(),
 )
 def test_a_seller_of_a_share_receives_no_less_where_it_has_a_pool_too(
-    units: float, weth: float, fee: float, pool: str, share_first: bool
+    units: float, weth: float, fee: float, pool: str, share_first: bool, stays: bool
 ) -> None:
-    """Nor does any other split of the order bring more than the one that is made, where its pools pay in one token."""
-    before = (("wstETH", units / 3), ("WETH", weth))[:: 1 if share_first else -1]
-    best = quoted(staked(pool=pool, fee=fee), units, *before)
-    assert best >= quoted(staked(pool="", fee=fee), units, *before) * (1 - 1e-12)
-    if " " in pool:
+    """Nor does any other split of the order bring more than the one that is made, where its pools pay in one token.
+
+    Nor that where two orders meet in one pool whose fee stays, for they are no split of one.
+    """
+    before = () if stays else (("wstETH", units / 3), ("WETH", weth))[:: 1 if share_first else -1]
+    best = quoted(staked(pool=pool, fee=fee, stays=stays), units, *before)
+    assert best >= quoted(staked(pool="", fee=fee, stays=stays), units, *before) * (1 - 1e-12)
+    if " " in pool or (stays and pool == "WETH"):
         return
-    book = staked(pool=pool, fee=fee).book()
+    book = staked(pool=pool, fee=fee, stays=stays).book()
     share, ether = (book.assets.index(name) for name in ("wstETH", "WETH"))
     state = State(book, blow_of(book, Scenario("s", price={"WETH": -0.3})))
     for asset, sold in before:
