@@ -7,9 +7,10 @@ from functools import cache
 
 import numpy as np
 
+from aggregator.engine.bids import Ahead
 from aggregator.engine.book import Floats, Indices
 from aggregator.engine.crossing import crossing
-from aggregator.engine.market import Ahead, Depth
+from aggregator.engine.market import Depth
 from aggregator.engine.ties import SAME, levels, surplus
 
 _LEAST, _SLACK = 1e-9, 2.0 * SAME  # relative: a part worth making, what a wave may seem to lose

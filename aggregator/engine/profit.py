@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from aggregator.engine.afford import affordable
+from aggregator.engine.bids import Ahead
 from aggregator.engine.book import Book, Floats, Indices
 from aggregator.engine.liquidate import Wave, join, judge, wave
-from aggregator.engine.market import Ahead
 from aggregator.engine.sale import sale_of
 from aggregator.engine.state import State
 from aggregator.engine.ties import SAME, near, surplus

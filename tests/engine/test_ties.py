@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from aggregator.core.result import StressResult
 from aggregator.core.scenario import Conventions, Scenario
 from aggregator.engine import afford
+from aggregator.engine.bids import Bids
 from aggregator.engine.book import CONSTANT, Book, Oracles, Pool, Terms, table
-from aggregator.engine.market import Bids
 from aggregator.engine.outcome import stress_result
 from aggregator.engine.run import Cascade, cascade
 from aggregator.engine.ties import SAME, levels
