@@ -149,10 +149,7 @@ def notes(run: Cascade, by_credit: bool) -> list[str]:
     claimed = np.isin(np.arange(len(run.book.pots.market)), run.state.look.row_pot)
     unrated_usd = float(run.state.written_usd[claimed & (run.state.unrated_units() > 0.0)].sum())
     if unrated_usd > _LEAST_SHOWN_USD:
-        out.append(
-            f"{unrated_usd:,.2f} USD of suppliers' losses lower no exchange rate: by their contracts receipts there "
-            "convert as before, and oracles that read the rate do not move; what their holders can be paid has fallen."
-        )
+        out.append(f"{unrated_usd:,.2f} USD of suppliers' losses lower no exchange rate, yet receipts are paid less.")
     below = np.flatnonzero((run.health_after < 1.0) & ~run.state.dead)
     unpriced = int(health.unpriced(run.book, below, run.state.answers()).sum())
     if unpriced:
