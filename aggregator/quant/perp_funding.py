@@ -6,19 +6,23 @@ premium :math:`P` per premium period, averaged over it:
 .. math::
    P &= \bigl[\max(B-S,\,0) - \max(S-A,\,0)\bigr]/S                                                  \tag{1}\\
    R &= P + \mathrm{clamp}(I-P,\,-d,\,d), \qquad R = P + I \text{ where a venue damps nothing}        \tag{2}\\
-   f &= \mathrm{clamp}\bigl(R\,h/H,\,-c,\,c\bigr), \qquad \text{paid by a long} = n\,S\,f              \tag{3}
+   f &= \mathrm{clamp}\bigl(R\,h/H,\,-c,\,c\bigr), \qquad \text{paid by a long} = n\,X\,f              \tag{3}
 
-for a payment every :math:`h` hours at a premium quoted per :math:`H` hours, capped at :math:`c` a payment.
+for a payment every :math:`h` hours at a premium quoted per :math:`H` hours, capped at :math:`c` a payment, on the
+price :math:`X` that the venue values a position at.
 
-| venue | I | d | H, h | c |
-| Binance, Hyperliquid | 0.01 % | 0.05 % | 8, 8 and 8, 1 | by symbol and 4 % an hour |
-| Deribit | 0 | 0.05 % | 8, any h, paid continuously | by instrument |
-| Derive | 0.01 % | none | 8, 1 | 0.4 % an hour |
-| dYdX | by market | none | 8, 1 | 6 (initial - maintenance share), as a rate of 8 hours |
+| venue | P | I | d | H, h | c | X |
+| Binance [1] | (1) | 0.01 %, some 0 | 0.05 % | 8, N hours | by symbol | mark |
+| Hyperliquid [2] | (1) | 0.01 % | 0.05 % | 8, 1 | 4 % an hour | oracle |
+| Deribit [3] | mark/S - 1 | 0 | 0.025 % | 8, any h, paid continuously | by instrument | by contract |
+| dYdX [4] | (1) | by market | none | 8, 1 | an eighth of 6 (initial - maintenance share) | oracle |
+| Derive [5] | (1) | H times 0.00125 % | none | 16 (BTC, ETH, SOL), 24 (HYPE) or 8, 1 | 0.017123 to 0.4 % | oracle |
 
-Sources: the venues' documentation (Binance, *Introduction to Funding Rates*; Hyperliquid docs, *Funding*; Deribit,
-*Linear Perpetual*; Derive v2-core PerpAsset.sol; dYdX v4 x/perpetuals).  They change parameters without notice: there
-are no defaults.  GMX and Synthetix fund by skew over time, which is another law.
+Sources, as of 2026: [1] Binance's announcement of 2025-09-18 restated by others, its own page not seen; [2] Hyperliquid
+docs, *Funding*, restated by docs.notional.xyz; [3] support.deribit.com 31424939178397, *Funding Specifications*;
+[4] v4-chain x/perpetuals (``GetMaxAbsFundingClampPpm``, ``getFundingIndexDelta``), factor 6 by default;
+[5] docs.derive.xyz, *Perpetuals*, for H and c; I of v2-core's PerpAsset, unconfirmed today.  Venues change parameters
+without notice: there are no defaults.  GMX and Synthetix fund by skew over time, which is another law.
 """
 
 from __future__ import annotations
@@ -77,7 +81,10 @@ def funding_rate(
 
 @representable
 def funding_payment(size: npt.ArrayLike, index: npt.ArrayLike, rate_frac: npt.ArrayLike) -> Floats:
-    """What the holder of `size` signed contracts pays at one payment (negative: is paid), in the quote; any shape."""
+    """What the holder of `size` signed contracts pays at one payment (negative: is paid), in the quote; any shape.
+
+    index: X of (3), for a venue that values positions at its mark the mark.
+    """
     n, s, f = broadcast(size=size, index=index, rate_frac=rate_frac)
     for name, figure in (("size", n), ("rate_frac", f)):
         require(name, figure, np.isfinite(figure), "a finite number")

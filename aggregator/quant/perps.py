@@ -248,16 +248,22 @@ def _positions(
             expected="finite size, positive mark, maintenance share in (0, 1)",
             found=f"size={n[i]}, mark={p[i]}, maintenance_frac={share[i]}",
         )
-    where = _per_position("market", market, owner)
-    require("market", where, np.isfinite(where) & (where == np.floor(where)), "a whole number")
-    places, rows = np.unique(np.stack([owner.astype(np.float64), where]), axis=1, return_inverse=True)
+    places, rows = np.unique(np.stack([owner, _market_codes(market, owner)]), axis=1, return_inverse=True)
     rows = rows.reshape(-1).astype(np.int64)
     count = places.shape[1]
     net = np.bincount(rows, weights=n, minlength=count).astype(np.float64)
     gross = np.bincount(rows, weights=np.abs(n), minlength=count)
     net[np.abs(net) <= 1e-15 * gross] = 0.0  # 0.1 + 0.2 - 0.3 is no position
     columns = (_one_each(name, x, rows, count) for name, x in (("mark", p), ("maintenance_frac", share)))
-    return places[0].astype(np.int64), net, *columns, rows
+    return places[0], net, *columns, rows
+
+
+def _market_codes(market: npt.ArrayLike, owner: Ints) -> Ints:
+    """(m,) one code for each different market id; whole numbers of any size are told apart as they are given."""
+    where = _per_position("market", market, owner)
+    require("market", where, np.isfinite(where) & (where == np.floor(where)), "a whole number")
+    given = np.asarray(market, None if hasattr(market, "dtype") else object)  # as float64, 2^53 + 1 would be 2^53
+    return np.unique(np.broadcast_to(given, owner.shape), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _one_each(name: str, values: Floats, rows: Ints, count: int) -> Floats:
