@@ -79,14 +79,15 @@ def require(name: str, values: npt.ArrayLike, good: npt.ArrayLike, expected: str
 
 def check_level(level: float) -> float:
     """The probability of being inside, from 0.5; DomainError for another, such as the share of the tail."""
-    if not 0.5 <= level < 1.0:
+    number = floats("level", level)
+    if number.ndim or not 0.5 <= number < 1.0:
         raise DomainError(
             "level is out of range",
             expected="the probability of being inside, 0.5 <= level < 1",
             found=str(level),
             fix="for the worst 5 % give level 0.95",
         )
-    return float(level)
+    return float(number)
 
 
 def require_ints(**given: int | Sequence[int]) -> None:

@@ -24,6 +24,8 @@ import numpy.typing as npt
 from scipy import optimize
 from scipy.special import ndtri
 
+from aggregator.core.errors import DomainError
+
 Floats = npt.NDArray[np.float64]
 _RAYS = np.exp(1j * np.pi / 180.0 * np.array([60.0, 120.0, 75.0, 105.0, 90.0]))
 _PROBES = np.exp(np.linspace(-4.0, 25.0, 59))
@@ -117,14 +119,20 @@ class QuadraticForm:
         return t / (1.0 + steepest * t)
 
     def _ray(self, x: float, base: float, unit: float, height: float) -> tuple[complex, float]:
-        """Direction, and the distance in units beyond which the integrand is below e^-45 of its start."""
+        """Direction, and the distance in units beyond which the integrand is below e^-45 of its start.
+
+        DomainError where it dies on no ray, as rounding can make it."""
         s = base + unit * np.multiply.outer(_RAYS, _PROBES)
         size = (self._log_transform(s) - s * x).real - height - np.log(np.abs(s) / base)
         best, reach = 1j, np.inf
         for direction, along in zip(_RAYS, size, strict=True):
             if np.max(along) <= 3.0:  # on the vertical it never grows
-                alive = int(np.flatnonzero(along > -45.0)[-1])
+                alive = int(np.max(np.flatnonzero(along > -45.0), initial=-1))
                 end = float(_PROBES[min(alive + 1, len(_PROBES) - 1)])
                 if end < 0.7 * reach:
                     best, reach = complex(direction), end
+        if reach == np.inf:
+            raise DomainError(
+                "the inversion does not settle", expected="a ray on which the transform dies", found="none"
+            )
         return best, reach

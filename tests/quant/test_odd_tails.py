@@ -26,6 +26,9 @@ TIED = np.stack([np.arange(1.0, 101.0), np.arange(100.0, 0.0, -1.0)], axis=1)
         (lambda: tail_risk.historical(["x"] * 200, 0.9), "not an array of numbers"),
         (lambda: tail_risk.historical(SERIES * 1e200, 0.9), "float64"),
         (lambda: tail_risk.historical(SERIES, NAN), "level"),
+        (lambda: tail_risk.historical(SERIES, "high"), "level"),  # type: ignore[arg-type]
+        (lambda: tail_risk.historical(SERIES, [0.9, 0.95]), "level"),  # type: ignore[arg-type]
+        (lambda: tail_risk.delta_gamma([1.0], [[0.0]], [[1.0]], 0.9, theta="x"), "theta"),  # type: ignore[arg-type]
         (lambda: tail_risk.filtered_historical(SERIES, np.ones(399), 1.0, 0.9), "pair"),
         (lambda: tail_risk.filtered_historical(SERIES, np.ones(400), NAN, 0.9), "sigma_now"),
         (lambda: tail_risk.delta_gamma([], np.zeros((0, 0)), np.zeros((0, 0)), 0.99), "shapes"),

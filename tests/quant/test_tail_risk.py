@@ -101,6 +101,22 @@ def test_delta_gamma_of_one_factor_is_a_shifted_chi_square() -> None:
             assert found.es == pytest.approx(0.5 * g * mean - 0.5 * a * a / g, abs=1e-7)
 
 
+def test_delta_gamma_of_a_law_with_an_end_bears_factors_of_rounding_size() -> None:
+    """A book of rank one leaves factors that are rounding: VaR and ES move by no more than these."""
+    for a, level in itertools.product((0.0, -0.9, 0.3, 3.0), (0.5, 0.99, 0.999, 0.99999)):
+        alone = delta_gamma([a], [[2.0]], [[1.0]], level)
+        for noise in 10.0 ** np.arange(-16.0, -6.0, 0.5):
+            found = delta_gamma([a, noise], np.diag([2.0, 1e-6 * noise]), np.eye(2), level)
+            assert abs(found.var - alone.var) <= found.var_error + 10.0 * noise + 1e-12
+            assert abs(found.es - alone.es) <= found.es_error + 10.0 * noise + 1e-12
+    rng = np.random.default_rng(0)
+    for k, level in itertools.product(range(2, 8), (0.95, 0.999)):
+        d, one = rng.normal(size=k), rng.normal(size=k)
+        found = delta_gamma(d * 1e-6, np.outer(one, one), np.eye(k), level)
+        square = float(one @ one)  # the loss is at most 0, but for delta: -square chi2/2
+        assert found.var == pytest.approx(-0.5 * square * stats.chi2(1).ppf(1.0 - level), abs=1e-5 * np.sum(abs(d)))
+
+
 def test_delta_gamma_equals_imhofs_integral() -> None:
     """P(L > VaR) by Imhof's formula along the imaginary axis, with scipy's quadrature: 1 - level at every scale."""
     rng = np.random.default_rng(2)
