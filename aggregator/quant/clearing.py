@@ -27,6 +27,7 @@ from scipy import sparse
 from scipy.sparse import linalg
 
 from aggregator.core.errors import DomainError
+from aggregator.quant._checks import representable, require
 from aggregator.quant._clearing_kernels import bicgstab, cascade, sweep, swept
 from aggregator.quant.network import (
     FixedPoint,
@@ -44,6 +45,7 @@ from aggregator.quant.network import (
 
 # Equality is solvency: sums of many floats may fall short of a debt they cover exactly.
 SOLVENT_FRAC = 1.0 - 1e-12
+_CHAIN = 64  # debts along which a small creditor is looked for
 
 
 class Clearing(NamedTuple):
@@ -55,7 +57,8 @@ class Clearing(NamedTuple):
     equity:   (n,) e + inflow - owed for solvent nodes, 0 for failed ones (the estate is paid out)
     lost:     (n,) burnt by bankruptcy costs, (1-alpha)*e + (1-beta)*inflow of the failed
     rounds:   cascade levels and sweeps; jumps: linear solves
-    residual: max over nodes of |(1) - p| / Lbar, each by its own; converged: residual <= tolerance
+    residual: max over nodes of |(1) - p| / Lbar, beyond rounding, Lbar being the least along the node's chains of debt;
+    converged: residual <= tolerance
     """
 
     paid: Floats
@@ -70,7 +73,7 @@ class Clearing(NamedTuple):
 
 
 class System(NamedTuple):
-    """A checked network: Pi^T in CSR, Pi by debtor and Pi^T by creditor as rows, and vectors (n,).
+    """A checked network: Pi^T in CSR, Pi by debtor and Pi^T by creditor as rows, and vectors (n,); size of `_sizes`.
 
     Build once and clear under many shocks: `network._replace(outside=...)`; `clear` checks what was put in.
     """
@@ -80,8 +83,10 @@ class System(NamedTuple):
     by_creditor: SortedRows
     outside: Floats
     owed: Floats
+    size: Floats
 
 
+@representable
 def system(liabilities: Matrix, outside_assets: npt.ArrayLike, outside_liabilities: npt.ArrayLike = 0.0) -> System:
     """liabilities[i, j]: i owes j, (n, n) sparse or dense; outside assets and liabilities (n,), all >= 0.
 
@@ -91,10 +96,12 @@ def system(liabilities: Matrix, outside_assets: npt.ArrayLike, outside_liabiliti
     n = debts.shape[0]
     e = as_vector(outside_assets, n, "outside_assets")
     owed = np.asarray(debts.sum(axis=1)).ravel() + as_vector(outside_liabilities, n, "outside_liabilities")
+    require("the sum that is owed", owed, np.isfinite(owed), "below 1e308: use larger units")
     per_unit = np.divide(1.0, owed, out=np.zeros(n), where=owed > 0.0)
     debts.data *= np.repeat(per_unit, np.diff(debts.indptr))
     transposed = debts.T.tocsr()
-    return System(transposed, as_rows(debts), as_sorted_rows(transposed), e, owed)
+    by_debtor = as_rows(debts)
+    return System(transposed, by_debtor, as_sorted_rows(transposed), e, owed, _sizes(by_debtor, owed))
 
 
 def clear(
@@ -106,11 +113,9 @@ def clear(
     """
     _check_costs(alpha, beta)
     check_solver(tolerance, max_rounds)
-    pi_t, by_debtor, by_creditor, _, owed = network
+    pi_t, by_debtor, by_creditor, _, owed, size = network
     e = as_vector(network.outside, len(owed), "outside_assets")
     network = network._replace(outside=e)
-    # the tolerance is of what each node owes, however large others are
-    size = np.maximum(owed, np.finfo(np.float64).tiny)
     dust, solvent_at = np.maximum(0.1 * tolerance, 1e-17) * size, owed * SOLVENT_FRAC
     paid, failed = owed.copy(), np.zeros(len(owed), np.bool_)
     rounds = jumps = known_failures = 0
@@ -172,7 +177,26 @@ def _gap(
     inflow = np.asarray(network.pi_t @ paid)
     fails = failed | (network.outside + inflow < network.owed * SOLVENT_FRAC)
     due = np.where(fails, alpha * network.outside + beta * inflow, network.owed)
-    return float(np.max(np.abs(due - paid) / size, initial=0.0)), inflow
+    off = np.maximum(np.abs(due - paid) - 4.0 * np.finfo(np.float64).eps * due, 0.0)  # less the rounding of the sum
+    return float(np.max(off / size, initial=0.0)), inflow
+
+
+def _sizes(by_debtor: Rows, owed: Floats) -> Floats:
+    """(n,) what the tolerance is a share of: what a node owes, or less where a creditor of its owes less.
+
+    A billionth of a large debt may be all that a small creditor lives on, and so on along chains of debts.
+    """
+    needed = np.where(owed > 0.0, owed, np.inf)
+    start, end = by_debtor.indptr[:-1].astype(np.int64), by_debtor.indptr[1:].astype(np.int64)
+    debtors = np.flatnonzero(end > start)
+    for _ in range(_CHAIN if debtors.size else 0):
+        with np.errstate(over="ignore"):
+            least = np.minimum.reduceat(needed[by_debtor.indices] / by_debtor.weight, start[debtors])
+        lower = np.minimum(needed[debtors], least)
+        if np.array_equal(lower, needed[debtors]):
+            break
+        needed[debtors] = lower
+    return np.maximum(np.where(np.isfinite(needed), needed, 0.0), np.finfo(np.float64).tiny)
 
 
 def _jump(
@@ -185,6 +209,7 @@ def _jump(
     are still being found.
     """
     pi_t, rows = network.pi_t, network.by_creditor
+    goal = np.maximum(goal, 4.0 * np.finfo(np.float64).eps * paid)
     known = np.where(failed, alpha * network.outside + beta * (pi_t @ np.where(failed, 0.0, paid)), 0.0)
     y = np.where(failed, paid, 0.0)
     rough = rough and bool(np.all(known[failed] > 1e2 * goal[failed]))

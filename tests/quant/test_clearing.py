@@ -301,3 +301,29 @@ def test_small_debts_survive_the_failure_of_large_debtors(alpha: float, beta: fl
     assert found.converged
     np.testing.assert_allclose(found.paid, plain.value, rtol=1e-10, atol=0)
     assert list(found.failed) == list(plain.value < market.owed * (1 - 1e-12))
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e9, 1e15, 1e24])
+@pytest.mark.parametrize("between", [0, 1, 4])
+def test_a_small_creditor_of_a_large_debtor_is_cleared_right(scale: float, between: int) -> None:
+    """A large debtor with 0.1 in cash owes half to a chain that ends in a node which owes it 1.
+
+    All fail and pass on what they get: the large one pays p = 0.1 + p/2, that is 0.2, and each of the chain 0.1.
+    """
+    n = between + 2
+    sizes = np.geomspace(scale, 1.0, n)
+    debts = np.zeros((n + 1, n + 1))  # the last is the outside half of the large debt
+    debts[0, 1] = debts[0, n] = sizes[0] / 2.0
+    for i in range(1, n):
+        debts[i, (i + 1) % n] = sizes[i]
+    for factor in (1.0, 1e-9, 1e6):
+        found = clear(system(debts * factor, np.r_[0.1, np.zeros(n)] * factor))
+        assert found.converged
+        assert found.paid / factor == pytest.approx([0.2, *[0.1] * (n - 1), 0.0], rel=1e-9)
+        assert list(found.failed) == [True] * n + [False]
+
+
+def test_debts_beyond_float64_are_refused() -> None:
+    for amount in (1e308, 1e-320):
+        with pytest.raises(DomainError, match=r"float64|1e308"):
+            clear(system([[0.0, amount], [amount, 0.0]], [0.0, 0.0], [amount, 0.0]))
