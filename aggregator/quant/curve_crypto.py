@@ -65,21 +65,8 @@ def crypto_invariant(ann: int, gamma: int, balances: tuple[int, int]) -> int:
         raise DomainError("balances are unsafe", expected="1e9 <= larger <= 1e33, ratio >= 1e-4", found=str(balances))
     d, total = 2 * geometric_mean(x), sum(x)
     for _ in range(_ROUNDS):
-        previous = d
-        k0 = 4 * WAD * x[0] // d * x[1] // d
-        g = abs(gamma + WAD - k0) + 1
-        mul1 = WAD * d // gamma * g // gamma * g * A_MULTIPLIER // ann
-        mul2 = 4 * WAD * k0 // g
-        slope = total + total * mul2 // WAD + mul1 * 2 // k0 - mul2 * d // WAD
-        if slope <= 0:
-            raise DomainError("invariant underflows", expected="slope > 0", found=f"balances {balances}")
-        plus = d * (slope + total) // slope
-        minus = d * d // slope
-        bend = d * (mul1 // slope) // WAD * abs(WAD - k0) // k0
-        minus += bend if k0 < WAD else -bend
-        if minus < 0:
-            raise DomainError("invariant underflows", expected="a smaller imbalance", found=f"balances {balances}")
-        d = plus - minus if plus > minus else (minus - plus) // 2
+        previous, k0 = d, 4 * WAD * x[0] // d * x[1] // d
+        d = next_invariant(d, total, k0, 2, *bend(ann, gamma, d, k0, A_MULTIPLIER))
         if abs(d - previous) * 10**14 < max(10**16, d):
             for held in x:
                 _check_fraction(held, d)
@@ -100,25 +87,49 @@ def crypto_balance(ann: int, gamma: int, balances: tuple[int, int], d: int, i: i
     limit = max(other // 10**14, d // 10**14, 100)
     for _ in range(_ROUNDS):
         previous = y
-        k0, total = k0_other * y * 2 // d, other + y
-        g = abs(gamma + WAD - k0) + 1
-        mul1 = WAD * d // gamma * g // gamma * g * A_MULTIPLIER // ann
+        k0 = k0_other * y * 2 // d
+        mul1, g = bend(ann, gamma, d, k0, A_MULTIPLIER)
         mul2 = (WAD + 2 * WAD * k0) // g  # where the contract's bracket is; the root does not depend on it
-        slope_y = WAD * y + total * mul2 + mul1 - d * mul2
-        if slope_y < 0:
-            y = previous // 2
-            continue
-        if k0 == 0 or slope_y < y:  # the contract divides by zero; k0 is zero before y is
-            raise DomainError("balance vanishes", expected="a smaller trade", found=f"balances {balances}, D = {d}")
-        slope = slope_y // y
-        minus = mul1 // slope
-        plus = (slope_y + WAD * d) // slope + minus * WAD // k0
-        minus += WAD * total // slope
-        y = previous // 2 if plus < minus else plus - minus
-        if abs(y - previous) < max(limit, y // 10**14):
+        y, halved = next_balance(y, other, d, k0, mul1, mul2)
+        if not halved and abs(y - previous) < max(limit, y // 10**14):
             _check_fraction(y, d)
             return y
     raise DomainError("balance does not converge", expected=f"{_ROUNDS} rounds", found=str(balances))
+
+
+def bend(ann: int, gamma: int, d: int, k0: int, multiplier: int) -> tuple[int, int]:
+    """(D/A * (g/gamma)^2, g), both of 1e18; ANN = A * multiplier."""
+    g = abs(gamma + WAD - k0) + 1
+    return WAD * d // gamma * g // gamma * g * multiplier // ann, g
+
+
+def next_invariant(d: int, total: int, k0: int, n: int, mul1: int, g: int) -> int:
+    """One step of newton_D for n coins; mul1 and g by `bend`."""
+    mul2 = 2 * n * WAD * k0 // g
+    slope = total + total * mul2 // WAD + mul1 * n // k0 - mul2 * d // WAD
+    if slope <= 0:
+        raise DomainError("invariant underflows", expected="slope > 0", found=f"{total} in all, D = {d}")
+    plus, minus = d * (slope + total) // slope, d * d // slope
+    bent = d * (mul1 // slope) // WAD * abs(WAD - k0) // k0
+    minus += bent if k0 < WAD else -bent
+    if minus < 0:
+        raise DomainError("invariant underflows", expected="a smaller imbalance", found=f"{total} in all, D = {d}")
+    return plus - minus if plus > minus else (minus - plus) // 2
+
+
+def next_balance(y: int, others: int, d: int, k0: int, mul1: int, mul2: int) -> tuple[int, bool]:
+    """One step of newton_y from y, others: the sum of the other balances; and whether the step was no Newton step."""
+    total = others + y
+    slope_y = WAD * y + total * mul2 + mul1 - d * mul2
+    if slope_y < 0:
+        return y // 2, True
+    if k0 == 0 or slope_y < y:  # the contract divides by zero; k0 is zero before y is
+        raise DomainError("balance vanishes", expected="a smaller trade", found=f"{others} beside it, D = {d}")
+    slope = slope_y // y
+    minus = mul1 // slope
+    plus = (slope_y + WAD * d) // slope + minus * WAD // k0
+    minus += WAD * total // slope
+    return (y // 2 if plus < minus else plus - minus), False
 
 
 def crypto_fee(pool: CryptoPool, scaled: tuple[int, int]) -> int:

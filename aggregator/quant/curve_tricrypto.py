@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 from aggregator.core.errors import DomainError
 from aggregator.quant._checks import require_ints, require_version
+from aggregator.quant.curve_crypto import WAD, bend, next_balance, next_invariant
 
-WAD = 10**18
 _MULTIPLIER = {1: 100, 2: 10_000, 3: 10_000}
 _LEAST_ANN, _MOST_ANN = 2_700, {1: 27 * 10**6, 2: 27 * 10**7, 3: 27 * 10**7}
 _LEAST_GAMMA, _MOST_GAMMA = 10**10, {1: 10**16, 2: 5 * 10**16, 3: 5 * 10**16}
@@ -73,17 +73,7 @@ def tricrypto_invariant(ann: int, gamma: int, balances: Three, version: int) -> 
             k0 = k0 * held * 3 // d if d else 0
         if k0 == 0:
             raise DomainError("invariant underflows", expected="a smaller imbalance", found=f"balances {balances}")
-        mul1, g = _bend(ann, gamma, d, k0, version)
-        mul2 = 6 * WAD * k0 // g
-        slope = total + total * mul2 // WAD + mul1 * 3 // k0 - mul2 * d // WAD
-        if slope <= 0:
-            raise DomainError("invariant underflows", expected="slope > 0", found=f"balances {balances}")
-        plus, minus = d * (slope + total) // slope, d * d // slope
-        bend = d * (mul1 // slope) // WAD * abs(WAD - k0) // k0
-        minus += bend if k0 < WAD else -bend
-        if minus < 0:
-            raise DomainError("invariant underflows", expected="a smaller imbalance", found=f"balances {balances}")
-        d = plus - minus if plus > minus else (minus - plus) // 2
+        d = next_invariant(d, total, k0, 3, *bend(ann, gamma, d, k0, _MULTIPLIER[version]))
         if abs(d - previous) * 10**14 < max(10**16, d):
             for held in x:
                 _check_fraction(held, d, _LEAST_FRACTION[version])
@@ -163,21 +153,10 @@ def _by_newton(ann: int, gamma: int, large: int, small: int, d: int, version: in
     limit = max(large // 10**14, d // 10**14, 100)
     for _ in range(_ROUNDS):
         previous = y
-        k0, total = k0_others * y * 3 // d, large + small + y
-        mul1, g = _bend(ann, gamma, d, k0, version)
-        mul2 = WAD + 2 * WAD * k0 // g
-        slope_y = WAD * y + total * mul2 + mul1 - d * mul2
-        if slope_y < 0:
-            y = previous // 2
-            continue
-        if k0 == 0 or slope_y < y:  # the contract divides by zero; k0 is zero before y is
-            raise DomainError("balance vanishes", expected="a smaller trade", found=f"{large}, {small}, D = {d}")
-        slope = slope_y // y
-        minus = mul1 // slope
-        plus = (slope_y + WAD * d) // slope + minus * WAD // k0
-        minus += WAD * total // slope
-        y = previous // 2 if plus < minus else plus - minus
-        if abs(y - previous) < max(limit, y // 10**14):
+        k0 = k0_others * y * 3 // d
+        mul1, g = bend(ann, gamma, d, k0, _MULTIPLIER[version])
+        y, halved = next_balance(y, large + small, d, k0, mul1, WAD + 2 * WAD * k0 // g)
+        if not halved and abs(y - previous) < max(limit, y // 10**14):
             return y
     raise DomainError("balance does not converge", expected=f"{_ROUNDS} rounds", found=f"{large}, {small}, D = {d}")
 
@@ -222,12 +201,6 @@ def _rescaled(a: int, b: int, c: int, e: int) -> tuple[int, int, int, int]:
         sized = [_div(x, factor) for x in (a, b, c, e)]
     a, b, c, e = (_div(x, divider) for x in sized)
     return a, b, c, e
-
-
-def _bend(ann: int, gamma: int, d: int, k0: int, version: int) -> tuple[int, int]:
-    """(D/A * (g/gamma)^2, g), both of 1e18."""
-    g = abs(gamma + WAD - k0) + 1
-    return WAD * d // gamma * g // gamma * g * _MULTIPLIER[version] // ann, g
 
 
 def _mean_by_newton(x: list[int]) -> int:
