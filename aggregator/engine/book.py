@@ -296,6 +296,7 @@ class Book:
     floors: Flags = field(init=False)
     absorbs: Flags = field(init=False)
     needs_every_price: Flags = field(init=False)
+    gives_for_nothing: Flags = field(init=False)
     keeps_bad_debt: Flags = field(init=False)
     rate_ignores_losses: Flags = field(init=False)
 
@@ -305,7 +306,7 @@ class Book:
         object.__setattr__(self, "rule_code", np.array([names.index(rule) for rule in self.rules], np.int32))
         object.__setattr__(self, "judged", np.array([bool(rule) for rule in self.rules], np.bool_))
         lends = [lending(rule) for rule in self.rules]
-        for name in ("absorbs", "needs_every_price", "keeps_bad_debt", "rate_ignores_losses"):
+        for name in ("absorbs", "needs_every_price", "gives_for_nothing", "keeps_bad_debt", "rate_ignores_losses"):
             object.__setattr__(self, name, np.array([bool(rule and getattr(rule, name)) for rule in lends], np.bool_))
         object.__setattr__(self, "floors", np.array([bool(r and r.floors_threshold) for r in lends], np.bool_))
         if not self.perp_rules:

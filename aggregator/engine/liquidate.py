@@ -21,6 +21,7 @@ from aggregator.engine.ties import SAME, least, levels, near
 from aggregator.rules import Calls, Taken, floored, lending
 from aggregator.rules.base import health
 
+_NEXT_TO_NOTHING = 1e-200  # USD a unit: so little that what is paid for it is nothing beside any debt
 _JUMP = 1e-6  # relative: more than 1e-9 of an input moves an amount without a step
 
 
@@ -90,6 +91,7 @@ def wave(state: State, accounts: Indices, answers_usd: Floats, passed: Flags | N
     passed (legs,): collateral that nobody seizes, though it counts.
     """
     book = state.book
+    answers_usd = _asked(book, answers_usd)
     legs, home = legs_of(book, accounts, state.amount, answers_usd), book.account_market[accounts]
     open_ = book.terms.callable[book.leg_term[legs.leg]] & ~book.absorbs[home][legs.owner]
     c, d = _pairs(legs, len(accounts), open_ if passed is None else open_ & ~passed[legs.leg])
@@ -106,6 +108,16 @@ def wave(state: State, accounts: Indices, answers_usd: Floats, passed: Flags | N
     out = Wave(accounts[owner], collateral, debt, calls, judge(book, home[owner], calls), *answers, turn)
     out = out.take(_chosen(state, out, owner, len(accounts)))
     _note_steps(state, out)
+    return out
+
+
+def _asked(book: Book, answers_usd: Floats) -> Floats:
+    """(oracles,) answers, and next to nothing in place of 0 where a rule gives collateral away at that."""
+    terms, out = book.terms, answers_usd
+    given = np.flatnonzero(~terms.debt & book.gives_for_nothing[terms.market] & (answers_usd[terms.oracle] <= 0.0))
+    if len(given):
+        out = answers_usd.copy()
+        out[terms.oracle[given]] = _NEXT_TO_NOTHING
     return out
 
 

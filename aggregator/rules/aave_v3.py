@@ -58,6 +58,7 @@ class AaveV3:
     version: tuple[int, int]
     rate_ignores_losses: ClassVar[bool] = True
     needs_every_price: ClassVar[bool] = False
+    gives_for_nothing: ClassVar[bool] = False
     absorbs: ClassVar[bool] = False
 
     @property

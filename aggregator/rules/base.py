@@ -83,6 +83,8 @@ class LendingRule(Rule, Protocol):
     rate_ignores_losses: whether a supplier's share converts by the contract at the same rate after bad debt as before,
     so that a loss shows only in what is missing when he wants to be paid.
     needs_every_price: whether an oracle's 0 for any asset of an account is an error, so that nobody can call it.
+    gives_for_nothing: whether collateral that the oracle prices at 0 can be seized, all of it and for no payment; else
+    no call takes it.
     absorbs: whether a call takes the account whole, all its collateral and debts at once.
     floors_threshold: whether health is judged by the average threshold in whole basis points (`floored`).
     """
@@ -93,6 +95,8 @@ class LendingRule(Rule, Protocol):
     def rate_ignores_losses(self) -> bool: ...
     @property
     def needs_every_price(self) -> bool: ...
+    @property
+    def gives_for_nothing(self) -> bool: ...
     @property
     def absorbs(self) -> bool: ...
     @property

@@ -28,6 +28,7 @@ class Comet:
     keeps_bad_debt: ClassVar[bool] = False
     rate_ignores_losses: ClassVar[bool] = True
     needs_every_price: ClassVar[bool] = True
+    gives_for_nothing: ClassVar[bool] = False
     absorbs: ClassVar[bool] = True
     floors_threshold: ClassVar[bool] = False
 

@@ -31,6 +31,7 @@ class CompoundV2:
     keeps_bad_debt: ClassVar[bool] = True
     rate_ignores_losses: ClassVar[bool] = True
     needs_every_price: ClassVar[bool] = True
+    gives_for_nothing: ClassVar[bool] = False
     absorbs: ClassVar[bool] = False
     floors_threshold: ClassVar[bool] = False
 

@@ -49,6 +49,7 @@ class MorphoBlue:
     keeps_bad_debt: ClassVar[bool] = False
     rate_ignores_losses: ClassVar[bool] = False
     needs_every_price: ClassVar[bool] = False
+    gives_for_nothing: ClassVar[bool] = True
     absorbs: ClassVar[bool] = False
     floors_threshold: ClassVar[bool] = False
 

@@ -104,6 +104,27 @@ def test_at_a_price_of_zero_every_debt_is_lost(rule: str, rounds: str, profit: b
     assert r.conservation["largest_round_error"] == 0.0
 
 
+@pytest.mark.parametrize("rule", EVERY_RULE)
+@pytest.mark.parametrize("rounds", ["batch", "sequential"])
+@pytest.mark.parametrize("profit", [False, True])
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e4])
+def test_collateral_that_an_oracle_prices_at_zero_goes_for_nothing_where_the_contract_gives_it(
+    rule: str, rounds: str, profit: bool, size: float
+) -> None:
+    """Worth 1,000 on the market against 700: Morpho's lenders lose all 700, elsewhere no call can take it."""
+    w = World().pool("P", "X", 1e4 * size, 1e6 * size)
+    w.lending("M", rule, "X", 0.8, 0.05, path="constant", level=0.0, supply=1e9, storefront=0.5)
+    r = run(w.account("a", "M", X=10 * size, USD=700 * size).supplier(0, "lender", 1e9), conventions(rounds, profit))
+    given = rule == "morpho_blue@1"
+    assert r.convergence.converged
+    assert bool(r.state.calls[0]) == given
+    assert (r.bad_debt_usd, float(r.state.repaid_usd[0])) == (near(700 * size * given), near(0.0))
+    assert float(r.state.seized_usd[0]) == pytest.approx(1_000 * size * given, rel=1e-6)
+    assert r.shortfall_usd == 0.0
+    assert float(r.health_after[0]) == (float("inf") if given else 0.0)
+    assert r.conservation["largest_round_error"] <= 1e-6 * size
+
+
 @pytest.mark.parametrize("rule", [rule for rule in EVERY_RULE if rule != "morpho_blue@1"])  # one collateral, one debt
 @pytest.mark.parametrize("rounds", ["batch", "sequential"])
 @pytest.mark.parametrize("profit", [False, True])
@@ -113,8 +134,8 @@ def test_one_price_of_zero_closes_a_whole_account_where_the_contract_refuses_it(
 ) -> None:
     """Compound's PRICE_ERROR and Comet's BadPrice; Aave calls the good collateral. A sound account is beside it."""
     w = World().pool("P", "X", 100, 100_000).pool("Q", "Y", 1e6, 1e9)
-    for asset in ("X", "Y"):
-        w.lending("M", rule, asset, 0.8, 0.05, supply=1e6, storefront=0.5)
+    for asset, supply in (("X", 1e6), ("Y", None)):
+        w.lending("M", rule, asset, 0.8, 0.05, supply=supply, storefront=0.5)
     if side == "debt":
         w.lending("N", rule, "Y", 0.8, 0.05, debt="X", supply=1e6, storefront=0.5)
         w.lending("N", rule, "Y", 0.8, 0.05, debt="USD", supply=1e6)

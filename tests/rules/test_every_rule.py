@@ -230,6 +230,22 @@ def test_a_price_of_zero_closes_an_account_where_its_rule_needs_every_price(name
 
 
 @every_lending_rule
+def test_collateral_priced_at_zero_goes_for_nothing_or_not_at_all(name: str) -> None:
+    rule, given = lending_rule(name), set[bool]()
+    for one in drawn(name, 60):
+        for i, leg in enumerate(one.account.legs):
+            if leg.side != "collateral" or leg.price is None:
+                continue
+            account = changed(one.account, i, price=leg.price._replace(raw=0))
+            if rule.judge(account).health_factor != 0:
+                continue
+            best = rule.best_liquidation(account)
+            given.add(best is not None)
+            assert best is None or (best.repaid, best.seized, best.left_debt) == (0, leg.amount, 0)
+    assert given == {rule.gives_for_nothing}
+
+
+@every_lending_rule
 def test_dearer_debt_never_raises_health(name: str) -> None:
     rule, rng = lending_rule(name), random.Random(name)
     for one in drawn(name, 40):
