@@ -8,8 +8,8 @@ from math import inf
 _STEPS, _CLOSE = 200, 2.0**-52
 
 
-def crossing(falling: Callable[[float], float], low: float, high: float) -> float:
-    """The largest x in [low, high] that is known to have falling(x) >= 0, within 2^-52 of where that ends.
+def crossing(falling: Callable[[float], float], low: float, high: float, close: float = _CLOSE) -> float:
+    """The largest x in [low, high] that is known to have falling(x) >= 0, within `close` of where that ends.
 
     `low` where no x was met that has; a jump is closed in on as well. Illinois steps (Dowell & Jarratt 1971,
     doi:10.1007/BF01934364), halved where they stay on one side.
@@ -22,7 +22,7 @@ def crossing(falling: Callable[[float], float], low: float, high: float) -> floa
         return high
     at_low, side = falling(low), 0
     for _ in range(_STEPS):
-        if high - low <= _CLOSE * high:
+        if high - low <= close * high:
             break
         steep = at_low - at_high
         middle = low + (high - low) * (at_low / steep if at_low > 0.0 and steep < inf else 0.5)

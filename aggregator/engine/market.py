@@ -38,6 +38,7 @@ from aggregator.quant.depth import NO_DEPTH, DepthCurve, steps_depth
 REDEEM, SELL, AT_PRICE, UNKNOWN, EITHER = range(5)
 _PAR_BAND = 0.01  # a claim that trades further from its backing than this is taken as not redeemable at once
 _NEXT = 0.99  # the depth that weighs quotes: down to this share of the price
+_SPLIT = 2.0**-44  # relative: proceeds are flat there, and claims on claims ask for one split inside another
 
 
 class Depth:
@@ -241,7 +242,7 @@ class Depth:
 
         if better_in_pools(0.0) <= 0.0:
             return 0.0
-        own = crossing(better_in_pools, 0.0, units)
+        own = crossing(better_in_pools, 0.0, units, _SPLIT)
         after, alone = ahead.copy(), ahead.copy()
         both = self._quote_pools(asset, own, value_usd, after)
         both += self._quote_redeemed(asset, units - own, value_usd, after)

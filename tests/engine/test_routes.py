@@ -185,6 +185,20 @@ def quoted(w: World, units: float, *before: tuple[str, float]) -> float:
     return state.depth.quote(book.assets.index("wstETH"), units, state.value_usd, {})
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("units", [1e-3, 50.0, 4_000.0])
+def test_shares_of_shares_are_split_over_every_pool_on_the_way(steps: int, units: float) -> None:
+    """Each claim on 1.2 of the one before, each with a pool at par: best is one order of all of them together."""
+    w, base = World().pool("P0", "WETH", 1_000, 2_000_000), 1_000 / 1.2**steps
+    for i in range(1, steps + 1):
+        name = "wstETH" if i == steps else f"S{i}"
+        w.claim(name, "WETH" if i == 1 else f"S{i - 1}", 1.2, price=2_000 * 1.2**i)
+        w.pool(f"P{i}", name, 100, 100 * 2_000 * 1.2**i)
+        base += 100 / 1.2 ** (steps - i)
+    value = 1_400 * 1.2**steps
+    assert quoted(w, units) == near(value * units * base / (base + units * 0.7**0.5))
+
+
 @pytest.mark.parametrize("stays", [False, True])
 @pytest.mark.parametrize("fees", [(0.05, 0.0), (0.003, 0.01), (0.0, 0.05)])
 @pytest.mark.parametrize("off", [0.8, 0.98, 1.1])
