@@ -267,10 +267,8 @@ class AaveV3:
         """_calculateAvailableCollateralToLiquidate."""
         price_c, price_d = self._price(account, leg), self._call_price(account, owed[0])
         unit_c, unit_d, bonus = _unit(leg), _unit(owed[0]), self.bonus_bps(account, leg)
-        if not price_c:
-            raise WouldRevertError("division by zero", expected="a positive price", found=f"0 of {leg.asset}")
-        if not bonus:  # what the configurator leaves with a zero threshold
-            raise WouldRevertError("division by zero", expected="a liquidation bonus", found=f"0 of {leg.asset}")
+        if not price_c or not bonus:  # no bonus: what the configurator leaves with a zero threshold
+            raise WouldRevertError("division by zero", expected="a price and a bonus", found=f"0 of {leg.asset}")
         base = price_d * cover * unit_c // (price_c * unit_d)
         seized = percent_mul_down(base, bonus) if self.version >= (3, 7) else percent_mul(base, bonus)
         if seized > leg.amount:
