@@ -80,6 +80,11 @@ def _check_codes(book: Book) -> None:
     _check_range("account_market", book.account_market, n["market"])
     _check_range("account_holder", book.account_holder, n["holder"])
     _check_range("leg_term", book.leg_term, len(book.terms.asset))
+    pots = list(zip(book.pots.market.tolist(), book.pots.asset.tolist(), strict=True))
+    if len(set(pots)) < len(pots):
+        market, asset = next(pot for pot in pots if pots.count(pot) > 1)
+        found = f"{book.markets[market]} and {book.assets[asset]} twice"
+        raise DomainError("pots are not told apart", expected="one of each market and asset", found=found)
     if len(book.leg_start) != book.accounts + 1 or book.leg_start[-1] != len(book.leg_term):
         raise DomainError("leg_start does not close the legs", expected=str(len(book.leg_term)), found="other")
 

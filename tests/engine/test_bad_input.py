@@ -118,6 +118,14 @@ def test_a_code_out_of_range_names_the_row() -> None:
         dataclasses.replace(book, leg_term=np.full_like(book.leg_term, 9))
 
 
+@pytest.mark.parametrize("suppliers", [0.0, 1_000.0])
+def test_a_pot_that_is_there_twice_is_named(suppliers: float) -> None:
+    w = claims().lending("M", "", "wstETH", 0.86, 0.04, supply=suppliers)
+    run(w)
+    with pytest.raises(DomainError, match="M and USD twice"):
+        run(w.lending("M", "", "wstETH", 0.86, 0.04, supply=suppliers))
+
+
 def test_claims_that_stand_on_each_other_have_no_value_and_that_is_stated() -> None:
     w = World()
     w.add_asset("A", 1.0)

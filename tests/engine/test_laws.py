@@ -220,6 +220,7 @@ def test_12_two_pools_at_one_price_are_the_merged_pool(a: float, b: float, rows:
     one = run(world("morpho_blue@1", rows, a + b), price={"X": blow})
     w = world("morpho_blue@1", rows, a).pool("P2", "X", b, 1000 * b)
     two = run(w, price={"X": blow})
+    assume(not {*one.state.edges.counts(), *two.state.edges.counts()} - {"tie"})  # there the last digits may decide
     assert price(two) == pytest.approx(price(one), rel=1e-11)
     assert two.bad_debt_usd == pytest.approx(one.bad_debt_usd, rel=1e-9, abs=1e-6)
 
