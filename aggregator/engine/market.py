@@ -48,7 +48,7 @@ class Depth:
     cash; paid_usd (assets,): in cash, by asset sold. unfilled (assets,): units that found no buyer. without_depth,
     sold_as_cash (assets,): USD sold at an asset's price, its depth unknown or taken as unlimited.
     off_end (assets,): how close an order came to the end of the depth, relative. curve: the merged books at the blow.
-    how (assets,): AT_PRICE, SELL, REDEEM, EITHER or UNKNOWN.
+    how (assets,): AT_PRICE, SELL, REDEEM, EITHER or UNKNOWN. premium (assets,) >= 1: price of a claim over its backing.
     """
 
     def __init__(self, book: Book, value_usd: Floats, before_usd: Floats, kept: Floats, par: Floats) -> None:
@@ -65,6 +65,7 @@ class Depth:
         place = order(book, [_within(c) * float(value_usd[p.quote]) for c, p in zip(curves, book.pools, strict=True)])
         claims = book.claims
         self.rows = {a: np.flatnonzero(claims.asset == a) for a in np.unique(claims.asset).tolist()}
+        self.premium = np.maximum(par, 1.0)
         self.backed = {a for a, rows in self.rows.items() if all(place[u] < place[a] for u in claims.underlying[rows])}
         self.bids: dict[int, Bids] = {}
         for asset in sorted({p.base for p in book.pools if not book.cash[p.base]}, key=lambda a: place[a]):
@@ -290,12 +291,15 @@ class Depth:
         return float(self.ratio[asset] * (worth * moved).sum() / worth.sum()) if worth.sum() > 0.0 else 1.0
 
     def _redeemed(self, asset: int, units: float, value_usd: Floats) -> list[tuple[int, float]]:
-        """Units of each underlying for units of a claim at par: shares of its present value, so write-downs count."""
+        """Units of each underlying for units of a claim: shares of its present value, so write-downs count.
+
+        A discount is what redeeming costs; no issuer pays a premium.
+        """
         rows = self.rows[asset]
         c = self.book.claims
         under, rate = c.underlying[rows], c.rate[rows]
         book_value = float((rate * value_usd[under]).sum())
-        kept = float(value_usd[asset]) / book_value if book_value > 0.0 else 0.0
+        kept = float(value_usd[asset]) / (book_value * float(self.premium[asset])) if book_value > 0.0 else 0.0
         return [(int(u), units * float(r) * kept) for u, r in zip(under, rate, strict=True)]
 
 

@@ -185,6 +185,19 @@ def quoted(w: World, units: float, *before: tuple[str, float]) -> float:
     return state.depth.quote(book.assets.index("wstETH"), units, state.value_usd, {})
 
 
+@pytest.mark.parametrize("worth", [0.991, 0.9999, 1.0, 1.0001, 1.009])
+@pytest.mark.parametrize("units", [1e-3, 4_000.0])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_redeeming_brings_no_more_than_a_share_stands_for(worth: float, units: float, wrapped: bool) -> None:
+    """1.2 WETH, whatever the share trades at; what it trades below that is kept."""
+    w = World().pool("PW", "WETH", 20_000, 40_000_000)
+    w.claim("S" if wrapped else "wstETH", "WETH", 1.2, price=2_400 * worth)
+    if wrapped:
+        w.claim("wstETH", "S", 1.0)
+    weth, base = 1.2 * units * min(worth, 1.0), 20_000 / 0.7**0.5
+    assert quoted(w, units) == near(1_400 * weth * base / (base + weth))
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("units", [1e-3, 50.0, 4_000.0])
 def test_shares_of_shares_are_split_over_every_pool_on_the_way(steps: int, units: float) -> None:
