@@ -161,7 +161,8 @@ class Drawn:
         held = ["A", "B", "WETH", "S"] if self.rule != "morpho_blue@1" else ["S"]
         for asset in held:
             whole_bps = rng.choice([0.8, 0.75]) if "@3." in self.rule else n(rng.choice([0.8, 0.75]))
-            w.lending("M", self.rule, asset, whole_bps, n(bonus), supply=1e9, storefront=0.5)
+            supply = 1e9 if asset == held[0] else None
+            w.lending("M", self.rule, asset, whole_bps, n(bonus), supply=supply, storefront=0.5)
         for i in range(rng.randint(2, 8)):
             chosen = rng.sample(held, rng.randint(1, min(3, len(held))))
             usd = size * 10 ** rng.uniform(-3, -0.5)
