@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aggregator.core.errors import DomainError
 from aggregator.core.result import Convergence, RoundRecord
 from aggregator.core.scenario import Conventions, Scenario
 from aggregator.engine import equity, health
@@ -108,6 +109,14 @@ def cascade(book: Book, scenario: Scenario, *, mark_loans: bool = False, on_roun
     audit.open()
     while True:
         made = _round(state, extra, rules, len(records) + 1)
+        if not state.claims_residual < np.inf:
+            gain, cycle = state.look.cycle_gain()
+            raise DomainError(
+                "claims stand on each other and grow without end",
+                expected="a cycle of claims whose rates together are below 1",
+                found=f"gain {gain:.6g}: {', '.join(cycle)}",
+                fix="take out the claim that closes the cycle",
+            )
         edge |= set(made.at_edge.tolist())
         pnl += made.option_pnl_usd
         records.append(_record(state, len(records) + 1, made, pnl, audit.close()))
@@ -117,8 +126,8 @@ def cascade(book: Book, scenario: Scenario, *, mark_loans: bool = False, on_roun
         if len(records) == 1:
             moments = equity.at_cut(state, extra), equity.now(state, extra)
             first = equity.fall(book, *moments, float(state.homeless_usd.sum()))
-        if made.still or len(records) == rules.max_rounds:
-            break
+        if made.still or state.claims_residual > 0.0 or len(records) == rules.max_rounds:
+            break  # claims without an answer have none in the next round either
     return Cascade(
         book,
         blow,

@@ -148,6 +148,8 @@ class Lookthrough:
             value = after
             if residual <= _TOLERANCE:
                 return Valuation(value, backing, self._lost(lost_units, value, leg_amount), 0.0)
+            if not residual < np.inf:
+                return Valuation(value, backing, lost, np.inf)
         return Valuation(value, backing, lost, residual)
 
     def backing(self, value: Floats, lost: Floats) -> Floats:

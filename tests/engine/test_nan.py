@@ -90,6 +90,24 @@ def test_an_asset_in_use_without_a_price_is_named() -> None:
         cascade(dataclasses.replace(book, price_usd=price), Scenario("s"))
 
 
+@pytest.mark.parametrize("names", ["AB", "ABC", "ABCDE"])
+@pytest.mark.parametrize("price", [1.0, 2000.0])
+def test_claims_that_stand_on_each_other_are_named_and_not_iterated(names: str, price: float) -> None:
+    """Prices that rates deny: each asset at another price than the next, one for one."""
+    w = World()
+    for i, name in enumerate(names):
+        w.add_asset(name, price * 3.0**i)
+    for one, other in zip(names, names[1:] + names[0], strict=True):
+        w.claim(one, other, 1.0)
+    try:
+        r = cascade(w.book(), Scenario("s"))
+        said, rounds = r.convergence.why, len(r.rounds)
+    except DomainError as error:  # where figures leave float64
+        said, rounds = str(error), 1
+    assert "stand on each other" in said
+    assert rounds == 1
+
+
 @pytest.mark.parametrize("gain", [1.0, 1.3])
 def test_claims_that_stand_on_each_other(gain: float) -> None:
     """Spectral radius of the cycle is the gain: look-through has no answer, and the result says so."""
