@@ -1,7 +1,7 @@
 """Aave v3, revisions 3.0 to 3.7, and forks that kept its interfaces (Spark).
 
 Everything is read through the Pool's own getters, whose ABIs were kept from 3.0 on: scaled balances are the shares,
-normalised income and debt the indices, the pool's oracle gives the prices. `Pool.POOL_REVISION` says which rule judges.
+normalised income and debt the indices, the pool's oracle the prices (0 is one). `Pool.POOL_REVISION` names the rule.
 Source: aave/core-v3 1.19.3 (3.0), aave-dao/aave-v3-origin tags v3.1 to v3.7 (PoolInstance, DataTypes, GenericLogic).
 """
 
@@ -143,8 +143,7 @@ class AaveV3(Adapter):
                 yield row
             # an aToken rebases: one raw unit of its balanceOf is one raw unit of the underlying
             yield Claim(named[r.a_token].id, r.asset, "receipt", 1, 1, market, src=r.data.src(8))
-            blank = Price(market, r.asset, quote, 0, exp, path, 0, 0)
-            yield priced(got["price"], blank, "getAssetPrice", zero_is_price=True)  # AaveOracle's fallback may say 0
+            yield priced(got["price"], Price(market, r.asset, quote, 0, exp, path, 0, 0), "price", zero_is_price=True)
         async for row in _own_emodes(view, market, pool, exp) if pool.minor < 2 else _emodes(view, market, pool):
             yield row
 

@@ -6,7 +6,7 @@ have 18 places whatever the token has; the Index of side margin turns collateral
 Series (scope `series:<expiry_s>:<strike raw>`): `iv` = board iv * strike skew, by which trades are priced; `nav_iv` the
 time-weighted one, by which the pool marks its book and computes its Greeks (at `cache_price`, `cache_updated_s`).
 Source: @lyrafinance/protocol 0.1.3-alpha (Avalon), derivexyz/v1-core @ea9e36a (Newport: spot at the reference price and
-rate come from the exchange adapter).
+rate come from the exchange adapter, which refuses a spot of 0: RateIsInvalid).
 """
 
 from __future__ import annotations
@@ -175,8 +175,7 @@ def _market_rows(p: Parts, boards: Answer, got: Mapping[str, Got], named: Mappin
     for name, (_, _, first, keys) in MARKET.items():
         for word, key in enumerate(keys, first):
             yield fill(got[name], blank._replace(key=key, exp=0 if key.endswith("_s") else 18), word)
-    spot = Price(p.market, base.id, quote.id, 0, 18, "live", 0, 0)
-    yield priced(got["spot"], spot, "spot", zero_is_price=False)  # SynthetixAdapter: RateIsInvalid
+    yield priced(got["spot"], Price(p.market, base.id, quote.id, 0, 18, "live", 0, 0), "spot", zero_is_price=False)
     for asset in (base, quote):
         if asset.decimals >= 0:
             more = asset.decimals - 18
