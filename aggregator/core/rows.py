@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from aggregator.core.ids import USD
+
 SIDES = ("supply", "collateral", "debt", "margin", "long", "short")
 ROUNDINGS = ("down", "up", "half_up")
 
@@ -23,6 +25,9 @@ class Asset(NamedTuple):
     decimals: int
     name: str = ""
     src: bytes = b""
+
+
+DOLLAR = Asset(USD, "USD", 8)  # in whose terms books are kept; every snapshot knows it
 
 
 class Market(NamedTuple):

@@ -16,7 +16,7 @@ from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import near_miss
 from aggregator.core.fixed import I256_MAX, U256_MAX, WAD
 from aggregator.core.ids import USD, deployment_id, holder_name
-from aggregator.core.rows import Asset, Claim, Depth, Exposure, Index, Market, PositionRow, Price, Row, Term
+from aggregator.core.rows import DOLLAR, Asset, Claim, Depth, Exposure, Index, Market, PositionRow, Price, Row, Term
 from aggregator.ingest.tables import Line, Spec, read_folder
 
 # of a market's own price: how it moves, and its cap, which is read on these paths alone
@@ -39,7 +39,7 @@ CLAIM_KINDS = ("vault", "receipt", "lst", "bridge")
 _OF_MARKET = {"loan_asset": "morpho_blue", "close_factor": "compound_v2", "liquidation_incentive": "compound_v2"}
 _OF_COLLATERAL = {"ltv": "aave_v3", "liquidation_bonus": "aave_v3", "protocol_fee": "aave_v3"}
 _OURS = ("book", "depth")  # protocols of the rows that stand beside the markets
-AAVE_PRICE_PLACES, PRICE_PLACES, USD_DECIMALS, MAX_DECIMALS = 8, 18, 8, 36
+AAVE_PRICE_PLACES, PRICE_PLACES, MAX_DECIMALS = 8, 18, 36
 YEAR_S = 365 * 86_400  # as the contracts count it
 MAX_TIME_S = 2**33  # in the year 2242: a time in milliseconds is above it
 _FRACTION = "a fraction: 0.825 is 82.5 %"
@@ -98,7 +98,7 @@ class _Builder:
         assets = [Asset(self._asset(name), self._symbols.get(name, name), d) for name, d in self._decimals.items()]
         at_s = (self._priced_s or written_s) if time_s is None else time_s
         cut = Cut.of([BlockRef(self._source, 0, digest, at_s, "import")])
-        return Book(cut, (*sorted(assets), Asset(USD, "USD", USD_DECIMALS)), self._cut, self._positions)
+        return Book(cut, tuple(sorted(assets)), self._cut, self._positions)
 
     def _asset(self, name: str) -> str:
         return f"{self._source}/asset:{name}"
@@ -312,7 +312,7 @@ class _Builder:
             seen.add(asset)
             pool = deployment_id(self._source, "depth", asset)
             base = line.exact("base_reserve", self._decimals[asset], low=1, high=I256_MAX)
-            usd = line.exact("usd_reserve", USD_DECIMALS, low=1, high=I256_MAX)
+            usd = line.exact("usd_reserve", DOLLAR.decimals, low=1, high=I256_MAX)
             self._cut[pool] += [
                 Market(pool, "amm", "", f"{asset}/USD"),
                 Term(pool, "", "", "fee_pips", line.exact("fee_bps", 2, "0", high=999_999), 6),

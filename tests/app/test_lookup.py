@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,6 +89,20 @@ def book_app(folder: Path, **tables: str) -> App:
     app = App.open(config)
     app.import_book(book)
     return app
+
+
+def test_what_is_stored_later_renames_no_earlier_cut(demo: Demo, tmp_path: Path) -> None:
+    for file in (demo.config, demo.config.with_name("demo.db")):
+        shutil.copy(file, tmp_path)
+    with App.open(tmp_path / demo.config.name) as app:
+        (cut,), mild = app.cuts(), app.scenario("mild")
+        before = app.job(app.snapshot(), mild)
+        for name, symbol in (("one", "WETH"), ("two", "USD")):
+            (tmp_path / name).mkdir()
+            for table, text in BOOK.items():
+                (tmp_path / name / f"{table}.csv").write_text(text.replace("ETH", symbol))
+            app.import_book(tmp_path / name)
+            assert app.job(app.snapshot(cut.digest), mild) == before
 
 
 def test_an_account_of_a_book_is_named_with_the_nearest(tmp_path: Path) -> None:
