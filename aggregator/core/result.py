@@ -157,17 +157,24 @@ class StressResult:
     @property
     def degraded(self) -> list[str]:
         """Why the figures are less than the whole: deployments that were not read in full, markets that hold accounts
-        which nobody could judge, a cascade that did not settle. Empty where nothing is wanting."""
+        which nobody could judge, sales without known depth, a cascade that did not settle; empty where none is so."""
         out = unread(self.coverage)
         if self.read_nothing:
             out.append("nothing was read")
-        out += [f"not judged: {where}" for where in self._unjudged()]
+        out += [f"not judged: {where}" for where in self._unjudged()] + self._sold_at_price()
         if not self.convergence.converged:
             out.append(f"{_UNSETTLED}: {self.convergence.why}")
         return out
 
     def _unjudged(self) -> list[str]:
         return sorted({str(gap["subject"]) for gap in self.gaps if gap["reason"] in UNJUDGED})
+
+    def _sold_at_price(self) -> list[str]:
+        """What no known depth took makes losses a lower bound, from 1 % of what is liquidated on."""
+        sold = self.totals.get("sold_without_known_depth_usd", 0.0)
+        if sold <= max(_LEAST_USD, _LEAST_SHARE * self.totals.get("liquidated_usd", 0.0)):
+            return []
+        return [f"USD {usd(sold)} was sold at its price, for its depth is not known"]
 
     @property
     def credit_loss_usd(self) -> float:
@@ -205,6 +212,7 @@ class StressResult:
             return left
         wanting = [f"not read in full: {first_of(partly)}"] if partly else []
         wanting += [f"not judged: {first_of(unjudged)}"] if unjudged else []
+        wanting += self._sold_at_price()
         wanting += [] if self.convergence.converged else [_UNSETTLED]
         return f"At least {left} ({'; '.join(wanting)})"
 

@@ -215,6 +215,14 @@ def _lost(bad: float, unbooked: float) -> list[MarketOutcome]:
         ({"gaps": _hidden("unjudged", "m"), "markets": []}, "No account could be judged in m: nothing is said of debt"),
         ({"gaps": _hidden("no_depth", "m")}, "No debt is left uncovered"),
         (
+            {"totals": {"liquidated_usd": 1e6, "sold_without_known_depth_usd": 9_999.0}, "markets": _lost(1.5, 2.0)},
+            "USD 3.50 of debt is left uncovered",
+        ),
+        (
+            {"totals": {"liquidated_usd": 1e6, "sold_without_known_depth_usd": 10_001.0}},
+            "At least USD 0 of debt is left uncovered (USD 10,001 was sold at its price, for its depth is not known)",
+        ),
+        (
             {"convergence": Convergence(9, 1.0, False, "why")},
             "At least USD 0 of debt is left uncovered (the cascade did not settle)",
         ),
