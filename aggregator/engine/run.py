@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aggregator.core.errors import DomainError
 from aggregator.core.result import Convergence, RoundRecord
 from aggregator.core.scenario import Conventions, Scenario
 from aggregator.engine import equity, health
@@ -26,6 +25,7 @@ from aggregator.engine.derivatives import Derivatives
 from aggregator.engine.settle import NOTHING, Flow, in_turn, liquidate
 from aggregator.engine.state import State
 from aggregator.engine.ties import near
+from aggregator.engine.value import NO_ANSWER_GAIN, cycle_gain
 from aggregator.rules.aave_v3_batch import CLOSE_FACTOR_HF
 
 OnRound = Callable[[int], None]
@@ -109,14 +109,6 @@ def cascade(book: Book, scenario: Scenario, *, mark_loans: bool = False, on_roun
     audit.open()
     while True:
         made = _round(state, extra, rules, len(records) + 1)
-        if not state.claims_residual < np.inf:
-            gain, cycle = state.look.cycle_gain()
-            raise DomainError(
-                "claims stand on each other and grow without end",
-                expected="a cycle of claims whose rates together are below 1",
-                found=f"gain {gain:.6g}: {', '.join(cycle)}",
-                fix="take out the claim that closes the cycle",
-            )
         edge |= set(made.at_edge.tolist())
         pnl += made.option_pnl_usd
         records.append(_record(state, len(records) + 1, made, pnl, audit.close()))
@@ -224,8 +216,8 @@ def _record(state: State, number: int, made: _Round, pnl_usd: float, error_usd: 
 
 
 def _convergence(state: State, rounds: int, last: _Round) -> Convergence:
-    gain, cycle = state.look.cycle_gain()
-    if gain >= 1.0 - 1e-12:
+    gain, cycle = cycle_gain(state.book.claims, state.book.assets)
+    if gain >= NO_ANSWER_GAIN:
         why = f"claims stand on each other (gain {gain:.6g}): {', '.join(cycle)}; their value has no answer"
         return Convergence(rounds, max(last.moved_frac, state.claims_residual), False, why)
     if state.claims_residual > 0.0:

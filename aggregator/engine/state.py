@@ -150,7 +150,8 @@ class State:
             target = self.cut_usd[pinned] * blow.price_ratio[pinned]
             self.top[pinned] = np.maximum(self.top[pinned], target)
             _, backing, _, _ = self.revalue(None)
-            self.par[pinned] = target / np.where(backing[pinned] > 0.0, backing[pinned], np.inf)
+            with np.errstate(over="ignore"):  # a backing next to zero: the values refuse what comes of it
+                self.par[pinned] = target / np.where(backing[pinned] > 0.0, backing[pinned], np.inf)
 
     def sell(self, asset: int, units: float, value_usd: Floats) -> float:
         """Liquidators sell what they hold of an asset; books the buyers, returns USD received."""

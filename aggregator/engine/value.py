@@ -14,17 +14,19 @@ greatest fixed point (Tarski 1955; Rogers & Veraart 2013, doi:10.1287/mnsc.1120.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from aggregator.core.errors import DomainError
 from aggregator.engine.book import Book, Claims, Codes, Floats, Indices, Lps, Pots, add_up, is_claim
 
 _ROUNDS = 20_000
 _CLAIM_STEPS = 32  # claims on claims: more than anybody builds, and an end to those that stand on each other
+NO_ANSWER_GAIN = 1.0 - 1e-12  # of a cycle of claims, but for rounding
 _TOLERANCE = 4e-16  # relative; two units in the last place
 
 
@@ -73,9 +75,11 @@ def lent_through(
     pot = pot_of_claims(claims, places)
     on_pot = pot >= 0
     for _ in range(_CLAIM_STEPS):
-        stands = held[claims.asset] * claims.rate
-        yield add_up(pot[on_pot], stands[on_pot], len(places))
-        held = add_up(claims.underlying[~on_pot], stands[~on_pot], len(held)) * seen
+        with np.errstate(over="ignore", invalid="ignore"):  # claims that stand on each other grow; values refuse them
+            stands = held[claims.asset] * claims.rate
+            lent = add_up(pot[on_pot], stands[on_pot], len(places))
+            held = add_up(claims.underlying[~on_pot], stands[~on_pot], len(held)) * seen
+        yield lent
         if not held.any():
             return
 
@@ -91,6 +95,7 @@ class CutValues(NamedTuple):
     par: Floats
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what leaves float64 is refused by name
 def values_at_cut(claims: Claims, lps: Lps, price_usd: Floats) -> CutValues:
     """Claims without a price of their own are worth what they stand for; the others keep their distance from it."""
     claim = is_claim(claims, lps, len(price_usd))
@@ -131,10 +136,14 @@ class Lookthrough:
         rows = np.array(supplies, np.int64)
         return rows[~np.isin(self.book.supplies.pot[rows], receipts[receipts >= 0])]
 
+    @np.errstate(over="ignore", invalid="ignore")  # what leaves float64 is refused by name
     def solve(
         self, price_usd: Floats, par: Floats, lost_units: Floats, start_usd: Floats, leg_amount: Floats | None = None
     ) -> Valuation:
-        """price_usd, par, start_usd (assets,): start must not lie below the answer; lost_units (pots,)."""
+        """price_usd, par, start_usd (assets,): start must not lie below the answer; lost_units (pots,).
+
+        DomainError names a cycle of claims whose values leave float64.
+        """
         value = np.where(self.is_claim, start_usd, price_usd)
         backing, lost = value.copy(), self._lost(lost_units, value, leg_amount)
         if not self.any_claim:
@@ -149,7 +158,13 @@ class Lookthrough:
             if residual <= _TOLERANCE:
                 return Valuation(value, backing, self._lost(lost_units, value, leg_amount), 0.0)
             if not residual < np.inf:
-                return Valuation(value, backing, lost, np.inf)
+                gain, cycle = cycle_gain(self.book.claims, self.book.assets)
+                raise DomainError(
+                    "claims stand on each other and grow without end",
+                    expected="a cycle of claims whose rates together are below 1",
+                    found=f"gain {gain:.6g}: {', '.join(cycle)}",
+                    fix="take out the claim that closes the cycle",
+                )
         return Valuation(value, backing, lost, residual)
 
     def backing(self, value: Floats, lost: Floats) -> Floats:
@@ -191,26 +206,27 @@ class Lookthrough:
         out: Floats = add_up(pot[known], units[known], len(self.book.pots.market))
         return out
 
-    def cycle_gain(self) -> tuple[float, tuple[str, ...]]:
-        """Largest spectral radius of the rates on a cycle of claims, and the cycle's assets; (0, ()) without cycles.
 
-        At 1 or above the claims stand on each other and look-through has no answer.
-        """
-        c = self.book.claims
-        if not len(c.asset):
-            return 0.0, ()
-        matrix = sparse.csr_array((c.rate, (c.asset, c.underlying)), shape=(self.n, self.n))
-        count, label = connected_components(matrix, directed=True, connection="strong")
-        worst: tuple[float, tuple[str, ...]] = (0.0, ())
-        sizes = np.bincount(label, minlength=count)
-        loops = matrix.diagonal() > 0.0
-        for component in np.flatnonzero((sizes > 1) | (np.bincount(label, loops, count) > 0)):
-            members = np.flatnonzero(label == component)
-            block = matrix[members][:, members].toarray()
-            gain = float(np.max(np.abs(np.linalg.eigvals(block))))
-            if gain > worst[0]:
-                worst = (gain, tuple(self.book.assets[i] for i in members))
-        return worst
+def cycle_gain(claims: Claims, names: Sequence[str]) -> tuple[float, tuple[str, ...]]:
+    """Largest spectral radius of the rates on a cycle of claims, and its assets by name; (0, ()) without cycles.
+
+    names (assets,). At `NO_ANSWER_GAIN` or above the claims stand on each other and look-through has no answer.
+    """
+    if not len(claims.asset):
+        return 0.0, ()
+    n = len(names)
+    matrix = sparse.csr_array((claims.rate, (claims.asset, claims.underlying)), shape=(n, n))
+    count, label = connected_components(matrix, directed=True, connection="strong")
+    worst: tuple[float, tuple[str, ...]] = (0.0, ())
+    sizes = np.bincount(label, minlength=count)
+    loops = matrix.diagonal() > 0.0
+    for component in np.flatnonzero((sizes > 1) | (np.bincount(label, loops, count) > 0)):
+        members = np.flatnonzero(label == component)
+        block = matrix[members][:, members].toarray()
+        gain = float(np.max(np.abs(np.linalg.eigvals(block))))
+        if gain > worst[0]:
+            worst = (gain, tuple(names[i] for i in members.tolist()))
+    return worst
 
 
 def shortfall(book: Book, value: Floats, leg_amount: Floats) -> tuple[Floats, Floats, Indices, Indices]:

@@ -12,11 +12,15 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import near_miss
 from aggregator.core.fixed import I256_MAX, U256_MAX, WAD
 from aggregator.core.ids import USD, deployment_id, holder_name
 from aggregator.core.rows import DOLLAR, Asset, Claim, Depth, Exposure, Index, Market, PositionRow, Price, Row, Term
+from aggregator.engine.book import Claims
+from aggregator.engine.value import NO_ANSWER_GAIN, cycle_gain
 from aggregator.ingest.tables import Line, Spec, read_folder
 
 # of a market's own price: how it moves, and its cap, which is read on these paths alone
@@ -287,14 +291,14 @@ class _Builder:
     # -- what stands behind what
 
     def _read_claims(self) -> None:
-        seen: set[tuple[str, str]] = set()
+        seen: dict[tuple[str, str], Line] = {}
         for line in self._tables.get("claims", ()):
             asset, under = self._known(line, "asset", self._decimals), self._known(line, "underlying", self._decimals)
             if asset == under:
                 raise line.error("an asset cannot be a claim on itself", "two assets", asset)
             if (asset, under) in seen:
                 raise line.error("a second claim", "one per asset and underlying", f"{asset} on {under}")
-            seen.add((asset, under))
+            seen[asset, under] = line
             kind = line["kind"] or CLAIM_KINDS[0]
             if kind not in CLAIM_KINDS:
                 raise line.error("unknown kind", ", ".join(CLAIM_KINDS), kind, near_miss(kind, CLAIM_KINDS))
@@ -302,6 +306,7 @@ class _Builder:
             backing = self._market(line).id if line["market"] else ""
             den = WAD * 10 ** self._decimals[asset]
             self._cut[self._shared()].append(Claim(self._asset(asset), self._asset(under), kind, num, den, backing))
+        _refuse_cycle(seen)
 
     def _read_depth(self) -> None:
         seen: set[str] = set()
@@ -319,6 +324,23 @@ class _Builder:
                 Depth(pool, "reserve", self._asset(asset), 0, base),
                 Depth(pool, "reserve", USD, 1, usd),
             ]
+
+
+def _refuse_cycle(lines: Mapping[tuple[str, str], Line]) -> None:
+    """Claims by (asset, underlying) whose rates lead back to as much as they began with have no value."""
+    names = sorted({name for pair in lines for name in pair})
+    code = {name: i for i, name in enumerate(names)}
+    ends = np.array([(code[asset], code[under]) for asset, under in lines], np.int32).reshape(-1, 2)
+    rate = np.array([line.exact("rate", 18) / WAD for line in lines.values()])
+    gain, cycle = cycle_gain(Claims(ends[:, 0], ends[:, 1], rate, np.full(len(rate), -1, np.int32)), names)
+    if gain >= NO_ANSWER_GAIN:
+        closing = [line for pair, line in lines.items() if set(pair) <= set(cycle)][-1]
+        raise closing.error(
+            "claims stand on each other",
+            "a cycle of claims whose rates together are below 1",
+            f"gain {gain:.6g}: {', '.join(cycle)}",
+            "take out the claim that closes the cycle",
+        )
 
 
 def _collateral_terms(line: Line, mechanism: str, number: int) -> list[tuple[str, int, int]]:

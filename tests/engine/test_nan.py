@@ -108,6 +108,26 @@ def test_claims_that_stand_on_each_other_are_named_and_not_iterated(names: str, 
     assert rounds == 1
 
 
+@pytest.mark.parametrize("shocks", [{}, {"A": -0.6}])
+@pytest.mark.parametrize("top", [2e3, 1e200])
+@pytest.mark.parametrize("rate", [1.0, 1e3, 1e40, 1e57])
+@pytest.mark.parametrize("names", ["AB", "ABC"])
+def test_claims_that_leave_float64_are_refused_without_a_warning(
+    names: str, rate: float, top: float, shocks: dict[str, float]
+) -> None:
+    """Warnings are errors in these tests; a RuntimeWarning from the values would be the error raised here."""
+    w = World()
+    for i, name in enumerate(names):
+        w.add_asset(name, np.nan if i else top)
+    for one, other in zip(names, names[1:] + names[0], strict=True):
+        w.claim(one, other, rate)
+    try:
+        said = cascade(w.book(), Scenario("s", price=shocks)).convergence.why
+    except DomainError as error:
+        said = str(error)
+    assert "stand on each other" in said or "no price" in said
+
+
 @pytest.mark.parametrize("gain", [1.0, 1.3])
 def test_claims_that_stand_on_each_other(gain: float) -> None:
     """Spectral radius of the cycle is the gain: look-through has no answer, and the result says so."""

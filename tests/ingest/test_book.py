@@ -237,6 +237,33 @@ def test_claims_and_depth_are_told_once_and_in_range(tmp_path: Path, table: str,
         read_book(write(tmp_path, **{table: text}), 0)
 
 
+@pytest.mark.parametrize(
+    ("rates", "gain"),
+    [
+        ("WETH,USDC,2000 USDC,WETH,1", "44.7214"),
+        ("WETH,USDC,2000 USDC,WETH,0.0005", "1"),
+        ("WETH,USDC,0.5 USDC,WETH,1.9", ""),  # 0.95 once around
+        ("WETH,USDC,1600 USDC,WETH,0.0005", ""),
+        ("WETH,USDC,9e9 USDC,DAI,1", ""),  # no circle
+        ("WETH,USDC,1 USDC,DAI,4 DAI,WETH,2", "2"),
+        ("WETH,USDC,1 USDC,DAI,4 DAI,WETH,0.2", ""),
+        ("WETH,USDC,0.5 USDC,WETH,0.5 USDC,DAI,1 DAI,USDC,1", "1.11803"),  # two circles that share USDC
+    ],
+)
+def test_claims_that_stand_on_each_other_are_refused_with_their_names(tmp_path: Path, rates: str, gain: str) -> None:
+    """Gain: of one circle the n-th root of the product of its rates; of two pairs the root of the products' sum."""
+    text = "\n".join(["asset,underlying,rate", *rates.replace("9e9", "9000000000").split()]) + "\n"
+    write(tmp_path, claims=text, prices=BOOK["prices"] + "DAI,1,18\n")
+    if not gain:
+        assert read_book(tmp_path, 0).assets
+        return
+    with pytest.raises(
+        ImportDataError, match=rf"(?s)claims stand on each other.*gain {gain}: (DAI, )?USDC, WETH"
+    ) as error:
+        read_book(tmp_path, 0)
+    assert f"line {len(rates.split()) + 1}:" in str(error.value)
+
+
 def test_the_rules_of_a_book_are_rules_that_judge() -> None:
     assert [name for name in RULES if rules.lending(name) is None] == []
     newest = max(int(name.rpartition(".")[2]) for name in RULES if name.startswith("aave_v3@"))
