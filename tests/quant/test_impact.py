@@ -1,4 +1,4 @@
-"""Impact functions at published points, their order, and bad input."""
+"""Impact functions at worked points, their order, and bad input."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Perp liquidation, deleveraging, GMX impact, insurance: published figures, exact worlds, laws."""
+"""Perp liquidation, deleveraging, GMX impact, insurance: figures by published formulas, exact worlds, laws."""
 
 from __future__ import annotations
 

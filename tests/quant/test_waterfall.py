@@ -1,4 +1,4 @@
-"""Who pays a loss: published worlds, conservation, monotonicity."""
+"""Who pays a loss: worlds worked by hand, conservation, monotonicity."""
 
 from __future__ import annotations
 
