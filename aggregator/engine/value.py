@@ -161,7 +161,7 @@ class Lookthrough:
                 gain, cycle = cycle_gain(self.book.claims, self.book.assets)
                 raise DomainError(
                     "claims stand on each other and grow without end",
-                    expected="a cycle of claims whose rates together are below 1",
+                    expected="a cycle of claims whose rates together are below 1, at prices that follow from them",
                     found=f"gain {gain:.6g}: {', '.join(cycle)}",
                     fix="take out the claim that closes the cycle",
                 )

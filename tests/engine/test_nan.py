@@ -138,3 +138,16 @@ def test_claims_that_stand_on_each_other(gain: float) -> None:
     r = cascade(w.book(), Scenario("s"))
     assert not r.convergence.converged
     assert f"gain {gain:g}" in r.convergence.why
+
+
+@pytest.mark.parametrize("fall", [0.0, -0.6, -0.9])
+def test_claims_on_each_other_with_something_outside_have_a_value(fall: float) -> None:
+    """A = B / 2 + 2 C and B = A / 2 + E, by hand: A = (2 C + E / 2) / (3 / 4)."""
+    w = World()
+    for name, price in {"A": 1336.0, "B": 2668.0, "C": 1.0, "E": 2000.0}.items():
+        w.add_asset(name, price)
+    w.claim("A", "B", 0.5).claim("A", "C", 2.0).claim("B", "A", 0.5).claim("B", "E", 1.0)
+    r = cascade(w.book(), Scenario("s", price={"E": fall}))
+    assert r.convergence.converged
+    worth = r.state.value_usd[w.asset["A"]]
+    assert worth == pytest.approx((2.0 + 1000.0 * (1.0 + fall)) / 0.75, rel=1e-12)
