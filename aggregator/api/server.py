@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import time
 from collections import OrderedDict
@@ -233,6 +234,7 @@ def _stress_link(request: web.Request) -> str:
 async def _stress_posted(request: web.Request) -> web.Response:
     try:
         data = strict_json.loads(await request.read())
+        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text, and no answer could repeat it
     except (ValueError, RecursionError, web.RequestPayloadError) as error:
         raise ConfigError("the body is not JSON", expected="a scenario as a JSON object", found=str(error)) from error
     if not isinstance(data, dict):

@@ -175,6 +175,28 @@ async def test_a_body_that_says_one_key_twice_is_refused_by_its_name(collected: 
         assert problem["found"] == f"key {key!r} is there twice"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"name": "\ud800", "price": {"WETH": -0.2}}',
+        rb'{"name": "x", "description": "a\udfffb", "price": {"WETH": -0.2}}',
+        rb'{"name": "x", "price": {"\udc00": -0.2}}',
+        rb'{"name": "x", "price": {"WETH": "\ud83d"}}',
+        rb'{"name": "x", "price": ["\ud800\ud800"]}',
+        rb'{"\udbff": 1}',
+        rb'{"name": "x", "conventions": {"rounds": "\ude00\ud83d"}}',
+    ],
+)
+async def test_half_a_surrogate_pair_is_refused_wherever_it_stands(collected: App, body: bytes) -> None:
+    async with client_of(collected) as client:
+        answer = await client.post("/v1/stress", data=body)
+        problem = await answer.json(content_type="application/problem+json")
+        assert answer.status == 422, problem
+        assert "surrogates not allowed" in problem["found"]
+        whole = await client.post("/v1/stress", data=rb'{"name": "\ud83d\ude00", "price": {"WETH": -0.2}}')
+        assert (await whole.json())["data"]["scenario"]["name"] == "\U0001f600"
+
+
 @pytest.mark.parametrize("header", [("Content-Encoding", "gzip"), ("Content-Type", "application/json; charset=utf-99")])
 async def test_a_body_that_is_not_what_its_header_says_is_no_defect_of_ours(
     collected: App, header: tuple[str, str]
