@@ -25,7 +25,7 @@ import numpy as np
 from aggregator.core.account import Account, Judgement, Leg, Liquidation
 from aggregator.core.fixed import WAD
 from aggregator.core.solmath import mul_div_down, sdiv
-from aggregator.rules.base import F8, MAX, Number, WouldRevertError, find, need, price_of
+from aggregator.rules.base import F8, MAX, CannotJudgeError, Number, WouldRevertError, find, need, price_of
 
 PIPS = 1_000_000
 WHOLE_BELOW = 100 * WAD
@@ -163,7 +163,12 @@ class PerpCurie:
         return [x for x in account.side("margin") if not _settles(x) and x.amount]
 
     def _unit(self, account: Account) -> int:
-        return int(10 ** (18 - need(account.terms, "settlement_decimals", account.market)))
+        places = need(account.terms, "settlement_decimals", account.market)
+        if not 0 <= places <= 18:  # the vault scales by 10^(18 - places) in unsigned arithmetic
+            raise CannotJudgeError(
+                f"settlement_decimals of {account.market} cannot be scaled", expected="0 to 18", found=str(places)
+            )
+        return int(10 ** (18 - places))
 
     def _formatted(self, account: Account, raw: int) -> int:
         return raw // self._unit(account)

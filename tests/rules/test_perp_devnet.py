@@ -241,3 +241,10 @@ def test_missing_price_and_terms() -> None:
         RULE.judge(Account("m", "h", RULE.name, (leg,), terms, {}, 0))
     with pytest.raises(CannotJudgeError, match="settlement_decimals"):
         RULE.judge(Account("m", "h", RULE.name, (), {"mm_ratio_pips": 1}, {}, 0))
+    for places in (-1, 19, 255):
+        with pytest.raises(CannotJudgeError, match=rf"cannot be scaled\s+expected: 0 to 18\s+found: {places}"):
+            RULE.judge(Account("m", "h", RULE.name, (), terms | {"settlement_decimals": places}, {}, 0))
+    for places in (0, 6, 18):
+        cash = {"settlement_balance": 7}
+        judged = RULE.judge(Account("m", "h", RULE.name, (), terms | {"settlement_decimals": places}, cash, 0))
+        assert judged.collateral == 7 * 10 ** (18 - places)
