@@ -27,7 +27,7 @@ class Asset(NamedTuple):
     src: bytes = b""
 
 
-DOLLAR = Asset(USD, "USD", 8)  # in whose terms books are kept; every snapshot knows it
+DOLLAR = Asset(USD, "USD", 8)  # no row of a cut: what one source says of dollars would reach all others
 
 
 class Market(NamedTuple):

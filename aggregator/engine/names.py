@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aggregator.core.ids import USD
+from aggregator.core.rows import DOLLAR
 from aggregator.engine.book import Floats, Indices
 from aggregator.snapshot import Snapshot
 from aggregator.snapshot.prices import all_usd
@@ -33,9 +33,9 @@ class Names(NamedTuple):
 
 
 def names_of(snap: Snapshot) -> Names:
-    known = {a.id for a in snap.assets.values() if a.decimals >= 0}
+    known = {a.id: float(a.decimals) for a in (*snap.assets.values(), DOLLAR) if a.decimals >= 0}
     # a position of its own (erc721) is counted in its smallest unit, liquidity
-    assets = tuple(sorted({USD, *known, *(name for name in snap.names if "/erc721:" in name)}))
+    assets = tuple(sorted({*known, *(name for name in snap.names if "/erc721:" in name)}))
     markets = tuple(sorted({row.market for row in snap.rows("market")}))
     kinds = ("exposure", "option", "perp", "account_term")
     holders = tuple(sorted({snap.names[h] for k in kinds for h in np.unique(snap.tables[k]["holder"]).tolist()}))
@@ -47,7 +47,7 @@ def names_of(snap: Snapshot) -> Names:
         holders,
         asset,
         market,
-        decimals=np.array([float(snap.assets[a].decimals) if a in known else 0.0 for a in assets]),
+        decimals=np.array([known.get(a, 0.0) for a in assets]),
         price_usd=np.array([float(quoted[a][0].decimal()) if a in quoted else np.nan for a in assets]),
         asset_of=_by_code(snap, asset),
         market_of=_by_code(snap, market),

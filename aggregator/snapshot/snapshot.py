@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from aggregator.core.block import Cut
 from aggregator.core.ids import source_of
-from aggregator.core.rows import DOLLAR, Asset, Gap
+from aggregator.core.rows import Asset, Gap
 from aggregator.core.schema import KINDS, PACK, SCHEMA, UNPACK
 from aggregator.core.table import RawTable, Table, raw_tables
 from aggregator.snapshot.columns import code_book, digest, first_teller, freeze, merge
@@ -128,7 +128,7 @@ def build(
     book = tuple(codes)
     tables = {kind: freeze(table, maps[id(table.names)]) for kind, table in whole.items()}
     tables["claim"] = first_teller(tables["claim"])
-    used = {asset.id: asset for asset in sorted({*assets, DOLLAR}) if asset.id in codes}
+    used = {asset.id: asset for asset in sorted(assets) if asset.id in codes}
     snap = Snapshot(cut, book, tables, used, dict(levels or {}), "", codes)
     gaps = price_gaps(snap) + total_gaps(snap)
     if gaps:

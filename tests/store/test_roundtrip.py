@@ -13,7 +13,6 @@ from aggregator.core.block import BlockRef, Cut
 from aggregator.core.errors import ConfigError, DomainError, StoreError
 from aggregator.core.fixed import I256_MAX, I256_MIN, U256_MAX
 from aggregator.core.rows import (
-    DOLLAR,
     AccountTerm,
     Asset,
     Backstop,
@@ -91,7 +90,7 @@ def test_every_kind_comes_back_exactly(store: Store) -> None:
     for kind, rows in wanted.items():
         found = [r for r in snap.rows(kind) if kind != "gap" or r.reason == "reverted"]
         assert sorted(found) == sorted(rows), kind  # type: ignore[type-var]
-    assert list(snap.assets.values()) == sorted([*ASSETS, DOLLAR])
+    assert list(snap.assets.values()) == sorted(ASSETS)
     assert all(store.latest_cut() == store.cut(at) for at in (1, cut.digest, cut.digest[:8]))
     assert store.latest_cut().cut == cut  # type: ignore[union-attr]
     assert store.cursor(D) == 10
