@@ -89,15 +89,21 @@ def equity_usd(book: Book, at: Standing) -> Floats:
 class Fall(NamedTuple):
     """Who lost what between two moments, USD at market values.
 
-    of_holders (holders,): fall of equity, negative where it rose. relieved_usd (holders,): by how much the negative
+    before_usd, after_usd (holders,): equity at either. relieved_usd (holders,): by how much the negative
     equity of their own accounts, each for itself, became less: written off, or by prices. of_unlisted (pots,): fall of
     what lenders own whom the book does not name. homeless_usd: bad debt where it knows of no lender at all.
     """
 
-    of_holders: Floats
+    before_usd: Floats
+    after_usd: Floats
     relieved_usd: Floats
     of_unlisted: Floats
     homeless_usd: float
+
+    @property
+    def of_holders(self) -> Floats:
+        """(holders,) fall of equity, negative where it rose."""
+        return self.before_usd - self.after_usd
 
     @property
     def own(self) -> Floats:
@@ -119,19 +125,22 @@ class Fall(NamedTuple):
         return float(self.relieved_usd.sum() + risen)
 
 
-def fall(book: Book, before: Standing, after: Standing, homeless_usd: float) -> Fall:
-    """From the cut (before) to a later moment."""
-    units = _unlisted_units(book, before)
+def fall(state: State, extra: Derivatives) -> Fall:
+    """From the cut to now."""
+    book, before, after = state.book, at_cut(state, extra), now(state, extra)
+    worth_at_cut = _worth(book, before)
+    units = _unlisted_units(book, before, worth_at_cut)
     worth = [units * at.value_usd[book.pots.asset] * (1.0 - at.lost_frac) for at in (before, after)]
     n, counted = len(book.holders), _counted(book)
     relieved = np.zeros(n)
-    for then, now, holder in zip(_below_usd(book, before), _below_usd(book, after), _owners(book), strict=True):
-        relieved += add_up(holder, np.maximum(then - now, 0.0), n)
+    for then, later, holder in zip(_below_usd(book, before), _below_usd(book, after), _owners(book), strict=True):
+        relieved += add_up(holder, np.maximum(then - later, 0.0), n)
     return Fall(
-        equity_usd(book, before) - equity_usd(book, after),
+        np.where(counted, worth_at_cut, 0.0),
+        equity_usd(book, after),
         np.where(counted, relieved, 0.0),
         worth[0] - worth[1],
-        homeless_usd,
+        float(state.homeless_usd.sum()),
     )
 
 
@@ -145,16 +154,17 @@ def _below_usd(book: Book, at: Standing) -> tuple[Floats, Floats]:
     return np.where(at.dead, 0.0, short), np.maximum(-_perp_usd(book, at), 0.0)
 
 
-def _unlisted_units(book: Book, cut: Standing) -> Floats:
+def _unlisted_units(book: Book, cut: Standing, worth: Floats) -> Floats:
     """(pots,) what was lent by nobody whom the book names: as supplier, by a receipt, or by claims that stand on it.
 
     What a vault lent is its share holders': unlisted by the part of its worth whose shares nobody listed holds. Where
     its own supplies are not listed, its shares are looked through instead. Option pools are no lenders.
+    worth (holders,): `_worth` at the cut.
     """
     pots, s = book.pots, book.supplies
     part = np.ones(len(book.holders))
     part[list(book.keepers)] = 0.0  # what they hold is listed with their users
-    shares, worth, seen = _held_units(book, part), _worth(book, cut), np.ones(len(book.assets))
+    shares, seen = _held_units(book, part), np.ones(len(book.assets))
     for asset, holder in book.issuers:
         if worth[holder] > 0.0:
             part[holder] = min(1.0, shares[asset] * cut.value_usd[asset] / worth[holder])

@@ -35,10 +35,8 @@ def stress_result(
     coverage: Iterable[Coverage] = (),
     gaps: Iterable[Gap] = (),
 ) -> StressResult:
-    moments = equity.at_cut(run.state, run.derivatives), equity.now(run.state, run.derivatives)
-    before, after = (equity.equity_usd(run.book, at) for at in moments)
-    fall = equity.fall(run.book, *moments, float(run.state.homeless_usd.sum()))
-    wallets, losses = _wallets(run, before, after), _losses(run, fall.own)
+    fall = equity.fall(run.state, run.derivatives)
+    wallets, losses = _wallets(run, fall), _losses(run, fall.own)
     conservation = run.conservation | _sinks(run, losses)
     amplification, by_credit = _amplification(run, fall)
     return StressResult(
@@ -60,7 +58,7 @@ def stress_result(
         gaps=[_plain(gap) for gap in sorted([*gaps, *run.book.gaps, *declared.assumed(run)], key=_gap_order)],
         edges=declared.edges(run),
         edge_counts=run.state.edges.counts(),
-        notes=declared.notes(run, by_credit) + _unnamed(before - after, wallets),
+        notes=declared.notes(run, by_credit) + _unnamed(fall.of_holders, wallets),
     )
 
 
@@ -104,8 +102,8 @@ def _gap_order(gap: Gap) -> tuple[str, ...]:
     return str(gap.accounts), gap.detail, gap.reason, gap.subject, gap.value_usd
 
 
-def _wallets(run: Cascade, before: Floats, after: Floats) -> list[WalletOutcome]:
-    book, state = run.book, run.state
+def _wallets(run: Cascade, fall: equity.Fall) -> list[WalletOutcome]:
+    book, state, before, after = run.book, run.state, fall.before_usd, fall.after_usd
     n = len(book.holders)
     liquidated = add_up(book.account_holder, state.seized_usd, n)
     worst = [np.full(n, np.inf), np.full(n, np.inf)]

@@ -116,8 +116,7 @@ def cascade(book: Book, scenario: Scenario, *, mark_loans: bool = False, on_roun
         if on_round:
             on_round(len(records))
         if len(records) == 1:
-            moments = equity.at_cut(state, extra), equity.now(state, extra)
-            first = equity.fall(book, *moments, float(state.homeless_usd.sum()))
+            first = equity.fall(state, extra)
         if made.still or state.claims_residual > 0.0 or len(records) == rules.max_rounds:
             break  # claims without an answer have none in the next round either
     return Cascade(
